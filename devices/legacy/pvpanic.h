@@ -1,0 +1,25 @@
+// The pvpanic ISA device (QEMU docs/specs/pvpanic.rst): a guest kernel reports that it has panicked.
+//
+// Registered at map::kPortPvpanic. Owner: the machine, as Synced<Pvpanic>; lifecycle must outlive it.
+// Thread: vCPU threads, lock held.
+#pragma once
+
+#include "devices/byte_registers.h"
+#include "vmm/core/lifecycle.h"
+
+namespace snug {
+
+class Pvpanic final : public ByteRegisters {
+ public:
+  static constexpr uint64_t kPorts = 1;
+
+  explicit Pvpanic(LifecycleSink& lifecycle) : lifecycle_(lifecycle) {}
+
+ private:
+  uint8_t read_byte(uint64_t offset) override;
+  void write_byte(uint64_t offset, uint8_t value) override;
+
+  LifecycleSink& lifecycle_;
+};
+
+}  // namespace snug

@@ -1,0 +1,26 @@
+# shellcheck shell=bash disable=SC2034,SC2154
+about="busybox with an init that gives a shell, runs a command (snug.run=) or just powers off"
+needs=(image)
+packages=(busybox-static)
+shared=(lib/initrd.sh)
+result=initrd
+
+# Beside the initrd: `busybox`, the static binary in it, for whoever needs one (the lab).
+make_image() {
+  local tree=$work/tree
+  unpack_package busybox-static "$work/unpacked"
+  local binary=$work/unpacked/bin/busybox
+  [[ -f $binary ]] || binary=$work/unpacked/usr/bin/busybox
+  mkdir -p "$tree"/{bin,dev,etc,mnt,proc,root,sys,tmp}
+  install -m 755 "$binary" "$tree/bin/busybox"
+  install -m 755 "$guest_images/initrd/init" "$tree/init"
+  install -m 644 "$guest_images/initrd/fstab" "$tree/etc/fstab"
+  compile_freestanding "$guest_images/initrd/snug-exit.c" "$tree/bin/snug-exit"
+  # Busybox's own shell finds its applets without links; scripts that begin with #!/bin/sh, and exec, need some.
+  local applet
+  for applet in $("$binary" --list); do
+    [[ $applet == busybox ]] || ln -s busybox "$tree/bin/$applet"
+  done
+  write_initrd "$tree" "$1/initrd"
+  cp "$binary" "$1/busybox"
+}

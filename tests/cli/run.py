@@ -1,0 +1,234 @@
+#!/usr/bin/env python3
+"""The command line as a person meets it, and corrupt input by the hundred (on the ASan+UBSan build)."""
+import json
+import random
+import sys
+
+sys.path.insert(0, sys.path[0] + "/../support")
+from harness import *  # noqa: E402,F403
+
+MICRO = os.environ["SNUG_IMAGE_MICRO"]
+STOCK = os.environ["SNUG_IMAGE_STOCK"]
+INITRD = os.environ["SNUG_IMAGE_INITRD"]
+ASAN = os.environ.get("SNUG_BIN_ASAN")
+HAVE_KVM = os.access("/dev/kvm", os.R_OK | os.W_OK)
+
+
+def needs_kvm():
+    if not HAVE_KVM:
+        raise Skip("no usable /dev/kvm")
+
+
+# --- help and errors -----------------------------------------------------------------------------------------
+@test
+def help_teaches():
+    out = snug("--help").expect(0).out
+    for word in ("snug run", "doctor", "validate"):
+        check(word in out, f"--help does not mention {word}", out)
+    out = snug("run", "--help").expect(0).out
+    for word in ("--memory", "--kernel", "Ctrl-A x", "Exit status"):
+        check(word in out, f"run --help does not mention {word}", out)
+
+
+@test
+def version_is_one_line():
+    for words in (["version"], ["--version"]):
+        check(re.fullmatch(r"snug \d+\.\d+\.\d+\n", snug(*words).expect(0).out), f"odd output of {words}")
+
+
+@test
+def wrong_usage_is_125_and_says_what_to_try():
+    for words in ([], ["frobnicate"], ["run", "--frobnicate"], ["run", "a", "b"], ["validate"], ["run", "--"]):
+        ended = snug(*words).expect(125)
+        check("snug: " in ended.err and ("--help" in ended.err or "--" in ended.err), f"no advice for {words}", ended.err)
+
+
+@test
+def flags_are_checked_all_at_once():
+    ended = snug("run", "--cpus", "99", "--memory", "12", "--timeout", "soon", "-k", "/nonexistent/kernel").expect(125)
+    for flag in ("--cpus", "--memory", "--timeout", "--kernel"):
+        check(flag in ended.err, f"{flag} is not reported", ended.err)
+
+
+@test
+def spec_problems_have_places_and_suggestions():
+    with tempfile.TemporaryDirectory() as folder:
+        path = folder + "/vm.yaml"
+        with open(path, "w") as spec:
+            spec.write("name: x\nmemroy: 1G\ncpus: 0\ncpus: 2\nkernel: missing\n")
+        for command in ("validate", "run"):
+            err = snug(command, path).expect(1 if command == "validate" else 125).err
+            check(f"{path}:2:1: " in err and "did you mean 'memory'?" in err, "no suggestion", err)
+            check(f"{path}:3:7: " in err, "the range of cpus is not reported", err)
+            check(f"{path}:4:1: " in err, "the duplicate key is not reported", err)
+            check("missing" in err, "the missing kernel is not reported", err)
+
+
+@test
+def missing_spec_is_named():
+    err = snug("run", "/nonexistent/vm.yaml").expect(125).err
+    check("/nonexistent/vm.yaml" in err, "the file is not named", err)
+
+
+@test
+def schema_is_json_with_every_key():
+    schema = json.loads(snug("schema").expect(0).out)
+    keys = set(schema["properties"])
+    wanted = {"name", "cpus", "memory", "kernel", "initrd", "cmdline", "console", "timeout", "boot_timeout", "on_reboot",
+              "on_panic", "log"}
+    check(wanted <= keys, f"keys missing from the schema: {wanted - keys}")
+    check(schema["additionalProperties"] is False, "unknown keys are allowed")
+
+
+@test
+def completion_is_a_shell_script_that_completes():
+    script = snug("completion").expect(0).out
+    done = subprocess.run(["bash", "-c", script + "\ncomplete -p snug && COMP_WORDS=(snug run --mem) COMP_CWORD=2 && "
+                           "$(complete -p snug | sed 's/.*-F \\([^ ]*\\).*/\\1/') snug --mem run && echo \"${COMPREPLY[@]}\""],
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    check("--memory" in done.stdout, "--mem does not complete", done.stdout)
+
+
+@test
+def examples_are_valid():
+    folder = os.path.join(os.path.dirname(__file__), "../../guest-images/examples")
+    names = sorted(name for name in os.listdir(folder) if name.endswith(".yaml"))
+    check(names, "no examples")
+    for name in names:
+        snug("validate", os.path.join(folder, name)).expect(0)
+
+
+@test
+def a_full_disk_or_closed_stdout_is_an_error():
+    with open("/dev/full", "w") as full:
+        process = subprocess.run([SNUG, "schema"], stdout=full, stderr=subprocess.PIPE, text=True)
+    check(process.returncode == 125 and "stdout" in process.stderr, f"status {process.returncode}", process.stderr)
+
+
+@test
+def no_default_image_says_how_to_make_one():
+    needs_kvm()
+    with tempfile.TemporaryDirectory() as empty:
+        err = snug("run", env={**os.environ, "XDG_CACHE_HOME": empty}).expect(125).err
+    check("guest-images/build default" in err, "no advice", err)
+
+
+@test
+def doctor_says_whether_guests_run():
+    ended = snug("doctor")
+    check(ended.status in (0, 1), "odd status", ended.out)
+    check("Linux guests run here." in ended.out or "Linux guests do not run here." in ended.out, "no verdict", ended.out)
+
+
+@test
+def doctor_and_run_agree_on_an_emulated_kernel_mode():
+    needs_kvm()
+    if snug("doctor").status == 0:
+        raise Skip("Linux guests run here")
+    err = snug("run", "-k", STOCK, "-i", INITRD, bound=60).expect(125).err
+    check("emulates guest kernel mode" in err and len(err.strip().splitlines()) == 1, "not one clear line", err)
+
+
+# --- corrupt input -------------------------------------------------------------------------------------------
+def read(path, limit=None):
+    with open(path, "rb") as file:
+        return file.read(limit)
+
+
+def ends_clearly(folder, name, data, arguments, expected=125):
+    """snug must end with `expected` and one clear message, and no sanitizer may complain."""
+    path = os.path.join(folder, name)
+    with open(path, "wb") as file:
+        file.write(data)
+    process = subprocess.run([ASAN, *[path if word == "@" else word for word in arguments]], stdin=subprocess.DEVNULL,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=BOUND)
+    err = process.stderr.decode("utf-8", "replace")
+    check("Sanitizer" not in err and "runtime error" not in err, f"a sanitizer complains about {name}", err)
+    check(process.returncode == expected, f"{name}: status {process.returncode}, expected {expected}", err)
+    message = err.strip()
+    check(message, f"{name}: no message")
+    check(len(message) < 20000, f"{name}: a flood of messages")
+
+
+def needs_asan():
+    needs_kvm()
+    if not ASAN:
+        raise Skip("SNUG_BIN_ASAN is not set")
+
+
+@test
+def corrupt_kernels():
+    """A bzImage and an ELF cut short everywhere and broken where it matters."""
+    needs_asan()
+    pick = random.Random(1)
+    stock = read(STOCK)
+    elf = read(MICRO + "/hello.elf")
+    cases = {"empty": b"", "text": b"#!/bin/sh\necho kernel\n", "zeros": bytes(65536), "initrd": read(INITRD, 65536)}
+    for i in range(40):
+        cases[f"bzimage-cut-{i}"] = stock[:pick.randrange(1, len(stock) - 100000)]
+    setup = (stock[0x1f1] + 1) * 512
+    payload_offset = int.from_bytes(stock[0x248:0x24c], "little")
+    for i in range(30):
+        # Inside of the compressed payload, so that unpacking meets it: checked by frame and size.
+        broken = bytearray(stock)
+        at = setup + payload_offset + pick.randrange(0, 3)
+        broken[at] ^= 1 << pick.randrange(8)
+        broken[0x1fe + pick.randrange(2)] ^= 0xff
+        cases[f"bzimage-magic-{i}"] = bytes(broken)
+    for i in range(20):
+        cases[f"elf-cut-{i}"] = elf[:pick.randrange(1, 0x1000)]
+    for field, size in ((0x10, 2), (0x12, 2), (0x18, 8), (0x20, 8), (0x36, 2), (0x38, 2)):
+        for value in (0xff, 0xfe, 0x7f):
+            broken = bytearray(elf)
+            broken[field:field + size] = bytes([value]) * size
+            cases[f"elf-field-{field:x}-{value:x}"] = bytes(broken)
+    for i in range(40):
+        # Program headers: addresses and sizes that wrap, overlap, or lie outside of everything.
+        broken = bytearray(elf)
+        at = 64 + pick.choice((0, 56)) + pick.choice((8, 24, 32, 40))
+        broken[at + 5:at + 8] = bytes([pick.choice((0x80, 0xff, 0x7f))]) * 3
+        cases[f"elf-header-{i}"] = bytes(broken)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, data in cases.items():
+            ends_clearly(folder, name, data, ["run", "-k", "@", "--timeout", "20s", "--console", "none"])
+            os.unlink(os.path.join(folder, name))
+    print(f"    {len(cases)} kernels")
+
+
+@test
+def corrupt_initrds():
+    needs_asan()
+    pick = random.Random(2)
+    initrd = read(INITRD, 1 << 16)
+    cases = {"empty": b"", "zeros": bytes(4096), "html": b"<html>not found</html>\n", "elf": read(MICRO + "/hello.elf")}
+    for i in range(30):
+        broken = bytearray(initrd)
+        broken[pick.randrange(0, 6)] = pick.choice((0, 0x20, 0x41, 0xff))
+        cases[f"magic-{i}"] = bytes(broken)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, data in cases.items():
+            ends_clearly(folder, name, data, ["run", "-k", MICRO + "/hello.elf", "-i", "@", "--timeout", "20s"])
+    print(f"    {len(cases)} initrds")
+
+
+@test
+def corrupt_specs():
+    needs_asan()
+    pick = random.Random(3)
+    good = f"name: x\ncpus: 2\nmemory: 64M\nkernel: {MICRO}/hello.elf\ninitrd: [a, b]\nconsole: none\nlog: {{level: warn}}\n"
+    cases = {"empty-map": b"{}x", "nul": b"name: \0", "binary": bytes(range(256)), "deep": b"[" * 100000,
+             "bomb": b"a: &a [x,x]\n" + b"".join(b"%c: &%c [*%c,*%c]\n" % (98 + i, 98 + i, 97 + i, 97 + i) for i in range(24)),
+             "huge": b"name: " + b"x" * (2 << 20)}
+    while len(cases) < 100:
+        data = bytearray(good.encode())
+        for _ in range(pick.randrange(1, 4)):
+            data[pick.randrange(len(data))] = pick.choice(b"{}[]:\t\"'&*!|>%@`\x00\x80\xff")
+        # "a" and "b" do not exist: a mutation that leaves the rest valid is still reported.
+        cases[f"mutated-{len(cases)}"] = bytes(data)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, data in cases.items():
+            ends_clearly(folder, name + ".yaml", data, ["run", "@"])
+    print(f"    {len(cases)} specs")
+
+
+main("cli")

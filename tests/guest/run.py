@@ -1,0 +1,168 @@
+#!/usr/bin/env python3
+"""snug itself with micro-guests, on whatever /dev/kvm there is."""
+import sys
+
+sys.path.insert(0, sys.path[0] + "/../support")
+from harness import *  # noqa: E402,F403
+
+MICRO = os.environ["SNUG_IMAGE_MICRO"]
+
+
+def micro(name, *flags, **keywords):
+    return snug("run", "--kernel", f"{MICRO}/{name}.elf", "--timeout", "120s", *flags, **keywords)
+
+
+@test
+def linux_protocol_entry_prints_and_powers_off():
+    check(micro("hello").expect(0).out == "micro-guest: hello\r\n", "odd output")
+
+
+@test
+def pvh_entry():
+    check(micro("pvh").expect(0).out == "micro-guest: entered by PVH\r\n", "odd output")
+
+
+@test
+def debug_exit_gives_an_odd_status():
+    micro("widths").expect(15)
+
+
+@test
+def triple_fault_is_123_with_registers():
+    ended = micro("triple_fault").expect(123)
+    check("triple fault" in ended.err and "rip" in ended.err and "code at" in ended.err, "no report", ended.err)
+
+
+@test
+def timeout_is_124():
+    ended = micro("spin", "--timeout", "300ms").expect(124)
+    check("timeout of 0.3s" in ended.err, "the message does not say so", ended.err)
+
+
+@test
+def boot_timeout_is_124():
+    check("boot_timeout" in micro("spin", "--boot-timeout", "300ms").expect(124).err, "the message does not say so")
+
+
+@test
+def signals_end_a_guest_that_has_no_power_button():
+    for first, status in ((signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)):
+        process = subprocess.Popen([SNUG, "run", "-k", MICRO + "/spin.elf", "--grace-period", "200ms", "--log-level", "debug"],
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        seen = b""
+        while b"command line:" not in seen:
+            seen += os.read(process.stderr.fileno(), 4096)
+        time.sleep(0.2)
+        process.send_signal(first)
+        out, err = process.communicate(timeout=BOUND)
+        Ended(process.returncode, out, err).expect(status)
+
+
+@test
+def restarts_in_the_same_process():
+    ended = micro("reset", "--timeout", "2s", "--stats").expect(124)
+    check(ended.stat("boots") >= 2, "not restarted", ended.err)
+    micro("reset", "--on-reboot", "exit").expect(0)
+
+
+@test
+def panic_policies():
+    check("panicked" in micro("panic").expect(123).err, "no message")
+    check(micro("panic", "--on-panic", "restart", "--timeout", "2s", "--stats").expect(124).stat("boots") >= 2, "not restarted")
+    micro("panic", "--on-panic", "ignore").expect(0)
+
+
+@test
+def terminal_quits_helps_and_is_restored():
+    terminal = Terminal("run", "--kernel", MICRO + "/echo.elf")
+    try:
+        terminal.wait_for(b"echo ready")
+        check(terminal.settings() != terminal.before, "the terminal is not raw")
+        terminal.type(b"abc")
+        terminal.wait_for(b"abc")
+        terminal.type(b"\x01\x01")
+        terminal.wait_for(b"\x01")
+        terminal.type(b"\x01h")
+        terminal.wait_for(b"Ctrl-A x")
+        terminal.type(b"\x01x")
+        check(terminal.wait_end() == 0, "odd status", terminal.screen)
+        check(terminal.settings() == terminal.before, "the terminal was not restored")
+    finally:
+        terminal.close()
+
+
+@test
+def terminal_quits_however_much_the_guest_leaves_unread():
+    terminal = Terminal("run", "--kernel", MICRO + "/spin.elf")
+    try:
+        deadline = time.monotonic() + BOUND
+        while terminal.settings() == terminal.before:
+            check(time.monotonic() < deadline, "never became raw")
+            time.sleep(0.05)
+        for _ in range(20):
+            terminal.type(b"x" * 1000)
+            terminal.poll(0.05)
+        terminal.wait_for(b"input is dropped")
+        terminal.type(b"\x01x")
+        check(terminal.wait_end() == 0, "odd status", terminal.screen)
+    finally:
+        terminal.close()
+
+
+@test
+def sixty_four_kilobytes_through_the_console_are_exact():
+    data = bytes(33 + i % 90 for i in range(65536))
+    process = subprocess.Popen([SNUG, "run", "--kernel", MICRO + "/echo.elf", "--timeout", "250s"], stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    out, err = process.communicate(data + b"\x04", timeout=BOUND)
+    Ended(process.returncode, out, err).expect(0)
+    echoed = out.split(b"echo ready\r\n", 1)[1].rstrip(b"\x04")
+    check(echoed == data, f"{len(echoed)} of {len(data)} bytes came back, or not the same", err)
+
+
+@test
+def ten_megabytes_of_input_do_not_grow_the_monitor():
+    process = subprocess.Popen([SNUG, "run", "--kernel", MICRO + "/spin.elf"], stdin=subprocess.PIPE,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        os.set_blocking(process.stdin.fileno(), False)
+        sent = 0
+        block = b"y" * 65536
+        deadline = time.monotonic() + 2
+        while sent < 10 << 20 and time.monotonic() < deadline:
+            try:
+                sent += os.write(process.stdin.fileno(), block)
+            except BlockingIOError:
+                time.sleep(0.01)
+        check(sent < 10 << 20, "10 MB went into a guest that reads nothing")
+        check(resident_kib(process.pid) < 24 * 1024, f"{resident_kib(process.pid)} KiB resident")
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@test
+def closed_standard_streams():
+    done = subprocess.run(["sh", "-c", f'"$0" run -k {MICRO}/hello.elf <&- >&-', SNUG], stderr=subprocess.PIPE, timeout=BOUND)
+    check(done.returncode == 0, f"status {done.returncode}", done.stderr)
+    done = subprocess.run(["sh", "-c", f'"$0" run -k {MICRO}/hello.elf <&- >&- 2>&-', SNUG], timeout=BOUND)
+    check(done.returncode == 0, f"status {done.returncode}")
+
+
+@test
+def console_to_a_full_disk_is_survived_and_said():
+    ended = micro("hello", "--console", "file:/dev/full").expect(0)
+    check("No space left" in ended.err, "nothing is said", ended.err)
+
+
+@test
+def loading_a_large_elf_is_cheap():
+    best = min(micro("padded", "--stats").expect(0).stat("cpu_before_first_run") for _ in range(7))
+    print(f"    CPU time before the first KVM_RUN, 18 MiB ELF, 13 MiB of it loaded: {best:.2f} ms (best of 7; budget 3 ms)")
+    small = min(micro("hello", "--stats").expect(0).stat("cpu_before_first_run") for _ in range(7))
+    print(f"    the same with a 20 KiB ELF: {small:.2f} ms")
+    # A bound with room for a busy machine: a second copy of the image, or one page fault for each page, breaks it.
+    check(best < 12, f"{best} ms")
+
+
+main("guest-run")

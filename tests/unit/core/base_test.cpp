@@ -1,0 +1,112 @@
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <limits>
+
+#include "vmm/base/assertion.h"
+#include "vmm/base/checked.h"
+#include "vmm/base/endian.h"
+#include "vmm/base/log.h"
+#include "vmm/base/mapping.h"
+#include "vmm/base/unique_fd.h"
+
+namespace snug {
+namespace {
+
+constexpr uint64_t kMax = std::numeric_limits<uint64_t>::max();
+
+TEST(Checked, SumsThatWrapAreNothing) {
+  EXPECT_EQ(checked_add<uint64_t>(kMax - 1, 1), kMax);
+  EXPECT_EQ(checked_add<uint64_t>(kMax, 1), std::nullopt);
+  EXPECT_EQ(checked_mul<uint32_t>(1u << 31, 2), std::nullopt);
+  EXPECT_EQ(checked_align_up(4097, 4096), 8192u);
+  EXPECT_EQ(checked_align_up(kMax, 4096), std::nullopt);
+}
+
+TEST(Checked, RangesAtTheEdges) {
+  EXPECT_TRUE(range_within(0, 10, 10));
+  EXPECT_TRUE(range_within(10, 0, 10));
+  EXPECT_FALSE(range_within(11, 0, 10));
+  EXPECT_FALSE(range_within(5, 6, 10));
+  EXPECT_FALSE(range_within(5, kMax, 10));
+  EXPECT_FALSE(range_within(kMax, kMax, 10));
+}
+
+TEST(Little, KeepsItsBytesInOrder) {
+  struct Packed {
+    std::byte pad;
+    le32 value;
+  };
+  static_assert(sizeof(Packed) == 5);
+  Packed packed{};
+  packed.value = 0x04030201;
+  const auto bytes = std::as_bytes(std::span(&packed, 1));
+  EXPECT_EQ(bytes[1], std::byte{1});
+  EXPECT_EQ(bytes[4], std::byte{4});
+  EXPECT_EQ(load_le(bytes.subspan(1)), 0x04030201u);
+}
+
+TEST(Little, StoresOfAnyWidth) {
+  std::array<std::byte, 12> bytes;
+  bytes.fill(std::byte{0xee});
+  store_le(bytes, 0x1122334455667788);
+  EXPECT_EQ(bytes[7], std::byte{0x11});
+  EXPECT_EQ(bytes[8], std::byte{0});
+}
+
+TEST(UniqueFd, ClosesOnceAndMovesAway) {
+  auto opened = open_file("/dev/null", O_RDWR);
+  ASSERT_TRUE(opened);
+  const int number = opened->get();
+  UniqueFd other = std::move(*opened);
+  EXPECT_FALSE(*opened);
+  EXPECT_EQ(other.get(), number);
+  EXPECT_NE(::fcntl(number, F_GETFD) & FD_CLOEXEC, 0);
+  other.reset();
+  EXPECT_EQ(::fcntl(number, F_GETFD), -1);
+}
+
+TEST(UniqueFd, ErrorsNameTheFile) {
+  const auto opened = open_file("/nonexistent/file", O_RDONLY);
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().text(), "open /nonexistent/file: No such file or directory");
+}
+
+TEST(Result, ContextGoesInFrontAndTheHintStays) {
+  const auto step = []() -> Result<int> { return fail_with_hint("no kernel", "give one"); };
+  const auto outer = [&]() -> Result<void> {
+    SNUG_TRY(with_context(step(), "boot"));
+    return {};
+  };
+  EXPECT_EQ(outer().error().text(), "boot: no kernel; give one");
+}
+
+TEST(Mapping, AnonymousIsAlignedAndZero) {
+  auto mapping = Mapping::anonymous(3 * 4096, 2 * kMiB);
+  ASSERT_TRUE(mapping);
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(mapping->data()) % (2 * kMiB), 0u);
+  EXPECT_EQ(mapping->bytes()[3 * 4096 - 1], std::byte{0});
+  EXPECT_FALSE(Mapping::anonymous(kMax - 4096));
+}
+
+TEST(RateLimit, HoldsBackAFloodAndCountsIt) {
+  RateLimit limit(3);
+  uint64_t suppressed = 0;
+  int allowed = 0;
+  for (int i = 0; i < 1000; ++i) allowed += limit.allow(suppressed) ? 1 : 0;
+  EXPECT_GE(allowed, 3);
+  EXPECT_LE(allowed, 10);
+}
+
+TEST(AssertionDeathTest, RunsTheHookAndNamesThePlace) {
+  EXPECT_DEATH(
+      {
+        set_abort_hook([]() noexcept { [[maybe_unused]] auto n = ::write(2, "hook\n", 5); });
+        SNUG_ASSERT(1 + 1 == 3);
+      },
+      "hook.*assertion failed: 1 \\+ 1 == 3 .*base_test");
+}
+
+}  // namespace
+}  // namespace snug

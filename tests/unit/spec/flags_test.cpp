@@ -1,0 +1,92 @@
+#include "vmm/spec/flags.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <CLI/CLI.hpp>
+
+#include "vmm/spec/spec.h"
+
+namespace snug {
+namespace {
+
+using testing::ElementsAre;
+
+FlagValues parsed(std::vector<std::string> arguments) {
+  CLI::App app;
+  FlagValues values;
+  std::string rest;
+  app.add_option("spec", rest);
+  add_spec_flags(app, values);
+  std::reverse(arguments.begin(), arguments.end());
+  app.parse(arguments);
+  if (!rest.empty()) values.add("rest", rest);
+  return values;
+}
+
+TEST(Flags, ShortAndLongForms) {
+  const auto values = parsed({"-c", "2", "--memory=1G", "-k", "k", "-i", "a", "--initrd", "b", "-a", "x=1 y",
+                              "--cmdline=-z", "--log-level", "off", "--console", "file:[a,b]", "vm.yaml"});
+  EXPECT_THAT(values.by_key.at("cpus"), ElementsAre("2"));
+  EXPECT_THAT(values.by_key.at("memory"), ElementsAre("1G"));
+  EXPECT_THAT(values.by_key.at("initrd"), ElementsAre("a", "b"));
+  EXPECT_THAT(values.by_key.at("cmdline"), ElementsAre("x=1 y", "-z"));
+  EXPECT_THAT(values.by_key.at("log.level"), ElementsAre("off"));
+  EXPECT_THAT(values.by_key.at("console"), ElementsAre("file:[a,b]"));
+  EXPECT_THAT(values.by_key.at("rest"), ElementsAre("vm.yaml"));
+  EXPECT_FALSE(values.by_key.contains("name"));
+}
+
+TEST(Flags, OneValueEach) {
+  const auto values = parsed({"--initrd", "a", "vm.yaml"});
+  EXPECT_THAT(values.by_key.at("initrd"), ElementsAre("a"));
+  EXPECT_THAT(values.by_key.at("rest"), ElementsAre("vm.yaml"));
+}
+
+TEST(Flags, RepeatedOnesAreAllKept) {
+  EXPECT_THAT(parsed({"-c", "2", "-c", "4"}).by_key.at("cpus"), ElementsAre("2", "4"));
+}
+
+TEST(Flags, EmptyValues) { EXPECT_THAT(parsed({"--cmdline", ""}).by_key.at("cmdline"), ElementsAre("")); }
+
+TEST(Flags, HelpHasExampleAndDefault) {
+  CLI::App app;
+  FlagValues values;
+  add_spec_flags(app, values);
+  const auto* memory = app.get_option("--memory");
+  EXPECT_EQ(memory->get_description(), "Memory of the guest. Example: 512M. Default: 256M.");
+  EXPECT_EQ(memory->get_group(), "Machine");
+  for (const auto* option : app.get_options()) {
+    if (option->get_name() == "--help") continue;
+    EXPECT_THAT(option->get_description(), testing::HasSubstr("Example: ")) << option->get_name();
+  }
+}
+
+// Every key has a flag and the reverse.
+void expect_flags(const KeyList& keys, const std::string& parent, CLI::App& app, size_t& count) {
+  for (const auto& key : keys) {
+    if (key.nested) {
+      expect_flags(key.nested->keys, key.name + "-", app, count);
+      continue;
+    }
+    std::string flag = "--" + parent + key.name;
+    std::replace(flag.begin(), flag.end(), '_', '-');
+    EXPECT_NE(app.get_option_no_throw(flag), nullptr) << flag;
+    EXPECT_EQ(long_flag(key), flag);
+    EXPECT_FALSE(key.help.empty() || key.example.empty() || key.placeholder.empty() || key.group.empty())
+        << flag;
+    ++count;
+  }
+}
+
+TEST(Flags, OneForEachKey) {
+  CLI::App app;
+  FlagValues values;
+  add_spec_flags(app, values);
+  size_t count = 0;
+  expect_flags(spec_keys(), "", app, count);
+  EXPECT_EQ(app.get_options().size(), count + 1);  // and --help
+}
+
+}  // namespace
+}  // namespace snug

@@ -1,0 +1,80 @@
+# shellcheck shell=bash
+# Debian packages snug's scripts rely on, and how they get installed. Sourced after common.sh.
+# This is the only list: documentation and scripts refer to the groups by name.
+
+# shellcheck disable=SC2034 # for the scripts that source this
+package_groups=(build image kernel lab test)
+
+# packages_of GROUP: its packages, one a line.
+packages_of() {
+  case $1 in
+    # Compiling snug and its unit tests.
+    build)
+      printf '%s\n' g++ meson ninja-build pkg-config libfmt-dev libcli11-dev libspdlog-dev libyaml-cpp-dev \
+        libexpected-dev zlib1g-dev liblz4-dev libzstd-dev liblzma-dev libbz2-dev libgtest-dev libgmock-dev
+      ;;
+    # Assembling initrds and micro-guests, unpacking Debian's kernels.
+    image) printf '%s\n' cpio kmod gcc binutils gzip xz-utils zstd ;;
+    # Compiling the tiny kernel, in every payload format.
+    kernel) printf '%s\n' make flex bison bc libc6-dev libelf-dev libssl-dev lz4 bzip2 ;;
+    # Running the lab (tools/lab).
+    lab) printf '%s\n' qemu-system-x86 cpio kmod ;;
+    # The checks and the Linux tier of the test suite.
+    test)
+      printf '%s\n' clang-14 libclang-rt-14-dev clang-format-14 clang-tidy-14 acpica-tools python3 tmux shellcheck
+      ;;
+    *) return 1 ;;
+  esac
+}
+
+# missing_packages GROUP...: packages of these groups that are not installed, one a line. Never calls apt.
+missing_packages() {
+  local group
+  command -v dpkg-query >/dev/null ||
+    die "this is not a Debian-like system; install the equivalents of: $(for group; do packages_of "$group"; done | xargs)"
+  local -A installed=()
+  local name status package
+  while read -r status name; do
+    [[ $status != installed ]] || installed[$name]=1
+  done < <(dpkg-query -W -f '${db:Status-Status} ${Package}\n')
+  for group; do
+    for package in $(packages_of "$group"); do
+      [[ -n ${installed[$package]:-} ]] || printf '%s\n' "$package"
+    done
+  done | sort -u
+}
+
+# as_root: sets the array `root_prefix` to what makes a command run as root; false when nothing does.
+as_root() {
+  root_prefix=()
+  [[ $EUID != 0 ]] || return 0
+  command -v sudo >/dev/null || return 1
+  if sudo -n true 2>/dev/null; then
+    root_prefix=(sudo -n)
+  elif [[ -t 0 && -t 2 ]]; then
+    root_prefix=(sudo)
+  else
+    return 1
+  fi
+}
+
+# apt_get ARGS...: apt-get as root, unattended, waiting for another apt to finish, its output on stderr.
+# Call as_root first.
+apt_get() {
+  "${root_prefix[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get -y -q -o DPkg::Lock::Timeout=600 --no-install-recommends "$@" >&2 </dev/null
+}
+
+# ensure_packages GROUP...: installs what is missing. Costs one dpkg-query when nothing is.
+ensure_packages() {
+  local -a missing
+  mapfile -t missing < <(missing_packages "$@")
+  [[ ${#missing[@]} -gt 0 ]] || return 0
+  as_root || die "missing packages; run: sudo apt-get update && sudo apt-get install --no-install-recommends ${missing[*]}"
+  note "installing ${missing[*]}"
+  # The package lists may be absent or too old: only then are they fetched.
+  apt_get install "${missing[@]}" || {
+    note "trying again with fresh package lists"
+    apt_get update && apt_get install "${missing[@]}"
+  } || die "could not install: ${missing[*]} (apt's own message is above)"
+}

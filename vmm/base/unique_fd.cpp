@@ -1,0 +1,40 @@
+#include "vmm/base/unique_fd.h"
+
+#include <fcntl.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+
+namespace snug {
+
+Result<UniqueFd> open_file(const std::string& path, int flags, unsigned mode) {
+  int fd;
+  do fd = ::open(path.c_str(), flags | O_CLOEXEC, mode);
+  while (fd < 0 && errno == EINTR);
+  if (fd < 0) return fail_errno(errno, "open {}", path);
+  return UniqueFd(fd);
+}
+
+Result<UniqueFd> duplicate(int fd) {
+  UniqueFd copy(::fcntl(fd, F_DUPFD_CLOEXEC, 3));
+  if (!copy) return fail_errno(errno, "duplicate file descriptor {}", fd);
+  return copy;
+}
+
+Result<UniqueFd> make_eventfd() {
+  UniqueFd fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!fd) return fail_errno(errno, "eventfd");
+  return fd;
+}
+
+Result<UniqueFd> reopen_nonblocking(int fd, int access_mode) {
+  struct stat status {};
+  if (::fstat(fd, &status) != 0) return fail_errno(errno, "file descriptor {}", fd);
+  // A regular file does not block, and its position is shared with others who write behind us.
+  if (S_ISREG(status.st_mode)) return duplicate(fd);
+  UniqueFd own(
+      ::open(fmt::format("/proc/self/fd/{}", fd).c_str(), access_mode | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+  if (own) return own;
+  return duplicate(fd);
+}
+
+}  // namespace snug

@@ -1,0 +1,88 @@
+#include "vmm/core/guest_memory.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "vmm/base/checked.h"
+#include "vmm/core/address_map.h"
+
+namespace snug {
+namespace {
+
+constexpr uint64_t kHugePage = 2 * kMiB;
+
+}  // namespace
+
+Result<GuestMemory> GuestMemory::create(uint64_t size) {
+  if (size < kMiB || size % 4096 != 0)
+    return fail("guest memory of {} bytes: not a multiple of 4 KiB of at least 1 MiB", size);
+  GuestMemory memory;
+  memory.size_ = size;
+  const auto add = [&memory](uint64_t gpa, uint64_t length) -> Result<void> {
+    auto mapping = SNUG_TRY(with_context(Mapping::anonymous(length, kHugePage), "guest memory"));
+    // Advice only: a host without transparent huge pages runs the guest all the same.
+    ::madvise(mapping.data(), length, MADV_HUGEPAGE);
+    ::madvise(mapping.data(), length, MADV_DONTFORK);
+    memory.regions_.push_back({gpa, length, mapping.data()});
+    memory.mappings_.push_back(std::move(mapping));
+    return {};
+  };
+  const uint64_t low = std::min(size, map::kHoleStart);
+  SNUG_TRY(add(0, low));
+  if (size > low) SNUG_TRY(add(map::kHoleEnd, size - low));
+  return memory;
+}
+
+const GuestMemory::Region* GuestMemory::find(uint64_t gpa, uint64_t length) const {
+  for (const Region& region : regions_)
+    if (gpa >= region.gpa && range_within(gpa - region.gpa, length, region.size)) return &region;
+  return nullptr;
+}
+
+bool GuestMemory::read(uint64_t gpa, std::span<std::byte> out) const {
+  const Region* region = find(gpa, out.size());
+  if (region == nullptr) return false;
+  std::copy_n(region->host + (gpa - region->gpa), out.size(), out.data());
+  return true;
+}
+
+bool GuestMemory::write(uint64_t gpa, std::span<const std::byte> data) const {
+  const Region* region = find(gpa, data.size());
+  if (region == nullptr) return false;
+  std::copy_n(data.data(), data.size(), region->host + (gpa - region->gpa));
+  return true;
+}
+
+bool GuestMemory::zero(uint64_t gpa, uint64_t length) const {
+  const Region* region = find(gpa, length);
+  if (region == nullptr) return false;
+  std::memset(region->host + (gpa - region->gpa), 0, length);
+  return true;
+}
+
+bool GuestMemory::append_iovec(uint64_t gpa, uint64_t length, std::vector<iovec>& iovecs) const {
+  const Region* region = find(gpa, length);
+  if (region == nullptr) return false;
+  iovecs.push_back({region->host + (gpa - region->gpa), length});
+  return true;
+}
+
+Result<void> GuestMemory::read_file(int fd, uint64_t offset, uint64_t gpa, uint64_t length) const {
+  const Region* region = find(gpa, length);
+  if (region == nullptr) return fail("{:#x} bytes at {:#x} do not fit into guest memory", length, gpa);
+  std::byte* to = region->host + (gpa - region->gpa);
+  while (length > 0) {
+    const ssize_t count = ::pread(fd, to, length, static_cast<off_t>(offset));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return fail_errno(errno, "read");
+    if (count == 0) return fail("file ends {} bytes too early", length);
+    to += count;
+    offset += static_cast<uint64_t>(count);
+    length -= static_cast<uint64_t>(count);
+  }
+  return {};
+}
+
+}  // namespace snug

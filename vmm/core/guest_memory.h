@@ -1,0 +1,79 @@
+// Guest RAM. Everything that reads or writes it copies through here: no pointer or reference into guest RAM
+// leaves this class but the iovecs made for one system call and the regions handed to the hypervisor.
+//
+// Thread: create on one, then use from any; regions never change. The guest writes concurrently at any
+// moment, so copy once, then look.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <type_traits>
+#include <vector>
+
+#include "vmm/base/mapping.h"
+#include "vmm/base/result.h"
+
+namespace snug {
+
+class GuestMemory {
+ public:
+  struct Region {
+    uint64_t gpa;
+    uint64_t size;
+    std::byte* host;
+  };
+
+  // `size`: bytes, a multiple of 4 KiB, at least 1 MiB. RAM above map::kHoleStart continues at 4 GiB.
+  // Sparse (nothing is allocated before it is touched), advised for transparent huge pages.
+  static Result<GuestMemory> create(uint64_t size);
+
+  uint64_t size() const { return size_; }
+  // Ascending by gpa, one or two entries.
+  std::span<const Region> regions() const { return regions_; }
+  // End of RAM below the hole / one past the last byte of RAM.
+  uint64_t low_end() const { return regions_.front().size; }
+  uint64_t end() const { return regions_.back().gpa + regions_.back().size; }
+
+  // Whether all of [gpa, gpa + length) is RAM. Never wraps. An empty range is RAM when gpa is in or at the
+  // end of a region.
+  bool contains(uint64_t gpa, uint64_t length) const { return find(gpa, length) != nullptr; }
+
+  // Copy; false, with nothing copied, unless the whole range is RAM.
+  [[nodiscard]] bool read(uint64_t gpa, std::span<std::byte> out) const;
+  [[nodiscard]] bool write(uint64_t gpa, std::span<const std::byte> data) const;
+  [[nodiscard]] bool zero(uint64_t gpa, uint64_t length) const;
+
+  template <class T>
+  requires std::is_trivially_copyable_v<T> std::optional<T> load(uint64_t gpa)
+  const {
+    T value;
+    if (!read(gpa, std::as_writable_bytes(std::span(&value, 1)))) return std::nullopt;
+    return value;
+  }
+  template <class T>
+  requires std::is_trivially_copyable_v<T>
+  [[nodiscard]] bool store(uint64_t gpa, const T& value) const {
+    return write(gpa, std::as_bytes(std::span(&value, 1)));
+  }
+
+  // Appends the host memory of the range for one system call (preadv, readv, io_uring). False, with nothing
+  // appended, unless the whole range is RAM.
+  [[nodiscard]] bool append_iovec(uint64_t gpa, uint64_t length, std::vector<iovec>& iovecs) const;
+
+  // Reads exactly `length` bytes of `fd` from `offset` into RAM at `gpa`. Errors: range outside RAM, I/O,
+  // file too short.
+  Result<void> read_file(int fd, uint64_t offset, uint64_t gpa, uint64_t length) const;
+
+ private:
+  const Region* find(uint64_t gpa, uint64_t length) const;
+
+  uint64_t size_ = 0;
+  std::vector<Mapping> mappings_;
+  std::vector<Region> regions_;
+};
+
+}  // namespace snug

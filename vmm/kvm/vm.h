@@ -1,0 +1,54 @@
+// One virtual machine (KVM "VM ioctls"): memory slots, the in-kernel interrupt chip, doorbells.
+//
+// Thread: set-up on one thread; irq lines, MSIs, doorbells and routes afterwards from any. Must outlive its
+// vCPUs, lines and vectors.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "vmm/base/result.h"
+#include "vmm/base/unique_fd.h"
+#include "vmm/core/doorbell.h"
+#include "vmm/core/guest_memory.h"
+#include "vmm/core/interrupt.h"
+#include "vmm/kvm/kvm.h"
+
+namespace snug::kvm {
+
+class Vm final : public DoorbellBinder, public MsiSink {
+ public:
+  // A VM with an in-kernel interrupt chip (IOAPIC and local APICs; the PIC is connected to nothing) and no
+  // memory.
+  static Result<std::unique_ptr<Vm>> create(const Kvm& kvm);
+
+  // Gives the guest its RAM. The memory must outlive the VM.
+  Result<void> add_memory(const GuestMemory& memory);
+  // One more slot. `host` must stay mapped as long as the VM lives. Read-only slots turn guest writes into
+  // MMIO exits. gpa, size: multiples of 4 KiB.
+  enum class SlotAccess { kReadWrite, kReadOnly };
+  Result<void> add_slot(uint64_t gpa, uint64_t size, std::byte* host, SlotAccess access);
+
+  // An input of the IOAPIC. `gsi` < map::kIoapicPins.
+  std::unique_ptr<IrqLine> irq_line(uint32_t gsi);
+
+  // MsiSink: KVM_SIGNAL_MSI. A message that no local APIC takes is lost, as on hardware.
+  void signal(const MsiMessage& message) override;
+
+  // DoorbellBinder: ioeventfd.
+  Result<void> bind(const Doorbell& doorbell, int event_fd) override;
+  void unbind(const Doorbell& doorbell, int event_fd) override;
+
+  int fd() const { return fd_.get(); }
+  const Kvm& kvm() const { return kvm_; }
+
+ private:
+  explicit Vm(const Kvm& kvm) : kvm_(kvm) {}
+  Result<void> set_doorbell(const Doorbell& doorbell, int event_fd, uint32_t flags);
+
+  const Kvm& kvm_;
+  UniqueFd fd_;
+  uint32_t next_slot_ = 0;
+};
+
+}  // namespace snug::kvm

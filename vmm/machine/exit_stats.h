@@ -1,0 +1,25 @@
+// Counts of exits to user space. Each vCPU thread has its own and writes it alone; read after the join.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <string>
+
+#include "vmm/kvm/exit.h"
+
+namespace snug {
+
+struct ExitStats {
+  std::array<uint64_t, kvm::kExitReasons> by_reason{};
+  std::map<uint32_t, uint64_t> port_reads;  // by port
+  std::map<uint32_t, uint64_t> port_writes;
+  std::map<uint64_t, uint64_t> mmio_reads;  // by gpa
+  std::map<uint64_t, uint64_t> mmio_writes;
+  uint64_t interrupted = 0;  // kicks and signals
+
+  uint64_t total() const;
+  void add(const ExitStats& other);
+};
+
+}  // namespace snug

@@ -1,0 +1,170 @@
+#include "vmm/machine/machine.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "boot/acpi.h"
+#include "boot/entry.h"
+#include "boot/initrd.h"
+#include "boot/reset_vector.h"
+#include "vmm/base/assertion.h"
+#include "vmm/core/address_map.h"
+#include "vmm/kvm/cpuid.h"
+
+namespace snug {
+namespace {
+
+// 64-bit BARs go above all RAM, on a boundary that suits large ones.
+uint64_t mmio64_start(const GuestMemory& memory) {
+  constexpr uint64_t kAlignment = 4 * kGiB;
+  return std::max(map::kHoleEnd, (memory.end() + kAlignment - 1) & ~(kAlignment - 1));
+}
+
+}  // namespace
+
+Machine::Machine(EventLoop& loop, Console& console, MachineEvents events, GuestMemory memory)
+    : loop_(loop), console_(console), events_(std::move(events)), memory_(std::move(memory)) {}
+
+Machine::~Machine() { stop(RunState::kKilled); }
+
+Result<std::unique_ptr<Machine>> Machine::build(const kvm::Kvm& kvm, const MachineConfig& config,
+                                                EventLoop& loop, Console& console, MachineEvents events) {
+  if (config.cpus > kvm.max_vcpus())
+    return fail_with_hint(fmt::format("{} vCPUs: this host's KVM allows {}", config.cpus, kvm.max_vcpus()),
+                          "lower cpus");
+  auto memory = SNUG_TRY(GuestMemory::create(config.memory));
+  std::unique_ptr<Machine> machine(new Machine(loop, console, std::move(events), std::move(memory)));
+  machine->stop_on_panic_ = config.stop_on_panic;
+  // The cheap and likely failures first: a broken kernel is reported before anything is asked of KVM.
+  SNUG_TRY(machine->load(config));
+  machine->vm_ = SNUG_TRY(kvm::Vm::create(kvm));
+  SNUG_TRY(machine->vm_->add_memory(machine->memory_));
+  SNUG_TRY(machine->create_devices());
+  SNUG_TRY(machine->create_vcpus(config));
+  machine->connect_console();
+  return machine;
+}
+
+Result<void> Machine::load(const MachineConfig& config) {
+  kernel_ = SNUG_TRY(with_context(boot::load_kernel(config.kernel_fd, memory_), "kernel"));
+  std::optional<boot::InitrdPlacement> initrd;
+  if (!config.initrd_fds.empty())
+    initrd = SNUG_TRY(with_context(boot::load_initrds(config.initrd_fds, memory_, kernel_), "initrd"));
+  boot::AcpiConfig acpi;
+  acpi.cpus = config.cpus;
+  acpi.mmio64_start = mmio64_start(memory_);
+  acpi.mmio64_size = map::kPciMmio64Size;
+  acpi.pvpanic = true;
+  const auto tables = SNUG_TRY(with_context(boot::build_acpi_tables(acpi), "ACPI tables"));
+  SNUG_TRY(boot::write_acpi_tables(memory_, tables));
+  SNUG_TRY(boot::write_reset_vector(memory_));
+  entry_ = SNUG_TRY(boot::prepare_entry(memory_, kernel_, initrd, config.cmdline));
+  return {};
+}
+
+Result<void> Machine::create_devices() {
+  serial_irq_ = vm_->irq_line(map::kGsiSerial);
+  serial_ = std::make_unique<Synced<Serial>>(*serial_irq_, console_);
+  SNUG_TRY(ports_.add({map::kPortSerial, 8}, "serial", *serial_));
+
+  i8042_ = std::make_unique<Synced<I8042>>(*this);
+  SNUG_TRY(ports_.add({map::kPortI8042, 5}, "i8042", *i8042_));
+
+  rtc_ = std::make_unique<Synced<Rtc>>(std::chrono::system_clock::now);
+  SNUG_TRY(ports_.add({map::kPortRtc, 2}, "rtc", *rtc_));
+
+  post_code_ = std::make_unique<Synced<PostCode>>();
+  SNUG_TRY(ports_.add({map::kPortPostCode, 1}, "post code", *post_code_));
+
+  debug_exit_ = std::make_unique<Synced<DebugExit>>(*this);
+  SNUG_TRY(ports_.add({map::kPortDebugExit, 4}, "debug exit", *debug_exit_));
+
+  guest_status_ = std::make_unique<Synced<GuestStatus>>(*this);
+  SNUG_TRY(ports_.add({map::kPortGuestStatus, 1}, "guest status", *guest_status_));
+
+  pvpanic_ = std::make_unique<Synced<Pvpanic>>(*this);
+  SNUG_TRY(ports_.add({map::kPortPvpanic, 1}, "pvpanic", *pvpanic_));
+
+  acpi_irq_ = vm_->irq_line(map::kGsiAcpi);
+  power_ = std::make_unique<Synced<AcpiPower>>(*acpi_irq_, *this);
+  SNUG_TRY(ports_.add({map::kPortAcpi, 16}, "acpi", *power_));
+
+  pci_ = std::make_unique<Synced<PciRoot>>();
+  pci_ports_ = std::make_unique<Synced<PciConfigPorts>>(*pci_);
+  SNUG_TRY(ports_.add({map::kPortPciConfig, 8}, "pci config ports", *pci_ports_));
+  pci_ecam_ = std::make_unique<Synced<PciEcam>>(*pci_);
+  SNUG_TRY(mmio_.add({map::kEcam, map::kEcamSize}, "pci ecam", *pci_ecam_));
+  return {};
+}
+
+Result<void> Machine::create_vcpus(const MachineConfig& config) {
+  const kvm::Kvm& kvm = vm_->kvm();
+  const auto supported = SNUG_TRY(kvm::supported_cpuid(kvm));
+  kvm::CpuTopology topology{.cpus = config.cpus, .tsc_deadline = kvm.has_tsc_deadline()};
+  std::vector<std::unique_ptr<kvm::Vcpu>> vcpus;
+  for (uint32_t id = 0; id < config.cpus; ++id) {
+    auto vcpu = SNUG_TRY(kvm::Vcpu::create(*vm_, id));
+    topology.tsc_khz = vcpu->tsc_khz();
+    SNUG_TRY(vcpu->set_cpuid(kvm::guest_cpuid(supported, topology, id)));
+    SNUG_TRY(vcpu->set_boot_msrs());
+    if (id == 0) SNUG_TRY(vcpu->set_state(entry_));
+    vcpus.push_back(std::move(vcpu));
+  }
+  vcpus_ = std::make_unique<VcpuThreads>(
+      std::move(vcpus),
+      VcpuThreads::Environment{ports_, mmio_, memory_, [this](VcpuReport report) {
+                                 vcpus_->request_stop();
+                                 loop_.post([this, alive = std::weak_ptr<int>(alive_), report] {
+                                   if (!alive.expired()) events_.vcpu_end(report);
+                                 });
+                               }});
+  return {};
+}
+
+void Machine::connect_console() {
+  auto serial = serial_->lock();
+  serial->on_input_space([this] { console_.input_space(); });
+  serial->on_opened([this] {
+    console_.guest_opened();
+    loop_.post([this, alive = std::weak_ptr<int>(alive_)] {
+      if (!alive.expired()) events_.console_opened();
+    });
+  });
+  console_.connect([this](std::span<const std::byte> bytes) { return serial_->lock()->receive(bytes); });
+}
+
+Result<void> Machine::start() {
+  SNUG_ASSERT(states_.move_to(RunState::kRunning));
+  return vcpus_->start();
+}
+
+void Machine::pause() {
+  if (states_.move_to(RunState::kPaused)) vcpus_->pause();
+}
+
+void Machine::resume() {
+  if (states_.move_to(RunState::kRunning)) vcpus_->resume();
+}
+
+void Machine::stop(RunState final_state) {
+  if (!states_.move_to(RunState::kStopping)) return;
+  // Posts that are still on their way concern nobody any more.
+  alive_.reset();
+  if (vcpus_) vcpus_->stop();
+  SNUG_ASSERT(states_.move_to(final_state));
+}
+
+void Machine::press_power_button() { power_->lock()->press_power_button(); }
+
+void Machine::guest_event(GuestEvent event, uint32_t value) {
+  const bool ends = event == GuestEvent::kPowerOff || event == GuestEvent::kReset ||
+                    event == GuestEvent::kDebugExit || (event == GuestEvent::kPanic && stop_on_panic_);
+  // What follows the last instruction of a machine must not run: the vCPU that wrote it stops before the
+  // next.
+  if (ends) vcpus_->request_stop();
+  loop_.post([this, alive = std::weak_ptr<int>(alive_), event, value] {
+    if (!alive.expired()) events_.guest_event(event, value);
+  });
+}
+
+}  // namespace snug

@@ -1,0 +1,113 @@
+// One boot of one guest: memory, VM, buses, devices, kernel, vCPUs. A reset makes a new Machine; nothing of
+// the old one survives but the console's host end.
+//
+// Thread: everything on the loop's thread, but for the devices and guest_event(), which vCPUs call.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "boot/kernel.h"
+#include "devices/acpi/power.h"
+#include "devices/legacy/debug_exit.h"
+#include "devices/legacy/i8042.h"
+#include "devices/legacy/pvpanic.h"
+#include "devices/legacy/rtc.h"
+#include "devices/legacy/serial.h"
+#include "devices/pci/root.h"
+#include "devices/pci/windows.h"
+#include "vmm/base/result.h"
+#include "vmm/core/bus.h"
+#include "vmm/core/event_loop.h"
+#include "vmm/core/guest_memory.h"
+#include "vmm/core/lifecycle.h"
+#include "vmm/kvm/kvm.h"
+#include "vmm/kvm/vm.h"
+#include "vmm/machine/console.h"
+#include "vmm/machine/run_state.h"
+#include "vmm/machine/vcpu_threads.h"
+
+namespace snug {
+
+// Open files and numbers: building a machine opens nothing by name.
+struct MachineConfig {
+  uint32_t cpus = 1;
+  uint64_t memory = 0;  // bytes
+  int kernel_fd = -1;   // the caller's, open for reading
+  std::vector<int> initrd_fds;
+  std::string cmdline;
+  bool stop_on_panic = true;  // vCPUs stop as soon as the guest reports a panic
+};
+
+// What happens to a machine, told on the loop's thread.
+struct MachineEvents {
+  std::function<void(GuestEvent, uint32_t value)> guest_event;
+  std::function<void(VcpuReport)> vcpu_end;
+  std::function<void()> console_opened;  // the guest opened its serial port: user space is about to start
+};
+
+class Machine final : public LifecycleSink {
+ public:
+  // Errors: everything that set-up can meet; the message says which step.
+  static Result<std::unique_ptr<Machine>> build(const kvm::Kvm& kvm, const MachineConfig& config,
+                                                EventLoop& loop, Console& console, MachineEvents events);
+  ~Machine() override;
+
+  Result<void> start();
+  void pause();
+  void resume();
+  // Stops and joins every vCPU; `final_state` says why. Idempotent.
+  void stop(RunState final_state);
+  RunState state() const { return states_.current(); }
+
+  void press_power_button();
+
+  const boot::LoadedKernel& kernel() const { return kernel_; }
+  // After stop().
+  std::string describe_vcpus() const { return vcpus_->describe(); }
+  ExitStats exit_stats() const { return vcpus_->stats(); }
+  uint64_t cpu_ns_at_first_run() const { return vcpus_->cpu_ns_at_first_run(); }
+
+  void guest_event(GuestEvent event, uint32_t value) override;
+
+ private:
+  Machine(EventLoop& loop, Console& console, MachineEvents events, GuestMemory memory);
+  Result<void> create_devices();
+  Result<void> load(const MachineConfig& config);
+  Result<void> create_vcpus(const MachineConfig& config);
+  void connect_console();
+
+  EventLoop& loop_;
+  Console& console_;
+  MachineEvents events_;
+  // Posts to the loop that arrive after this machine is gone find it expired.
+  std::shared_ptr<int> alive_ = std::make_shared<int>(0);
+  RunStates states_;
+  bool stop_on_panic_ = true;
+
+  // Declared in the order of use: vCPU threads go first, memory last.
+  GuestMemory memory_;
+  std::unique_ptr<kvm::Vm> vm_;
+  Bus ports_{"port"};
+  Bus mmio_{"MMIO"};
+  std::unique_ptr<IrqLine> serial_irq_;
+  std::unique_ptr<IrqLine> acpi_irq_;
+  std::unique_ptr<Synced<Serial>> serial_;
+  std::unique_ptr<Synced<I8042>> i8042_;
+  std::unique_ptr<Synced<Rtc>> rtc_;
+  std::unique_ptr<Synced<DebugExit>> debug_exit_;
+  std::unique_ptr<Synced<GuestStatus>> guest_status_;
+  std::unique_ptr<Synced<PostCode>> post_code_;
+  std::unique_ptr<Synced<Pvpanic>> pvpanic_;
+  std::unique_ptr<Synced<AcpiPower>> power_;
+  std::unique_ptr<Synced<PciRoot>> pci_;
+  std::unique_ptr<Synced<PciConfigPorts>> pci_ports_;
+  std::unique_ptr<Synced<PciEcam>> pci_ecam_;
+  boot::LoadedKernel kernel_;
+  CpuState entry_;
+  std::unique_ptr<VcpuThreads> vcpus_;
+};
+
+}  // namespace snug

@@ -1,0 +1,26 @@
+#include "vmm/machine/signals.h"
+
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+
+namespace snug {
+
+Result<SignalWatch> SignalWatch::create(EventLoop& loop, std::initializer_list<int> signals,
+                                        std::function<void(int)> callback) {
+  sigset_t set;
+  ::sigemptyset(&set);
+  for (const int number : signals) ::sigaddset(&set, number);
+  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  ::signal(SIGPIPE, SIG_IGN);
+  SignalWatch watch;
+  watch.fd_ = UniqueFd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!watch.fd_) return fail_errno(errno, "signalfd");
+  watch.watch_ = SNUG_TRY(loop.watch(watch.fd_.get(), EPOLLIN, [fd = watch.fd_.get(), callback](uint32_t) {
+    signalfd_siginfo info{};
+    while (::read(fd, &info, sizeof info) == sizeof info) callback(static_cast<int>(info.ssi_signo));
+  }));
+  return watch;
+}
+
+}  // namespace snug

@@ -1,0 +1,196 @@
+#include "vmm/machine/vcpu_threads.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <time.h>
+
+#include <array>
+
+#include "vmm/base/assertion.h"
+#include "vmm/base/log.h"
+
+namespace snug {
+namespace {
+
+int kick_signal() { return SIGRTMIN; }
+
+uint64_t process_cpu_ns() {
+  timespec now{};
+  ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+}
+
+template <class... Handlers>
+struct Overloaded : Handlers... {
+  using Handlers::operator()...;
+};
+// clang 14 needs to be told.
+template <class... Handlers>
+Overloaded(Handlers...) -> Overloaded<Handlers...>;
+
+}  // namespace
+
+VcpuThreads::VcpuThreads(std::vector<std::unique_ptr<kvm::Vcpu>> vcpus, Environment environment)
+    : environment_(std::move(environment)), workers_(vcpus.size()) {
+  for (size_t i = 0; i < vcpus.size(); ++i) workers_[i].vcpu = std::move(vcpus[i]);
+}
+
+Result<void> VcpuThreads::start() {
+  SNUG_ASSERT(!started_);
+  // The handler does nothing: the signal's work is to make KVM_RUN return.
+  struct sigaction action {};
+  action.sa_handler = [](int) {};
+  ::sigaction(kick_signal(), &action, nullptr);
+  started_ = true;
+  for (Worker& worker : workers_) {
+    try {
+      worker.thread = std::thread([this, &worker] { run(worker); });
+    } catch (const std::system_error& error) {
+      stop();
+      return fail("thread for vCPU {}: {}", worker.vcpu->id(), error.what());
+    }
+  }
+  // Threads are born parked: no vCPU can kick the others before all of them are there.
+  resume();
+  return {};
+}
+
+void VcpuThreads::command(Command command) {
+  {
+    std::lock_guard lock(mutex_);
+    // A stop is final.
+    if (command_ != Command::kStop) command_ = command;
+  }
+  changed_.notify_all();
+  kick_all();
+}
+
+void VcpuThreads::kick_all() {
+  for (Worker& worker : workers_) {
+    worker.vcpu->request_exit();
+    if (worker.thread.joinable()) ::pthread_kill(worker.thread.native_handle(), kick_signal());
+  }
+}
+
+void VcpuThreads::pause() {
+  command(Command::kPause);
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [this] { return parked_ == workers_.size() || command_ == Command::kStop; });
+}
+
+void VcpuThreads::resume() { command(Command::kRun); }
+
+void VcpuThreads::request_stop() { command(Command::kStop); }
+
+void VcpuThreads::stop() {
+  if (!started_) return;
+  request_stop();
+  for (Worker& worker : workers_)
+    if (worker.thread.joinable()) worker.thread.join();
+}
+
+std::string VcpuThreads::describe() const {
+  std::string text;
+  for (const Worker& worker : workers_)
+    text += fmt::format("vCPU {}:\n{}\n", worker.vcpu->id(), describe(*worker.vcpu));
+  return text;
+}
+
+ExitStats VcpuThreads::stats() const {
+  ExitStats sum;
+  for (const Worker& worker : workers_) sum.add(worker.stats);
+  return sum;
+}
+
+// Waits until the command is neither `until_not` nor, for a vCPU that has ended, anything but a stop.
+void VcpuThreads::park(Worker& worker, Command until_not) {
+  std::unique_lock lock(mutex_);
+  ++parked_;
+  changed_.notify_all();
+  changed_.wait(lock, [&] { return command_ == Command::kStop || (command_ != until_not && !worker.ended); });
+  --parked_;
+}
+
+void VcpuThreads::run(Worker& worker) {
+  ::pthread_setname_np(::pthread_self(), fmt::format("vcpu{}", worker.vcpu->id()).c_str());
+  bool entered = false;
+  for (;;) {
+    // The request is cleared before the command is read, and set after it is written: a command given
+    // between the two makes the next entry return at once.
+    worker.vcpu->clear_exit_request();
+    const Command command = command_;
+    if (command == Command::kStop) return;
+    if (command == Command::kPause || worker.ended) {
+      if (entered && !worker.ended) worker.vcpu->complete_access();
+      park(worker, Command::kPause);
+      continue;
+    }
+    if (!entered && worker.vcpu->id() == 0) cpu_ns_at_first_run_ = process_cpu_ns();
+    entered = true;
+    if (!handle(worker, worker.vcpu->run())) worker.ended = true;
+  }
+}
+
+bool VcpuThreads::handle(Worker& worker, kvm::Exit exit) {
+  const bool interrupted = std::holds_alternative<kvm::InterruptedExit>(exit);
+  if (interrupted)
+    ++worker.stats.interrupted;
+  else
+    ++worker.stats.by_reason[std::min(worker.vcpu->last_reason(), kvm::kExitReasons - 1)];
+  return std::visit(
+      Overloaded{
+          [&](const kvm::PortExit& port) { return port_access(worker, port), true; },
+          [&](const kvm::MmioExit& mmio) { return mmio_access(worker, mmio), true; },
+          [](kvm::InterruptedExit) { return true; },
+          [&](kvm::HaltExit) {
+            return end(worker, VcpuEnd::kFailure, "the CPU halted with no interrupt to wake it"), false;
+          },
+          [&](kvm::ShutdownExit) { return end(worker, VcpuEnd::kTripleFault, "triple fault"), false; },
+          [&](kvm::ResetExit) { return end(worker, VcpuEnd::kReset, "reset"), false; },
+          [&](kvm::PowerOffExit) { return end(worker, VcpuEnd::kPowerOff, "power-off"), false; },
+          [&](kvm::FailureExit& failure) {
+            return end(worker, VcpuEnd::kFailure, std::move(failure.what)), false;
+          },
+      },
+      exit);
+}
+
+void VcpuThreads::port_access(Worker& worker, const kvm::PortExit& exit) {
+  const bool write = exit.direction == kvm::Direction::kWrite;
+  ++(write ? worker.stats.port_writes : worker.stats.port_reads)[exit.port];
+  // INS and OUTS move several items through one port.
+  for (size_t at = 0; at + exit.size <= exit.data.size(); at += exit.size) {
+    const auto item = exit.data.subspan(at, exit.size);
+    const bool claimed =
+        write ? environment_.ports.write(exit.port, item) : environment_.ports.read(exit.port, item);
+    if (!claimed)
+      log_at(LogLevel::kTrace, "{} port {:#x}: no device", write ? "write to" : "read of", exit.port);
+  }
+}
+
+void VcpuThreads::mmio_access(Worker& worker, const kvm::MmioExit& exit) {
+  const bool write = exit.direction == kvm::Direction::kWrite;
+  ++(write ? worker.stats.mmio_writes : worker.stats.mmio_reads)[exit.gpa];
+  const bool claimed =
+      write ? environment_.mmio.write(exit.gpa, exit.data) : environment_.mmio.read(exit.gpa, exit.data);
+  if (!claimed)
+    log_at(LogLevel::kTrace, "{} address {:#x}: no device", write ? "write to" : "read of", exit.gpa);
+}
+
+void VcpuThreads::end(Worker& worker, VcpuEnd end, std::string what) {
+  environment_.on_end({end, worker.vcpu->id(), std::move(what), describe(*worker.vcpu)});
+}
+
+std::string VcpuThreads::describe(const kvm::Vcpu& vcpu) const {
+  std::string text = vcpu.describe_registers();
+  const auto at = vcpu.instruction_pointer();
+  if (!at) return text;
+  text += fmt::format("\ncode at {:#x}:", *at);
+  const auto gpa = vcpu.translate(*at);
+  std::array<std::byte, 16> bytes{};
+  if (!gpa || !environment_.memory.read(*gpa, bytes)) return text + " not in guest memory";
+  for (const std::byte byte : bytes) text += fmt::format(" {:02x}", std::to_integer<unsigned>(byte));
+  return text;
+}
+
+}  // namespace snug

@@ -1,0 +1,184 @@
+#include "vmm/spec/describe.h"
+
+#include <fmt/format.h>
+
+#include <vector>
+
+#include "vmm/spec/text.h"
+
+namespace snug {
+namespace {
+
+// Text that YAML would read as something else, or not at all, when not in quotes.
+bool needs_quotes(std::string_view text) {
+  constexpr std::string_view kPlain =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./+=,:@- ";
+  if (text.empty() || text.find_first_not_of(kPlain) != std::string_view::npos) return true;
+  const char first = text.front();
+  const bool word = (first >= 'a' && first <= 'z') || (first >= 'A' && first <= 'Z') ||
+                    (first >= '0' && first <= '9') || first == '/';
+  const char last = text.back();
+  return !word || last == ' ' || last == ':' || text.find(": ") != std::string_view::npos || text == "null" ||
+         text == "Null" || text == "NULL";
+}
+
+// JSON's escapes are YAML's too.
+std::string yaml_text(const std::string& text) { return needs_quotes(text) ? json_string(text) : text; }
+
+void print_keys(std::string& out, const KeyList& keys, const void* object, const std::string& indent);
+
+void print_nested(std::string& out, const Key& key, const void* object, const std::string& indent) {
+  const Nested& nested = *key.nested;
+  const size_t count = nested.count(object);
+  if (count == 0) return;
+  out += fmt::format("{}{}:\n", indent, key.name);
+  for (size_t i = 0; i < count; ++i) {
+    std::string item;
+    print_keys(item, nested.keys, nested.item(object, i), indent + (nested.is_list ? "    " : "  "));
+    if (nested.is_list && item.empty()) item = indent + "    {}\n";
+    if (nested.is_list) item.replace(indent.size() + 2, 2, "- ");
+    out += item;
+  }
+}
+
+void print_keys(std::string& out, const KeyList& keys, const void* object, const std::string& indent) {
+  for (const auto& key : keys) {
+    if (key.nested) {
+      print_nested(out, key, object, indent);
+      continue;
+    }
+    const auto texts = key.value.print(object);
+    if (texts.size() == 1) out += fmt::format("{}{}: {}\n", indent, key.name, yaml_text(texts[0]));
+    if (texts.size() <= 1) continue;
+    out += fmt::format("{}{}:\n", indent, key.name);
+    for (const auto& text : texts) out += fmt::format("{}  - {}\n", indent, yaml_text(text));
+  }
+}
+
+// The members of the schema of one value, or of the list of them where that is fine too.
+std::string value_schema(const Value& value) {
+  if (!value.repeatable) return value.schema;
+  return fmt::format(R"("anyOf": [{{{}}}, {{"type": "array", "items": {{{}}}}}])", value.schema,
+                     value.schema);
+}
+
+std::string object_schema(const KeyList& keys, const void* defaults, const std::string& indent);
+
+std::string key_schema(const Key& key, const void* defaults, const std::string& indent) {
+  std::string help = key.help;
+  if (!key.default_text.empty()) help += fmt::format(" Default: {}.", key.default_text);
+  std::string out = fmt::format("{{\n{}  \"description\": {},\n", indent, json_string(help));
+  if (!key.nested) {
+    out += fmt::format("{}  {}", indent, value_schema(key.value));
+    const auto standard = key.value.print(defaults);
+    if (key.default_text.empty() && standard.size() == 1) {
+      out += fmt::format(",\n{}  \"default\": {}", indent,
+                         key.value.is_number ? standard[0] : json_string(standard[0]));
+    }
+    if (!key.example.empty()) {
+      out += fmt::format(",\n{}  \"examples\": [{}]", indent,
+                         key.value.is_number ? key.example : json_string(key.example));
+    }
+    return out + fmt::format("\n{}}}", indent);
+  }
+  const Nested& nested = *key.nested;
+  // Items of lists have no defaults to show.
+  const void* inner = nested.is_list ? nullptr : nested.item(defaults, 0);
+  const std::string map = object_schema(nested.keys, inner, indent + "    ");
+  if (nested.is_list)
+    return out + fmt::format("{}  \"type\": \"array\",\n{}  \"items\": {{\n{}\n{}  }}\n{}}}", indent, indent,
+                             map, indent, indent);
+  out += fmt::format("{}  \"anyOf\": [", indent);
+  for (const auto& inner_key : nested.keys) {
+    if (inner_key.name == nested.shorthand) out += fmt::format("{{{}}}, ", value_schema(inner_key.value));
+  }
+  return out + fmt::format("{{\n{}\n{}  }}]\n{}}}", map, indent, indent);
+}
+
+std::string object_schema(const KeyList& keys, const void* defaults, const std::string& indent) {
+  std::string out =
+      fmt::format("{}\"type\": \"object\",\n{}\"additionalProperties\": false,\n{}\"properties\": {{", indent,
+                  indent, indent);
+  bool first = true;
+  for (const auto& key : keys) {
+    Key shown = key;
+    if (defaults == nullptr && !key.nested)
+      shown.value.print = [](const void*) { return std::vector<std::string>{}; };
+    out += fmt::format("{}\n{}  {}: {}", first ? "" : ",", indent, json_string(key.name),
+                       key_schema(shown, defaults, indent + "  "));
+    first = false;
+  }
+  return out + fmt::format("\n{}}}", indent);
+}
+
+// The keys that have flags, maps opened.
+void collect_flags(const KeyList& keys, std::vector<const Key*>& out) {
+  for (const auto& key : keys) {
+    if (!key.flags.empty()) out.push_back(&key);
+    if (key.nested && !key.nested->is_list) collect_flags(key.nested->keys, out);
+  }
+}
+
+std::string joined(std::span<const std::string> words, std::string_view separator) {
+  return fmt::format("{}", fmt::join(words, separator));
+}
+
+}  // namespace
+
+std::string yaml_of(const KeyList& keys, const void* object) {
+  std::string out;
+  print_keys(out, keys, object, "");
+  return out;
+}
+
+std::string effective_spec_yaml(const Spec& spec) { return yaml_of(spec_keys(), &spec); }
+
+std::string schema_of(const KeyList& keys, const void* defaults) {
+  return fmt::format(
+      "{{\n  \"$schema\": \"https://json-schema.org/draft/2020-12/schema\",\n  \"title\": \"snug "
+      "machine\",\n{}\n}}\n",
+      object_schema(keys, defaults, "  "));
+}
+
+std::string json_schema() {
+  const Spec defaults;
+  return schema_of(spec_keys(), &defaults);
+}
+
+std::string bash_completion(std::string_view program, std::span<const std::string_view> commands) {
+  std::vector<const Key*> keys;
+  collect_flags(spec_keys(), keys);
+  std::string flags;
+  std::string cases;
+  for (const Key* key : keys) {
+    const auto names = split(key->flags, ',');
+    flags += (flags.empty() ? "" : " ") + joined(names, " ");
+    std::string action = "return";  // free text: nothing to offer
+    if (key->value.is_path) action = "COMPREPLY=($(compgen -f -- \"$word\")); return";
+    if (!key->value.words.empty()) {
+      action =
+          fmt::format("COMPREPLY=($(compgen -W '{}' -- \"$word\")); return", joined(key->value.words, " "));
+    }
+    cases += fmt::format("    {}) {} ;;\n", joined(names, "|"), action);
+  }
+  return fmt::format(
+      "# bash completion for {0}\n"
+      "_{0}() {{\n"
+      "  local word=\"${{COMP_WORDS[COMP_CWORD]}}\" before=\"${{COMP_WORDS[COMP_CWORD-1]}}\"\n"
+      "  COMPREPLY=()\n"
+      "  case \"$before\" in\n"
+      "{1}"
+      "  esac\n"
+      "  if [[ $COMP_CWORD -eq 1 ]]; then\n"
+      "    COMPREPLY=($(compgen -W '{2}' -- \"$word\"))\n"
+      "  elif [[ $word == -* ]]; then\n"
+      "    COMPREPLY=($(compgen -W '{3}' -- \"$word\"))\n"
+      "  else\n"
+      "    COMPREPLY=($(compgen -f -X '!*.y?(a)ml' -- \"$word\") $(compgen -d -- \"$word\"))\n"
+      "  fi\n"
+      "}}\n"
+      "complete -o filenames -F _{0} {0}\n",
+      program, cases, fmt::join(commands, " "), flags);
+}
+
+}  // namespace snug

@@ -1,0 +1,61 @@
+#include "vmm/spec/file_checks.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+namespace snug {
+namespace {
+
+std::string folder_of(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  if (slash == std::string::npos) return ".";
+  return slash == 0 ? "/" : path.substr(0, slash);
+}
+
+// What a failed look at the file means. A path with a '~' is nearly always one that a shell would have
+// expanded.
+std::string not_found(const FileUse& file, int error) {
+  if (error != ENOENT) return fmt::format("{}: {}", errno_text(error), file.path);
+  const bool tilde = file.path.starts_with("~") || file.path.find("/~") != std::string::npos;
+  return fmt::format("no such file: {}{}", file.path,
+                     tilde ? "; '~' is not expanded, write the folder out" : "");
+}
+
+std::optional<std::string> input_problem(const FileUse& file) {
+  struct stat status {};
+  if (::stat(file.path.c_str(), &status) != 0) return not_found(file, errno);
+  if (S_ISDIR(status.st_mode)) return "is a folder, not a file: " + file.path;
+  if (!S_ISREG(status.st_mode) && !S_ISFIFO(status.st_mode)) return "is not a regular file: " + file.path;
+  if (::faccessat(AT_FDCWD, file.path.c_str(), R_OK, AT_EACCESS) != 0) {
+    return fmt::format("cannot be read ({}): {}", errno_text(errno), file.path);
+  }
+  if (S_ISREG(status.st_mode) && status.st_size == 0) return "is empty: " + file.path;
+  return std::nullopt;
+}
+
+std::optional<std::string> output_problem(const FileUse& file) {
+  struct stat status {};
+  if (file.path.ends_with('/')) return "is a folder, not a file: " + file.path;
+  if (::stat(file.path.c_str(), &status) == 0) {
+    if (S_ISDIR(status.st_mode)) return "is a folder, not a file: " + file.path;
+    if (S_ISBLK(status.st_mode) || S_ISSOCK(status.st_mode)) return "is not a file to write to: " + file.path;
+    if (::faccessat(AT_FDCWD, file.path.c_str(), W_OK, AT_EACCESS) == 0) return std::nullopt;
+    return fmt::format("cannot be written ({}): {}", errno_text(errno), file.path);
+  }
+  if (errno != ENOENT) return not_found(file, errno);
+  const std::string folder = folder_of(file.path);
+  if (::stat(folder.c_str(), &status) != 0) return fmt::format("no such folder: {}", folder);
+  if (::faccessat(AT_FDCWD, folder.c_str(), W_OK | X_OK, AT_EACCESS) == 0) return std::nullopt;
+  return fmt::format("cannot be made ({}): {}", errno_text(errno), file.path);
+}
+
+}  // namespace
+
+std::optional<std::string> file_problem(const FileUse& file) {
+  return file.kind == FileUse::Kind::kInput ? input_problem(file) : output_problem(file);
+}
+
+}  // namespace snug

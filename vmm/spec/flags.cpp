@@ -1,0 +1,55 @@
+#include "vmm/spec/flags.h"
+
+#include <fmt/format.h>
+
+#include <CLI/App.hpp>
+#include <CLI/CLI.hpp>
+
+#include "vmm/spec/spec.h"
+
+namespace snug {
+namespace {
+
+std::string help_of(const Key& key, const void* defaults) {
+  std::string text = key.help;
+  if (!key.example.empty()) text += fmt::format(" Example: {}.", key.example);
+  std::string standard = key.default_text;
+  if (standard.empty() && key.value.print) {
+    for (const auto& part : key.value.print(defaults)) standard += part;
+  }
+  if (!standard.empty()) text += fmt::format(" Default: {}.", standard);
+  return text;
+}
+
+void add_list(CLI::App& app, const KeyList& keys, FlagValues& values, const std::string& path,
+              const void* defaults) {
+  for (const auto& key : keys) {
+    const std::string key_path = path.empty() ? key.name : path + "." + key.name;
+    if (key.nested && !key.nested->is_list) {
+      add_list(app, key.nested->keys, values, key_path,
+               defaults != nullptr ? key.nested->item(defaults, 0) : nullptr);
+    }
+    if (key.flags.empty()) continue;
+    auto* option = app.add_option_function<std::vector<std::string>>(
+        key.flags,
+        [&values, key_path](const std::vector<std::string>& given) { values.by_key[key_path] = given; },
+        defaults != nullptr ? help_of(key, defaults) : key.help);
+    option->type_name(key.placeholder)->group(key.group);
+    // One value behind each; "--kernel a b" must leave b alone.
+    option->type_size(1)->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    option->allow_extra_args(false);
+  }
+}
+
+}  // namespace
+
+void add_flags(CLI::App& app, const KeyList& keys, FlagValues& values) {
+  add_list(app, keys, values, "", nullptr);
+}
+
+void add_spec_flags(CLI::App& app, FlagValues& values) {
+  const Spec defaults;
+  add_list(app, spec_keys(), values, "", &defaults);
+}
+
+}  // namespace snug

@@ -1,0 +1,134 @@
+#include "vmm/spec/load.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <system_error>
+
+#include "vmm/base/unique_fd.h"
+#include "vmm/spec/file_checks.h"
+#include "vmm/spec/reader.h"
+
+namespace snug {
+namespace {
+
+struct SpecFile {
+  std::string text;
+  std::string shown_name;
+  std::string base_dir;
+};
+
+// Empty when it is gone: relative paths then stay relative.
+std::string working_folder() {
+  std::error_code error;
+  return std::filesystem::current_path(error).string();
+}
+
+Result<std::string> read_bounded(int fd) {
+  std::string text;
+  while (text.size() <= kMaxSpecBytes) {
+    const size_t before = text.size();
+    text.resize(before + 65536);
+    const ssize_t count = ::read(fd, text.data() + before, text.size() - before);
+    const int error = errno;
+    text.resize(before + static_cast<size_t>(count > 0 ? count : 0));
+    if (count < 0 && error == EINTR) continue;
+    if (count < 0) return fail("cannot be read: {}", errno_text(error));
+    if (count == 0) return text;
+  }
+  return fail("larger than {} KiB; is this a spec?", kMaxSpecBytes / 1024);
+}
+
+Result<SpecFile> read_spec_file(const std::string& path) {
+  if (path == "-") return SpecFile{SNUG_TRY(read_bounded(STDIN_FILENO)), "<stdin>", working_folder()};
+  struct stat status {};
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
+  if (!fd || ::fstat(fd.get(), &status) != 0) {
+    return fail("{}", errno == ENOENT ? "no such file" : "cannot be opened: " + errno_text(errno));
+  }
+  if (S_ISDIR(status.st_mode)) return fail("is a folder, not a spec file");
+  if (!S_ISREG(status.st_mode) && !S_ISFIFO(status.st_mode)) return fail("is not a regular file");
+  std::string folder = working_folder();
+  const size_t slash = path.rfind('/');
+  if (S_ISREG(status.st_mode) && slash != std::string::npos) {
+    const std::string own = path.substr(0, slash == 0 ? 1 : slash);
+    folder = own.starts_with('/') || folder.empty() ? own : folder + "/" + own;
+  }
+  return SpecFile{SNUG_TRY(read_bounded(fd.get())), S_ISREG(status.st_mode) ? path : "<pipe>", folder};
+}
+
+void check_files(SpecReader& reader) {
+  for (const auto& named : reader.files()) {
+    const auto reason = file_problem(named.file);
+    if (!reason) continue;
+    const bool note = named.file.relative && !named.place.file.empty();
+    Problem problem = named.place;
+    problem.message =
+        fmt::format("{}: {}{}", named.prefix, *reason, note ? " (relative to the spec's folder)" : "");
+    reader.add(std::move(problem));
+  }
+}
+
+}  // namespace
+
+std::string default_name(std::string_view file_name) {
+  constexpr size_t kMaxName = 63;
+  if (file_name.starts_with('<')) return "snug";
+  file_name.remove_prefix(file_name.rfind('/') + 1);
+  const size_t dot = file_name.rfind('.');
+  if (dot != std::string_view::npos && dot > 0) file_name = file_name.substr(0, dot);
+  std::string name;
+  for (const char c : file_name) {
+    const bool alnum = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+    if (name.empty() && !alnum) continue;
+    name += alnum || c == '_' || c == '.' ? c : '-';
+    if (name.size() == kMaxName) break;
+  }
+  return name.empty() ? "snug" : name;
+}
+
+ParseOutcome parse_spec_text(std::string_view yaml, const std::string& file_name,
+                             const std::string& base_dir) {
+  ParseOutcome outcome;
+  SpecReader reader(spec_keys());
+  if (yaml.size() > kMaxSpecBytes) {
+    reader.add({file_name, 0, 0, fmt::format("larger than {} KiB; is this a spec?", kMaxSpecBytes / 1024)});
+  } else {
+    reader.read_yaml(yaml, file_name, base_dir, &outcome.spec);
+  }
+  if (!reader.was_set("name")) outcome.spec.name = default_name(file_name);
+  outcome.problems = reader.take_problems();
+  return outcome;
+}
+
+ParseOutcome load_spec(const std::optional<std::string>& spec_path, const FlagValues& flags) {
+  ParseOutcome outcome;
+  SpecReader reader(spec_keys());
+  const std::string shown = spec_path.value_or("");
+  SpecFile file;
+  if (spec_path) {
+    auto read = read_spec_file(*spec_path);
+    if (read) {
+      file = std::move(*read);
+      reader.read_yaml(file.text, file.shown_name, file.base_dir, &outcome.spec);
+    } else {
+      reader.add({shown.empty() ? "''" : shown, 0, 0, read.error().text()});
+    }
+  }
+  const std::string folder = working_folder();
+  reader.read_flags(flags, folder, &outcome.spec);
+  if (!reader.was_set("name") && spec_path) outcome.spec.name = default_name(file.shown_name);
+  check_files(reader);
+  outcome.problems = reader.take_problems();
+  return outcome;
+}
+
+std::string format_problem(const Problem& problem) {
+  if (problem.file.empty()) return problem.message;
+  if (problem.line <= 0) return fmt::format("{}: {}", problem.file, problem.message);
+  return fmt::format("{}:{}:{}: {}", problem.file, problem.line, problem.column, problem.message);
+}
+
+}  // namespace snug

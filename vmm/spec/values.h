@@ -1,0 +1,165 @@
+// The kinds of values that rows of the table are made of. `member` is where the value goes.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "vmm/spec/key.h"
+#include "vmm/spec/spec.h"
+#include "vmm/spec/units.h"
+
+namespace snug {
+
+namespace detail {
+
+// The table is for T and the member is of type M: turns functions over M into functions over void*.
+template <class T, class M, class Set, class Print>
+ValueOf<T> bind(Value value, M T::*member, Set set, Print print) {
+  value.set = [member, set](void* object, const std::string& text, SetContext& context) -> Result<void> {
+    return set(static_cast<T*>(object)->*member, text, context);
+  };
+  value.clear = [member](void* object) { static_cast<T*>(object)->*member = T{}.*member; };
+  value.print = [member, print](const void* object) { return print(static_cast<const T*>(object)->*member); };
+  return {std::move(value)};
+}
+
+Result<uint64_t> parse_whole(const std::string& text, uint64_t min, uint64_t max);
+Result<uint64_t> parse_size_within(const std::string& text, uint64_t min, uint64_t max, uint64_t step);
+Result<TimeLimit> parse_limit(const std::string& text);
+std::string print_limit(const TimeLimit& limit);
+Result<std::string> parse_path(const std::string& text, FileUse::Kind kind, SetContext& context);
+Result<std::string> parse_name(const std::string& text);
+Result<size_t> parse_word(const std::string& text, const std::vector<std::string>& words);
+Result<void> append_words(std::string& line, const std::string& text);
+Result<ConsoleSpec> parse_console(const std::string& text, SetContext& context);
+std::string print_console(const ConsoleSpec& console);
+
+Value whole_value(uint64_t min, uint64_t max);
+Value size_value(uint64_t min, uint64_t max);
+Value limit_value();
+Value path_value(bool list);
+Value name_value();
+Value word_value(std::vector<std::string> words);
+Value line_value();
+Value console_value();
+
+inline std::vector<std::string> one_or_none(const std::string& text) {
+  return text.empty() ? std::vector<std::string>{} : std::vector<std::string>{text};
+}
+
+}  // namespace detail
+
+template <class T>
+ValueOf<T> whole_number(uint32_t T::*member, uint32_t min, uint32_t max) {
+  return detail::bind(
+      detail::whole_value(min, max), member,
+      [=](uint32_t& out, const std::string& text, SetContext&) -> Result<void> {
+        out = static_cast<uint32_t>(SNUG_TRY(detail::parse_whole(text, min, max)));
+        return {};
+      },
+      [](uint32_t number) { return std::vector{std::to_string(number)}; });
+}
+
+// Bytes; `step`: what it must be a multiple of.
+template <class T>
+ValueOf<T> size(uint64_t T::*member, uint64_t min, uint64_t max, uint64_t step) {
+  return detail::bind(
+      detail::size_value(min, max), member,
+      [=](uint64_t& out, const std::string& text, SetContext&) -> Result<void> {
+        out = SNUG_TRY(detail::parse_size_within(text, min, max, step));
+        return {};
+      },
+      [](uint64_t bytes) { return std::vector{format_size(bytes)}; });
+}
+
+// A duration; "none" and 0 are no limit.
+template <class T>
+ValueOf<T> time_limit(TimeLimit T::*member) {
+  return detail::bind(
+      detail::limit_value(), member,
+      [](TimeLimit& out, const std::string& text, SetContext&) -> Result<void> {
+        out = SNUG_TRY(detail::parse_limit(text));
+        return {};
+      },
+      [](const TimeLimit& limit) { return std::vector{detail::print_limit(limit)}; });
+}
+
+template <class T>
+ValueOf<T> path(std::string T::*member, FileUse::Kind kind) {
+  return detail::bind(
+      detail::path_value(false), member,
+      [=](std::string& out, const std::string& text, SetContext& context) -> Result<void> {
+        out = SNUG_TRY(detail::parse_path(text, kind, context));
+        return {};
+      },
+      [](const std::string& text) { return detail::one_or_none(text); });
+}
+
+// One path or a list of at most `max_count`.
+template <class T>
+ValueOf<T> path_list(std::vector<std::string> T::*member, size_t max_count, FileUse::Kind kind) {
+  return detail::bind(
+      detail::path_value(true), member,
+      [=](std::vector<std::string>& out, const std::string& text, SetContext& context) -> Result<void> {
+        if (out.size() >= max_count) return fail("at most {} files are allowed", max_count);
+        out.push_back(SNUG_TRY(detail::parse_path(text, kind, context)));
+        return {};
+      },
+      [](const std::vector<std::string>& paths) { return paths; });
+}
+
+// A machine's name.
+template <class T>
+ValueOf<T> machine_name(std::string T::*member) {
+  return detail::bind(
+      detail::name_value(), member,
+      [](std::string& out, const std::string& text, SetContext&) -> Result<void> {
+        out = SNUG_TRY(detail::parse_name(text));
+        return {};
+      },
+      [](const std::string& text) { return detail::one_or_none(text); });
+}
+
+// Words of a line, given as one text or a list; line breaks become spaces.
+template <class T>
+ValueOf<T> line(std::string T::*member) {
+  return detail::bind(
+      detail::line_value(), member,
+      [](std::string& out, const std::string& text, SetContext&) { return detail::append_words(out, text); },
+      [](const std::string& text) { return detail::one_or_none(text); });
+}
+
+// One of several words.
+template <class T, class E>
+ValueOf<T> word(E T::*member, std::vector<std::pair<std::string, E>> choices) {
+  std::vector<std::string> words;
+  for (const auto& [text, choice] : choices) words.push_back(text);
+  return detail::bind(
+      detail::word_value(words), member,
+      [=](E& out, const std::string& text, SetContext&) -> Result<void> {
+        out = choices[SNUG_TRY(detail::parse_word(text, words))].second;
+        return {};
+      },
+      [=](E value) {
+        for (const auto& [text, choice] : choices) {
+          if (choice == value) return std::vector{text};
+        }
+        return std::vector<std::string>{};
+      });
+}
+
+template <class T>
+ValueOf<T> console(ConsoleSpec T::*member) {
+  return detail::bind(
+      detail::console_value(), member,
+      [](ConsoleSpec& out, const std::string& text, SetContext& context) -> Result<void> {
+        out = SNUG_TRY(detail::parse_console(text, context));
+        return {};
+      },
+      [](const ConsoleSpec& console) { return std::vector{detail::print_console(console)}; });
+}
+
+}  // namespace snug
