@@ -124,7 +124,7 @@ void Serial::write_byte(uint64_t offset, uint8_t value) {
 }
 
 size_t Serial::receive(std::span<const std::byte> bytes) {
-  const size_t space = loopback() ? 0 : rx_capacity() - state_.rx_count;
+  const size_t space = takes_input() ? rx_capacity() - state_.rx_count : 0;
   const size_t accepted = std::min(space, bytes.size());
   for (const std::byte byte : bytes.first(accepted)) push_received(std::to_integer<uint8_t>(byte));
   stats_.bytes_in += accepted;
@@ -141,6 +141,10 @@ void Serial::reset() {
 }
 
 bool Serial::loopback() const { return (state_.mcr & kMcrLoop) != 0; }
+
+// A guest that has opened its port and shut it again, or masks it while it prints, empties its FIFO before it
+// looks at it: what comes meanwhile waits outside.
+bool Serial::takes_input() const { return !loopback() && (!opened_ || (state_.ier & kIerReceived) != 0); }
 
 // 8.8: loopback connects the four modem outputs to the inputs; else a null-modem cable with a peer that is
 // always ready.
@@ -238,13 +242,16 @@ void Serial::write_interrupt_enable(uint8_t value) {
   if ((enabled & kIerTransmitEmpty) != 0) state_.tx_empty_pending = true;
   check_opened();
   update_irq();
+  offer_input_space();
 }
 
-// 8.5: other bits count only while bit 0 is 1; changing bit 0 empties both FIFOs. The transmit FIFO is
-// always empty, so resetting it does nothing.
+// 8.5: other bits count only while bit 0 is 1; switching the FIFOs off empties them. Switching them on does
+// too on hardware, but not here: Linux enables the received-data interrupt first, and a byte that comes
+// between the two would be lost. The transmit FIFO is always empty, so resetting it does nothing.
 void Serial::write_fifo_control(uint8_t value) {
   const bool enable = (value & kFcrEnable) != 0;
-  if (enable != state_.fifo_enabled || (enable && (value & kFcrResetReceive) != 0)) {
+  const bool switched_off = state_.fifo_enabled && !enable;
+  if (switched_off || (enable && (value & kFcrResetReceive) != 0)) {
     state_.rx_head = 0;
     state_.rx_count = 0;
   }
@@ -275,7 +282,7 @@ void Serial::check_opened() {
 }
 
 void Serial::offer_input_space() {
-  if (!input_refused_ || state_.rx_count > 0 || loopback()) return;
+  if (!input_refused_ || state_.rx_count > 0 || !takes_input()) return;
   input_refused_ = false;
   if (on_input_space_) on_input_space_();
 }

@@ -63,8 +63,9 @@ class Serial final : public ByteRegisters {
   void on_opened(std::function<void()> callback) { on_opened_ = std::move(callback); }
 
   // Input from the console: takes the first bytes, as many as fit the FIFO (16, or 1 while the guest has
-  // FIFOs off, 0 in loopback), and returns how many. After fewer than offered, on_input_space tells when to
-  // go on. A guest that opens its port empties the FIFO; input meant for its login waits for on_opened.
+  // FIFOs off; 0 in loopback, and while a guest that has opened its port has receive interrupts masked), and
+  // returns how many. After fewer than offered, on_input_space tells when to go on. A guest that opens its
+  // port empties the FIFO; input meant for its login waits for on_opened.
   size_t receive(std::span<const std::byte> bytes);
 
   // Power-on state (the MR pin). Input not yet read is lost.
@@ -79,6 +80,7 @@ class Serial final : public ByteRegisters {
   void write_byte(uint64_t offset, uint8_t value) override;
 
   bool loopback() const;
+  bool takes_input() const;
   uint8_t modem_status() const;
   uint8_t interrupt_id() const;
   uint8_t take_interrupt_id();

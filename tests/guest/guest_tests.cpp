@@ -78,6 +78,27 @@ TEST_F(ExitTest, EveryWidthArrivesOnBothBuses) {
   EXPECT_EQ(end.lock()->writes, (std::vector<Access>{{0, 7, 1}}));
 }
 
+TEST_F(ExitTest, CoalescedWritesArriveInOrderAndNeedNoExit) {
+  load("widths");
+  if (!kvm_->coalesces_port_writes()) GTEST_SKIP() << "this KVM coalesces no port writes";
+  Synced<Recorder> ports;
+  Synced<Recorder> end;
+  expect_ok(ports_.add({0x2000, 0x10}, "recorder", ports));
+  expect_ok(ports_.add({0xf4, 1}, "end", end));
+  expect_ok(vm_->coalesce_writes(0x2000, 0x10));
+  auto running = threads();
+  expect_ok(running->start());
+  ASSERT_TRUE(eventually([&] { return !end.lock()->writes.empty(); }));
+  running->stop();
+  using Access = Recorder::Access;
+  EXPECT_EQ(ports.lock()->writes,
+            (std::vector<Access>{
+                {1, 0x11, 1}, {2, 0x2222, 2}, {4, 0x44444444, 4}, {1, 'a', 1}, {1, 'b', 1}, {1, 'c', 1}}));
+  const ExitStats stats = running->stats();
+  EXPECT_EQ(stats.coalesced_writes, 6u);
+  EXPECT_EQ(stats.port_writes.size(), 1u) << "exits for writes to other ports than the last";
+}
+
 TEST_F(ExitTest, UnmappedReadsGiveAllOnesAndTheGuestRunsOn) {
   load("widths");
   Synced<Recorder> end;

@@ -36,6 +36,7 @@ constexpr std::optional<uint64_t> checked_align_up(uint64_t value, uint64_t alig
 constexpr uint64_t align_down(uint64_t value, uint64_t alignment) { return value & ~(alignment - 1); }
 
 constexpr uint64_t kKiB = uint64_t{1} << 10;
+constexpr uint64_t kPageSize = 4096;  // the smallest page of x86, guest and host
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 constexpr uint64_t kGiB = uint64_t{1} << 30;
 

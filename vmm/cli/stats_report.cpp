@@ -25,6 +25,7 @@ std::string stats_report(const RunReport& report) {
           fmt::format("stats: exits.{} {}\n", kvm::exit_reason_name(static_cast<uint32_t>(reason)), count);
   if (report.exits.interrupted > 0)
     text += fmt::format("stats: exits.interrupted {}\n", report.exits.interrupted);
+  text += fmt::format("stats: coalesced_writes {}\n", report.exits.coalesced_writes);
   append_counts(text, "port_read", report.exits.port_reads);
   append_counts(text, "port_write", report.exits.port_writes);
   append_counts(text, "mmio_read", report.exits.mmio_reads);

@@ -8,6 +8,8 @@
 #include <atomic>
 #include <vector>
 
+#include "vmm/base/checked.h"
+
 namespace snug::kvm {
 namespace {
 
@@ -44,7 +46,11 @@ Result<std::unique_ptr<Vcpu>> Vcpu::create(const Vm& vm, uint32_t id) {
   auto run = SNUG_TRY(
       with_context(Mapping::create(vm.kvm().run_area_size(), PROT_READ | PROT_WRITE, MAP_SHARED, fd.get()),
                    "vCPU run area"));
-  return std::unique_ptr<Vcpu>(new Vcpu(id, std::move(fd), std::move(run)));
+  std::unique_ptr<Vcpu> vcpu(new Vcpu(id, std::move(fd), std::move(run)));
+  const size_t ring = vm.kvm().coalesced_ring_page() * kPageSize;
+  if (vm.kvm().coalesces_port_writes() && range_within(ring, kPageSize, vcpu->run_.size()))
+    vcpu->coalesced_ring_ = reinterpret_cast<kvm_coalesced_mmio_ring*>(vcpu->run_.data() + ring);
+  return vcpu;
 }
 
 Result<void> Vcpu::set_cpuid(std::span<const kvm_cpuid_entry2> entries) {

@@ -56,6 +56,10 @@ class Vcpu {
   // kHz, 0 when unknown.
   uint32_t tsc_khz() const;
 
+  // The VM's ring of coalesced writes, the same for all its vCPUs; nullptr where KVM has none. Lives as long
+  // as this vCPU.
+  kvm_coalesced_mmio_ring* coalesced_ring() const { return coalesced_ring_; }
+
   uint32_t id() const { return id_; }
   int fd() const { return fd_.get(); }
 
@@ -68,6 +72,7 @@ class Vcpu {
   uint32_t id_;
   UniqueFd fd_;
   Mapping run_;
+  kvm_coalesced_mmio_ring* coalesced_ring_ = nullptr;  // in run_
 };
 
 }  // namespace snug::kvm

@@ -69,6 +69,17 @@ Result<void> Vm::add_slot(uint64_t gpa, uint64_t size, std::byte* host, SlotAcce
   return {};
 }
 
+Result<void> Vm::coalesce_writes(uint16_t port, uint32_t count) {
+  if (!kvm_.coalesces_port_writes()) return {};
+  kvm_coalesced_mmio_zone zone{};
+  zone.addr = port;
+  zone.size = count;
+  zone.pio = 1;
+  if (::ioctl(fd_.get(), KVM_REGISTER_COALESCED_MMIO, &zone) != 0)
+    return fail_errno(errno, "coalesced writes to port {:#x}", port);
+  return {};
+}
+
 std::unique_ptr<IrqLine> Vm::irq_line(uint32_t gsi) { return std::make_unique<GsiLine>(fd_.get(), gsi); }
 
 void Vm::signal(const MsiMessage& message) {

@@ -29,6 +29,10 @@ class Vm final : public DoorbellBinder, public MsiSink {
   enum class SlotAccess { kReadWrite, kReadOnly };
   Result<void> add_slot(uint64_t gpa, uint64_t size, std::byte* host, SlotAccess access);
 
+  // Lets KVM keep writes that lie within these ports in the ring of coalesced writes (coalesced_writes.h).
+  // Nothing happens where KVM cannot: each write is an exit then.
+  Result<void> coalesce_writes(uint16_t port, uint32_t count);
+
   // An input of the IOAPIC. `gsi` < map::kIoapicPins.
   std::unique_ptr<IrqLine> irq_line(uint32_t gsi);
 

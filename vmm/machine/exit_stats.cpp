@@ -16,6 +16,7 @@ void ExitStats::add(const ExitStats& other) {
   merge(mmio_reads, other.mmio_reads);
   merge(mmio_writes, other.mmio_writes);
   interrupted += other.interrupted;
+  coalesced_writes += other.coalesced_writes;
 }
 
 }  // namespace snug

@@ -16,7 +16,8 @@ struct ExitStats {
   std::map<uint32_t, uint64_t> port_writes;
   std::map<uint64_t, uint64_t> mmio_reads;  // by gpa
   std::map<uint64_t, uint64_t> mmio_writes;
-  uint64_t interrupted = 0;  // kicks and signals
+  uint64_t interrupted = 0;       // kicks and signals
+  uint64_t coalesced_writes = 0;  // port writes that needed no exit of their own: not in total()
 
   uint64_t total() const;
   void add(const ExitStats& other);

@@ -94,6 +94,11 @@ Result<void> Machine::create_devices() {
   SNUG_TRY(ports_.add({map::kPortPciConfig, 8}, "pci config ports", *pci_ports_));
   pci_ecam_ = std::make_unique<Synced<PciEcam>>(*pci_);
   SNUG_TRY(mmio_.add({map::kEcam, map::kEcamSize}, "pci ecam", *pci_ecam_));
+
+  // Index registers, and line settings that raise no interrupt: they only matter to what the guest does next.
+  SNUG_TRY(vm_->coalesce_writes(map::kPortPciConfig, 4));
+  SNUG_TRY(vm_->coalesce_writes(map::kPortRtc, 1));
+  SNUG_TRY(vm_->coalesce_writes(map::kPortSerial + 2, 2));  // FIFO control, line control
   return {};
 }
 
@@ -130,7 +135,11 @@ void Machine::connect_console() {
       if (!alive.expired()) events_.console_opened();
     });
   });
-  console_.connect([this](std::span<const std::byte> bytes) { return serial_->lock()->receive(bytes); });
+  console_.connect([this](std::span<const std::byte> bytes) {
+    // A FIFO reset that the guest wrote before these bytes arrived must not take them away.
+    vcpus_->handle_coalesced_writes();
+    return serial_->lock()->receive(bytes);
+  });
 }
 
 Result<void> Machine::start() {

@@ -31,7 +31,9 @@ Overloaded(Handlers...) -> Overloaded<Handlers...>;
 }  // namespace
 
 VcpuThreads::VcpuThreads(std::vector<std::unique_ptr<kvm::Vcpu>> vcpus, Environment environment)
-    : environment_(std::move(environment)), workers_(vcpus.size()) {
+    : environment_(std::move(environment)),
+      coalesced_(vcpus.empty() ? nullptr : vcpus.front()->coalesced_ring()),
+      workers_(vcpus.size()) {
   for (size_t i = 0; i < vcpus.size(); ++i) workers_[i].vcpu = std::move(vcpus[i]);
 }
 
@@ -76,6 +78,8 @@ void VcpuThreads::pause() {
   command(Command::kPause);
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [this] { return parked_ == workers_.size() || command_ == Command::kStop; });
+  lock.unlock();
+  handle_coalesced_writes();
 }
 
 void VcpuThreads::resume() { command(Command::kRun); }
@@ -99,6 +103,7 @@ std::string VcpuThreads::describe() const {
 ExitStats VcpuThreads::stats() const {
   ExitStats sum;
   for (const Worker& worker : workers_) sum.add(worker.stats);
+  sum.coalesced_writes = coalesced_count_;
   return sum;
 }
 
@@ -131,7 +136,13 @@ void VcpuThreads::run(Worker& worker) {
   }
 }
 
+void VcpuThreads::handle_coalesced_writes() {
+  coalesced_count_ += coalesced_.drain(
+      [this](uint16_t port, std::span<const std::byte> data) { environment_.ports.write(port, data); });
+}
+
 bool VcpuThreads::handle(Worker& worker, kvm::Exit exit) {
+  handle_coalesced_writes();
   const bool interrupted = std::holds_alternative<kvm::InterruptedExit>(exit);
   if (interrupted)
     ++worker.stats.interrupted;

@@ -17,6 +17,7 @@
 #include "vmm/base/result.h"
 #include "vmm/core/bus.h"
 #include "vmm/core/guest_memory.h"
+#include "vmm/kvm/coalesced_writes.h"
 #include "vmm/kvm/vcpu.h"
 #include "vmm/machine/exit_stats.h"
 
@@ -56,6 +57,10 @@ class VcpuThreads {
   // request_stop() and join. Idempotent.
   void stop();
 
+  // Handles the port writes that KVM has kept back. Any thread, without a device's lock held; vCPU threads do
+  // so before each exit.
+  void handle_coalesced_writes();
+
   // After stop(): where each vCPU was, registers and code bytes, several lines.
   std::string describe() const;
   // After stop().
@@ -90,7 +95,9 @@ class VcpuThreads {
   std::condition_variable changed_;
   size_t parked_ = 0;
   bool started_ = false;
-  std::vector<Worker> workers_;  // last: threads go before what they use
+  std::atomic<uint64_t> coalesced_count_ = 0;
+  kvm::CoalescedWrites coalesced_;  // in the run area of the first vCPU
+  std::vector<Worker> workers_;     // last: threads go before what they use
 };
 
 }  // namespace snug

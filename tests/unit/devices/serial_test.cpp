@@ -177,7 +177,39 @@ TEST(Serial, FifoControl) {
   EXPECT_EQ(machine.space_calls(), 1u);
   EXPECT_EQ(machine.receive("x"), 1u);
   machine.out(kFcr, 0x00);
-  EXPECT_EQ(machine.in(kLsr), 0x60) << "changing bit 0 empties the FIFO";
+  EXPECT_EQ(machine.in(kLsr), 0x60) << "switching it off empties the FIFO";
+}
+
+// Linux's 8250 driver: FIFO reset and off, interrupts on, FIFO on.
+TEST(Serial, InputThatComesWhileTheFifoIsSwitchedOnStays) {
+  SerialMachine machine;
+  machine.out(kFcr, 0x01);
+  machine.out(kFcr, 0x07);
+  machine.out(kFcr, 0x00);
+  machine.out(kMcr, kOut2);
+  machine.out(kIer, 0x05);
+  EXPECT_EQ(machine.receive("echo"), 1u);
+  machine.out(kFcr, 0x01);
+  machine.out(kFcr, 0x81);
+  EXPECT_EQ(machine.in(kData), 'e');
+  EXPECT_EQ(machine.receive("cho"), 3u);
+  EXPECT_EQ(machine.in(kData), 'c');
+}
+
+TEST(Serial, AnOpenedPortTakesNothingWhileReceiveInterruptsAreMasked) {
+  SerialMachine machine;
+  machine.out(kFcr, 0x01);
+  machine.out(kMcr, kOut2);
+  machine.out(kIer, 0x05);
+  EXPECT_EQ(machine.receive("a"), 1u);
+  machine.out(kIer, 0x00);  // a message is printed, or the port is shut
+  EXPECT_EQ(machine.receive("b"), 0u);
+  EXPECT_EQ(machine.in(kData), 'a');
+  EXPECT_EQ(machine.space_calls(), 0u) << "space in the FIFO is not enough";
+  machine.out(kIer, 0x05);
+  EXPECT_EQ(machine.space_calls(), 1u);
+  EXPECT_EQ(machine.receive("b"), 1u);
+  EXPECT_EQ(machine.in(kData), 'b');
 }
 
 TEST(Serial, LoopbackMapsModemLines) {
