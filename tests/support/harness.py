@@ -151,17 +151,6 @@ def resident_kib(pid):
     return 0
 
 
-def _run(function, title):
-    """Once; where the host itself is known to stall (SNUG_TEST_RETRY), a second time after a failure, which is said."""
-    try:
-        function()
-    except AssertionError as problem:
-        if not os.environ.get("SNUG_TEST_RETRY"):
-            raise
-        print(f"  again   {title}.{function.__name__}: {str(problem).splitlines()[0]}", flush=True)
-        function()
-
-
 def main(title):
     wanted = sys.argv[1:]
     # Names that an earlier run, cut off by its host, has reported already.
@@ -176,7 +165,7 @@ def main(title):
         print(f"  start   {title}.{name}", flush=True)
         start = time.monotonic()
         try:
-            _run(function, title)
+            function()
         except Skip as reason:
             skipped += 1
             print(f"  skipped {title}.{name}: {reason}", flush=True)

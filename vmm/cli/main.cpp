@@ -30,6 +30,16 @@ constexpr const char* kRunFooter =
     "Exit status: 0 power-off (or the guest's own status), 123 panic or triple fault,\n"
     "124 timeout, 125 snug could not do its work, 128+N stopped by signal N.\n";
 
+// CLI11 does not know of the words behind "--", which never reach it.
+class RunHelp : public CLI::Formatter {
+ public:
+  std::string make_usage(const CLI::App* app, std::string name) const override {
+    std::string usage = CLI::Formatter::make_usage(app, std::move(name));
+    usage.insert(usage.find_last_not_of('\n') + 1, " [-- COMMAND...]");
+    return usage;
+  }
+};
+
 // Descriptors 0 to 2 must exist: otherwise the first files opened become somebody's stdout.
 void fill_standard_descriptors() {
   for (;;) {
@@ -60,6 +70,7 @@ int dispatch(int argc, char** argv) {
   run->add_option("SPEC", run_spec, "YAML file that describes the guest; flags win over it");
   add_spec_flags(*run, run_arguments.flags);
   run->add_flag("--stats", run_arguments.stats, "Print exits and CPU time at the end, on stderr");
+  run->formatter(std::make_shared<RunHelp>());
   run->footer(kRunFooter);
 
   cli::ValidateArguments validate_arguments;
