@@ -36,11 +36,12 @@ class ExitTest : public GuestTest {
   std::unique_ptr<VcpuThreads> threads() {
     std::vector<std::unique_ptr<kvm::Vcpu>> vcpus;
     vcpus.push_back(std::move(vcpu_));
-    return std::make_unique<VcpuThreads>(
-        std::move(vcpus), VcpuThreads::Environment{ports_, mmio_, *memory_, [this](VcpuReport report) {
-                                                     std::lock_guard lock(mutex_);
-                                                     reports_.push_back(std::move(report));
-                                                   }});
+    return std::make_unique<VcpuThreads>(std::move(vcpus),
+                                         VcpuThreads::Environment{ports_, mmio_, *memory_, [] {},
+                                                                  [this](VcpuReport report) {
+                                                                    std::lock_guard lock(mutex_);
+                                                                    reports_.push_back(std::move(report));
+                                                                  }});
   }
   size_t report_count() {
     std::lock_guard lock(mutex_);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 
 #include "vmm/base/result.h"
 
@@ -20,6 +21,26 @@ struct MsiMessage {
   uint64_t address = 0;
   uint32_t data = 0;
   bool operator==(const MsiMessage&) const = default;
+};
+
+// A message-signalled interrupt that is raised by writing an eventfd.
+class MsiVector {
+ public:
+  virtual ~MsiVector() = default;
+  // Adding 1 to this eventfd raises the interrupt. The vector's own.
+  virtual int event_fd() const = 0;
+  // Routes the vector to a message and connects it.
+  virtual Result<void> set(const MsiMessage& message) = 0;
+  // Disconnects it; counts written meanwhile stay in the eventfd.
+  virtual void mask() = 0;
+};
+
+// Where vectors come from. Must outlive them.
+class MsiVectorSource {
+ public:
+  virtual ~MsiVectorSource() = default;
+  // A new, masked vector. Errors: no descriptor or vector left.
+  virtual Result<std::unique_ptr<MsiVector>> vector() = 0;
 };
 
 // Raises messages.

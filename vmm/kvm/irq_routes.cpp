@@ -12,11 +12,29 @@ constexpr uint32_t kMaxGsi = 4096;  // KVM_MAX_IRQ_ROUTES
 
 }  // namespace
 
-Result<std::unique_ptr<IrqRoutes::Vector>> IrqRoutes::vector() {
+// While it has no message it is masked: writes to its eventfd raise nothing.
+class IrqRoutes::Vector final : public MsiVector {
+ public:
+  Vector(IrqRoutes& routes, uint32_t gsi, UniqueFd event_fd)
+      : routes_(routes), gsi_(gsi), event_fd_(std::move(event_fd)) {}
+  ~Vector() override { mask(); }
+  int event_fd() const override { return event_fd_.get(); }
+  Result<void> set(const MsiMessage& message) override;
+  void mask() override;
+
+ private:
+  Result<void> connect(uint32_t flags);
+  IrqRoutes& routes_;
+  uint32_t gsi_;
+  UniqueFd event_fd_;
+  bool connected_ = false;
+};
+
+Result<std::unique_ptr<MsiVector>> IrqRoutes::vector() {
   auto event_fd = SNUG_TRY(make_eventfd());
   const uint32_t gsi = state_.lock()->next_gsi++;
   if (gsi >= kMaxGsi) return fail("more than {} interrupt vectors", kMaxGsi);
-  return std::unique_ptr<Vector>(new Vector(*this, gsi, std::move(event_fd)));
+  return std::make_unique<Vector>(*this, gsi, std::move(event_fd));
 }
 
 Result<void> IrqRoutes::update(uint32_t gsi, const MsiMessage* message) {
@@ -27,8 +45,6 @@ Result<void> IrqRoutes::update(uint32_t gsi, const MsiMessage* message) {
     state->messages.erase(gsi);
   return set_gsi_routing(vm_.fd(), state->messages);
 }
-
-IrqRoutes::Vector::~Vector() { mask(); }
 
 Result<void> IrqRoutes::Vector::connect(uint32_t flags) {
   kvm_irqfd request{};

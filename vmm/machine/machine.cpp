@@ -1,5 +1,9 @@
 #include "vmm/machine/machine.h"
 
+#include <sys/epoll.h>
+#include <sys/random.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <chrono>
 
@@ -7,6 +11,7 @@
 #include "boot/entry.h"
 #include "boot/initrd.h"
 #include "boot/reset_vector.h"
+#include "devices/virtio/rng/rng.h"
 #include "vmm/base/assertion.h"
 #include "vmm/core/address_map.h"
 #include "vmm/kvm/cpuid.h"
@@ -18,6 +23,14 @@ namespace {
 uint64_t mmio64_start(const GuestMemory& memory) {
   constexpr uint64_t kAlignment = 4 * kGiB;
   return std::max(map::kHoleEnd, (memory.end() + kAlignment - 1) & ~(kAlignment - 1));
+}
+
+void host_random(std::span<std::byte> out) {
+  while (!out.empty()) {
+    const ssize_t count = ::getrandom(out.data(), out.size(), 0);
+    // Fails only when interrupted: the pool is ready long before anybody runs guests.
+    if (count > 0) out = out.subspan(static_cast<size_t>(count));
+  }
 }
 
 }  // namespace
@@ -40,6 +53,7 @@ Result<std::unique_ptr<Machine>> Machine::build(const kvm::Kvm& kvm, const Machi
   machine->vm_ = SNUG_TRY(kvm::Vm::create(kvm));
   SNUG_TRY(machine->vm_->add_memory(machine->memory_));
   SNUG_TRY(machine->create_devices());
+  SNUG_TRY(machine->create_virtio_devices(config));
   SNUG_TRY(machine->create_vcpus(config));
   machine->connect_console();
   return machine;
@@ -89,7 +103,7 @@ Result<void> Machine::create_devices() {
   power_ = std::make_unique<Synced<AcpiPower>>(*acpi_irq_, *this);
   SNUG_TRY(ports_.add({map::kPortAcpi, 16}, "acpi", *power_));
 
-  pci_ = std::make_unique<Synced<PciRoot>>();
+  pci_ = std::make_unique<Synced<PciRoot>>(&bars_);
   pci_ports_ = std::make_unique<Synced<PciConfigPorts>>(*pci_);
   SNUG_TRY(ports_.add({map::kPortPciConfig, 8}, "pci config ports", *pci_ports_));
   pci_ecam_ = std::make_unique<Synced<PciEcam>>(*pci_);
@@ -100,6 +114,39 @@ Result<void> Machine::create_devices() {
   SNUG_TRY(vm_->coalesce_writes(map::kPortRtc, 1));
   SNUG_TRY(vm_->coalesce_writes(map::kPortSerial + 2, 2));  // FIFO control, line control
   return {};
+}
+
+// In the order in which the guest sees them: slots 1, 2, ...
+Result<void> Machine::create_virtio_devices(const MachineConfig& config) {
+  irq_routes_ = std::make_unique<kvm::IrqRoutes>(*vm_);
+  pci_irq_ = std::make_unique<SharedIrqLine>(vm_->irq_line(map::kGsiPciFirst));
+  if (config.rng) SNUG_TRY(add_virtio(std::make_unique<VirtioRng>(host_random)));
+  return {};
+}
+
+Result<void> Machine::add_virtio(std::unique_ptr<VirtioDevice> device) {
+  const auto slot_number = static_cast<uint8_t>(virtio_.size() + 1);
+  VirtioSlot slot;
+  slot.device = std::move(device);
+  slot.line = pci_irq_->input();
+  slot.transport =
+      SNUG_TRY(VirtioPci::create(*slot.device, *slot.line, map::kGsiPciFirst, {memory_, *vm_, *irq_routes_}));
+  Synced<VirtioPci>& transport = *slot.transport;
+  transport.unguarded().config().place_bar(VirtioPci::kBar,
+                                           map::kPciMmio32 + slot_number * VirtioPci::kBarSize);
+  transport.unguarded().config().enable();
+  for (uint16_t queue = 0; queue < transport.unguarded().queue_count(); ++queue) {
+    const int doorbell = transport.unguarded().doorbell_fd(queue);
+    slot.doorbells.push_back(SNUG_TRY(loop_.watch(doorbell, EPOLLIN, [&transport, doorbell, queue](uint32_t) {
+      uint64_t rings = 0;
+      (void)!::read(doorbell, &rings, sizeof rings);
+      transport.lock()->notified(queue);
+    })));
+  }
+  const std::string name(slot.device->name());
+  virtio_.push_back(std::move(slot));
+  SNUG_TRY(pci_->lock()->add(slot_number, transport));
+  return bars_.add(slot_number, name, transport);
 }
 
 Result<void> Machine::create_vcpus(const MachineConfig& config) {
@@ -117,7 +164,8 @@ Result<void> Machine::create_vcpus(const MachineConfig& config) {
   }
   vcpus_ = std::make_unique<VcpuThreads>(
       std::move(vcpus),
-      VcpuThreads::Environment{ports_, mmio_, memory_, [this](VcpuReport report) {
+      VcpuThreads::Environment{ports_, mmio_, memory_, [this] { bars_.apply(); },
+                               [this](VcpuReport report) {
                                  vcpus_->request_stop();
                                  loop_.post([this, alive = std::weak_ptr<int>(alive_), report] {
                                    if (!alive.expired()) events_.vcpu_end(report);

@@ -18,14 +18,18 @@
 #include "devices/legacy/serial.h"
 #include "devices/pci/root.h"
 #include "devices/pci/windows.h"
+#include "devices/virtio/pci.h"
 #include "vmm/base/result.h"
 #include "vmm/core/bus.h"
 #include "vmm/core/event_loop.h"
 #include "vmm/core/guest_memory.h"
 #include "vmm/core/lifecycle.h"
+#include "vmm/core/shared_irq_line.h"
+#include "vmm/kvm/irq_routes.h"
 #include "vmm/kvm/kvm.h"
 #include "vmm/kvm/vm.h"
 #include "vmm/machine/console.h"
+#include "vmm/machine/pci_bars.h"
 #include "vmm/machine/run_state.h"
 #include "vmm/machine/vcpu_threads.h"
 
@@ -39,6 +43,7 @@ struct MachineConfig {
   std::vector<int> initrd_fds;
   std::string cmdline;
   bool stop_on_panic = true;  // vCPUs stop as soon as the guest reports a panic
+  bool rng = true;            // an entropy device
 };
 
 // What happens to a machine, told on the loop's thread.
@@ -46,6 +51,14 @@ struct MachineEvents {
   std::function<void(GuestEvent, uint32_t value)> guest_event;
   std::function<void(VcpuReport)> vcpu_end;
   std::function<void()> console_opened;  // the guest opened its serial port: user space is about to start
+};
+
+// A virtio device with all that it hangs on, in the order of use.
+struct VirtioSlot {
+  std::unique_ptr<VirtioDevice> device;
+  std::unique_ptr<IrqLine> line;
+  std::unique_ptr<Synced<VirtioPci>> transport;
+  std::vector<EventLoop::Watch> doorbells;
 };
 
 class Machine final : public LifecycleSink {
@@ -75,6 +88,8 @@ class Machine final : public LifecycleSink {
  private:
   Machine(EventLoop& loop, Console& console, MachineEvents events, GuestMemory memory);
   Result<void> create_devices();
+  Result<void> create_virtio_devices(const MachineConfig& config);
+  Result<void> add_virtio(std::unique_ptr<VirtioDevice> device);
   Result<void> load(const MachineConfig& config);
   Result<void> create_vcpus(const MachineConfig& config);
   void connect_console();
@@ -90,6 +105,7 @@ class Machine final : public LifecycleSink {
   // Declared in the order of use: vCPU threads go first, memory last.
   GuestMemory memory_;
   std::unique_ptr<kvm::Vm> vm_;
+  std::unique_ptr<kvm::IrqRoutes> irq_routes_;
   Bus ports_{"port"};
   Bus mmio_{"MMIO"};
   std::unique_ptr<IrqLine> serial_irq_;
@@ -102,6 +118,9 @@ class Machine final : public LifecycleSink {
   std::unique_ptr<Synced<PostCode>> post_code_;
   std::unique_ptr<Synced<Pvpanic>> pvpanic_;
   std::unique_ptr<Synced<AcpiPower>> power_;
+  std::unique_ptr<SharedIrqLine> pci_irq_;  // INTA of every slot
+  std::vector<VirtioSlot> virtio_;
+  PciBars bars_{mmio_};
   std::unique_ptr<Synced<PciRoot>> pci_;
   std::unique_ptr<Synced<PciConfigPorts>> pci_ports_;
   std::unique_ptr<Synced<PciEcam>> pci_ecam_;

@@ -150,8 +150,16 @@ bool VcpuThreads::handle(Worker& worker, kvm::Exit exit) {
     ++worker.stats.by_reason[std::min(worker.vcpu->last_reason(), kvm::kExitReasons - 1)];
   return std::visit(
       Overloaded{
-          [&](const kvm::PortExit& port) { return port_access(worker, port), true; },
-          [&](const kvm::MmioExit& mmio) { return mmio_access(worker, mmio), true; },
+          [&](const kvm::PortExit& port) {
+            port_access(worker, port);
+            environment_.after_access();
+            return true;
+          },
+          [&](const kvm::MmioExit& mmio) {
+            mmio_access(worker, mmio);
+            environment_.after_access();
+            return true;
+          },
           [](kvm::InterruptedExit) { return true; },
           [&](kvm::HaltExit) {
             return end(worker, VcpuEnd::kFailure, "the CPU halted with no interrupt to wake it"), false;

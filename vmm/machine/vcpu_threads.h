@@ -39,6 +39,8 @@ class VcpuThreads {
     Bus& ports;
     Bus& mmio;
     const GuestMemory& memory;
+    // Called on the vCPU's thread after each access has been handled, with no lock held.
+    std::function<void()> after_access;
     // Called on the vCPU's thread, once per vCPU at most; must not block. The vCPU stays parked afterwards.
     std::function<void(VcpuReport)> on_end;
   };

@@ -1,0 +1,69 @@
+// What a virtio device is to its transport, and the transport to a device (virtio 1.2, chapters 2 and 3).
+//
+// Thread: every call in either direction with the transport's lock held; on vCPU threads (registers) or the
+// event loop's (queues, completions). No call may block.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "devices/virtio/queue.h"
+
+namespace snug {
+
+// Device ids, virtio 1.2 chapter 5.
+enum class VirtioType : uint16_t { kNet = 1, kBlock = 2, kConsole = 3, kRng = 4, kBalloon = 5 };
+
+// Feature bits, 6.
+constexpr uint64_t kVirtioIndirect = uint64_t{1} << 28;
+constexpr uint64_t kVirtioEventIdx = uint64_t{1} << 29;
+constexpr uint64_t kVirtioVersion1 = uint64_t{1} << 32;
+constexpr uint64_t kVirtioRingReset = uint64_t{1} << 40;
+
+// The transport, as its device sees it.
+class VirtioHost {
+ public:
+  virtual ~VirtioHost() = default;
+  virtual VirtQueue& queue(uint16_t index) = 0;
+  virtual const GuestMemory& memory() const = 0;
+  // Interrupts the guest if it wants to hear of what was pushed to this queue.
+  virtual void used(uint16_t queue) = 0;
+  // The device's configuration has changed.
+  virtual void config_changed() = 0;
+  // The guest has broken the rules in a way that cannot be answered with an error: the device stands still
+  // until it is reset (2.1.2).
+  virtual void needs_reset(const std::string& why) = 0;
+  // queue_ready() is called once more, soon: for a device that leaves the rest of a long queue for later.
+  virtual void again(uint16_t queue) = 0;
+  // What stop() has left under way is done.
+  virtual void stopped() = 0;
+};
+
+class VirtioDevice {
+ public:
+  virtual ~VirtioDevice() = default;
+  virtual VirtioType type() const = 0;
+  virtual std::string_view name() const = 0;  // for messages: "rng", "disk vda"
+  virtual uint32_t pci_class() const = 0;     // 24 bits
+  // Feature bits beyond the transport's own.
+  virtual uint64_t features() const { return 0; }
+  // The largest size of each queue: how many there are.
+  virtual std::span<const uint16_t> queue_sizes() const = 0;
+
+  // Device configuration space; what lies outside reads as 0 and ignores writes.
+  virtual void read_config(uint64_t offset, std::span<std::byte> data) const = 0;
+  virtual void write_config(uint64_t /*offset*/, std::span<const std::byte> /*data*/) {}
+
+  // The driver is ready. `features`: what was negotiated. `host` stays valid until stop().
+  virtual void start(VirtioHost& host, uint64_t features) = 0;
+  // There may be chains in a queue.
+  virtual void queue_ready(uint16_t queue) = 0;
+  // Reset: touches no queue and no guest memory once it returns true. Otherwise requests are still under way,
+  // host.stopped() tells when they are done, and the guest waits for that.
+  virtual bool stop() = 0;
+};
+
+}  // namespace snug
