@@ -21,7 +21,6 @@ enum class VirtioType : uint16_t { kNet = 1, kBlock = 2, kConsole = 3, kRng = 4,
 constexpr uint64_t kVirtioIndirect = uint64_t{1} << 28;
 constexpr uint64_t kVirtioEventIdx = uint64_t{1} << 29;
 constexpr uint64_t kVirtioVersion1 = uint64_t{1} << 32;
-constexpr uint64_t kVirtioRingReset = uint64_t{1} << 40;
 
 // The transport, as its device sees it.
 class VirtioHost {

@@ -54,7 +54,6 @@ enum Common : uint64_t {
   kQueueDriver = 0x28,
   kQueueDevice = 0x30,
   kQueueNotifyData = 0x38,
-  kQueueReset = 0x3a,
   kCommonSize = 0x3c,
 };
 
@@ -82,8 +81,7 @@ constexpr uint8_t kIsrQueue = 1;
 constexpr uint8_t kIsrConfig = 2;
 
 constexpr uint16_t kNoVector = 0xffff;
-constexpr uint64_t kTransportFeatures =
-    kVirtioVersion1 | kVirtioIndirect | kVirtioEventIdx | kVirtioRingReset;
+constexpr uint64_t kTransportFeatures = kVirtioVersion1 | kVirtioIndirect | kVirtioEventIdx;
 
 // 4.1.2: ids of modern devices.
 PciIdentity identity(const VirtioDevice& device) {
@@ -327,11 +325,6 @@ void VirtioPci::write_queue_register(uint64_t offset, size_t width, uint64_t val
     queue.vector = checked_vector(value);
     return;
   }
-  if (is(kQueueReset, 2)) {
-    if (value == 1 && (driver_features_ & kVirtioRingReset) != 0 && (status_ & kDriverOk) != 0)
-      reset_queue(queue_select_);
-    return;
-  }
   // 4.1.4.3.2: the rest is settled while the queue is enabled.
   if (queue.enabled || resetting_) return;
   if (is(kQueueSize, 2)) {
@@ -395,8 +388,6 @@ void VirtioPci::write_queue_enable(Queue& queue) {
   if (!problem.empty()) needs_reset(problem);
 }
 
-// 2.6.1. Requests that the device has taken are answered first: with a device that holds some, the queue is
-// stopped at once and their answers go nowhere.
 void VirtioPci::reset_queue(uint16_t index) {
   Queue& queue = queues_[index];
   queue.ring.stop();

@@ -11,7 +11,7 @@ packages_of() {
     # Compiling snug and its unit tests.
     build)
       printf '%s\n' g++ meson ninja-build pkg-config libfmt-dev libcli11-dev libspdlog-dev libyaml-cpp-dev \
-        libexpected-dev zlib1g-dev liblz4-dev libzstd-dev liblzma-dev libbz2-dev libgtest-dev libgmock-dev
+        libexpected-dev zlib1g-dev liblz4-dev libzstd-dev liblzma-dev libbz2-dev liburing-dev libgtest-dev libgmock-dev
       ;;
     # Assembling initrds and micro-guests, unpacking Debian's kernels.
     image) printf '%s\n' cpio kmod gcc binutils gzip xz-utils zstd ;;

@@ -11,8 +11,10 @@
 #include "boot/entry.h"
 #include "boot/initrd.h"
 #include "boot/reset_vector.h"
+#include "devices/virtio/block/block.h"
 #include "devices/virtio/rng/rng.h"
 #include "vmm/base/assertion.h"
+#include "vmm/base/log.h"
 #include "vmm/core/address_map.h"
 #include "vmm/kvm/cpuid.h"
 
@@ -23,6 +25,12 @@ namespace {
 uint64_t mmio64_start(const GuestMemory& memory) {
   constexpr uint64_t kAlignment = 4 * kGiB;
   return std::max(map::kHoleEnd, (memory.end() + kAlignment - 1) & ~(kAlignment - 1));
+}
+
+// Empties an eventfd.
+void take_events(int event_fd) {
+  uint64_t count = 0;
+  (void)!::read(event_fd, &count, sizeof count);
 }
 
 void host_random(std::span<std::byte> out) {
@@ -120,6 +128,7 @@ Result<void> Machine::create_devices() {
 Result<void> Machine::create_virtio_devices(const MachineConfig& config) {
   irq_routes_ = std::make_unique<kvm::IrqRoutes>(*vm_);
   pci_irq_ = std::make_unique<SharedIrqLine>(vm_->irq_line(map::kGsiPciFirst));
+  for (const DiskConfig& disk : config.disks) SNUG_TRY(add_disk(disk));
   if (config.rng) SNUG_TRY(add_virtio(std::make_unique<VirtioRng>(host_random)));
   return {};
 }
@@ -137,9 +146,8 @@ Result<void> Machine::add_virtio(std::unique_ptr<VirtioDevice> device) {
   transport.unguarded().config().enable();
   for (uint16_t queue = 0; queue < transport.unguarded().queue_count(); ++queue) {
     const int doorbell = transport.unguarded().doorbell_fd(queue);
-    slot.doorbells.push_back(SNUG_TRY(loop_.watch(doorbell, EPOLLIN, [&transport, doorbell, queue](uint32_t) {
-      uint64_t rings = 0;
-      (void)!::read(doorbell, &rings, sizeof rings);
+    slot.watches.push_back(SNUG_TRY(loop_.watch(doorbell, EPOLLIN, [&transport, doorbell, queue](uint32_t) {
+      take_events(doorbell);
       transport.lock()->notified(queue);
     })));
   }
@@ -147,6 +155,33 @@ Result<void> Machine::add_virtio(std::unique_ptr<VirtioDevice> device) {
   virtio_.push_back(std::move(slot));
   SNUG_TRY(pci_->lock()->add(slot_number, transport));
   return bars_.add(slot_number, name, transport);
+}
+
+Result<void> Machine::add_disk(const DiskConfig& config) {
+  BlockConfig block;
+  block.name = fmt::format("disk vd{}", static_cast<char>('a' + virtio_.size()));
+  block.size = config.size;
+  block.block_size = config.block_size;
+  block.read_only = config.read_only;
+  block.discard = true;
+  block.serial = config.serial;
+  block.queues = config.queues;
+  auto backend = make_uring_backend(config.fd);
+  if (!backend) {
+    log_info("{}: {}; threads do the work", block.name, backend.error().text());
+    backend = make_thread_backend(config.fd);
+  }
+  auto device = std::make_unique<VirtioBlock>(std::move(block), SNUG_TRY(std::move(backend)));
+  VirtioBlock& disk = *device;
+  SNUG_TRY(add_virtio(std::move(device)));
+  VirtioSlot& slot = virtio_.back();
+  Synced<VirtioPci>& transport = *slot.transport;
+  slot.watches.push_back(SNUG_TRY(loop_.watch(disk.event_fd(), EPOLLIN, [&transport, &disk](uint32_t) {
+    take_events(disk.event_fd());
+    auto guard = transport.lock();
+    disk.completed();
+  })));
+  return {};
 }
 
 Result<void> Machine::create_vcpus(const MachineConfig& config) {

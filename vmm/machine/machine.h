@@ -35,6 +35,15 @@
 
 namespace snug {
 
+struct DiskConfig {
+  int fd = -1;        // the caller's, open for reading, and writing unless read-only
+  uint64_t size = 0;  // bytes
+  uint32_t block_size = 512;
+  bool read_only = false;
+  std::string serial;
+  uint16_t queues = 1;
+};
+
 // Open files and numbers: building a machine opens nothing by name.
 struct MachineConfig {
   uint32_t cpus = 1;
@@ -43,7 +52,8 @@ struct MachineConfig {
   std::vector<int> initrd_fds;
   std::string cmdline;
   bool stop_on_panic = true;  // vCPUs stop as soon as the guest reports a panic
-  bool rng = true;            // an entropy device
+  std::vector<DiskConfig> disks;
+  bool rng = true;  // an entropy device
 };
 
 // What happens to a machine, told on the loop's thread.
@@ -58,7 +68,7 @@ struct VirtioSlot {
   std::unique_ptr<VirtioDevice> device;
   std::unique_ptr<IrqLine> line;
   std::unique_ptr<Synced<VirtioPci>> transport;
-  std::vector<EventLoop::Watch> doorbells;
+  std::vector<EventLoop::Watch> watches;  // doorbells, the device's own events
 };
 
 class Machine final : public LifecycleSink {
@@ -90,6 +100,7 @@ class Machine final : public LifecycleSink {
   Result<void> create_devices();
   Result<void> create_virtio_devices(const MachineConfig& config);
   Result<void> add_virtio(std::unique_ptr<VirtioDevice> device);
+  Result<void> add_disk(const DiskConfig& config);
   Result<void> load(const MachineConfig& config);
   Result<void> create_vcpus(const MachineConfig& config);
   void connect_console();

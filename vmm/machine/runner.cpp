@@ -7,6 +7,7 @@
 
 #include "vmm/base/log.h"
 #include "vmm/kvm/kernel_mode.h"
+#include "vmm/machine/disk_file.h"
 
 namespace snug {
 namespace {
@@ -69,6 +70,12 @@ Result<void> Runner::open_inputs() {
   kernel_ = SNUG_TRY(with_context(open_file(spec_.kernel, O_RDONLY), "kernel"));
   for (const auto& path : spec_.initrd)
     initrds_.push_back(SNUG_TRY(with_context(open_file(path, O_RDONLY), "initrd")));
+  for (const DiskSpec& disk : spec_.disks) {
+    DiskConfig config;
+    auto fd = SNUG_TRY(with_context(open_disk(disk, config), "disk " + disk.path));
+    config.fd = fd.get();
+    disks_.push_back({std::move(fd), std::move(config)});
+  }
   return {};
 }
 
@@ -80,6 +87,8 @@ Result<void> Runner::boot() {
   for (const UniqueFd& initrd : initrds_) config.initrd_fds.push_back(initrd.get());
   config.cmdline = kDefaultCmdline;
   if (!spec_.cmdline.empty()) config.cmdline += " " + spec_.cmdline;
+  for (const Disk& disk : disks_) config.disks.push_back(disk.config);
+  config.rng = spec_.rng;
   config.stop_on_panic = spec_.on_panic != OnPanic::kIgnore;
   MachineEvents events;
   events.guest_event = [this](GuestEvent event, uint32_t value) { on_guest_event(event, value); };

@@ -61,6 +61,11 @@ class Runner {
   const Spec& spec_;
   UniqueFd kernel_;
   std::vector<UniqueFd> initrds_;
+  struct Disk {
+    UniqueFd fd;
+    DiskConfig config;
+  };
+  std::vector<Disk> disks_;
   std::unique_ptr<EventLoop> loop_;
   SignalWatch signals_;
   std::unique_ptr<Console> console_;

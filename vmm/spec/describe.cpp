@@ -73,11 +73,11 @@ std::string key_schema(const Key& key, const void* defaults, const std::string& 
     const auto standard = key.value.print(defaults);
     if (key.default_text.empty() && standard.size() == 1) {
       out += fmt::format(",\n{}  \"default\": {}", indent,
-                         key.value.is_number ? standard[0] : json_string(standard[0]));
+                         key.value.is_literal ? standard[0] : json_string(standard[0]));
     }
     if (!key.example.empty()) {
       out += fmt::format(",\n{}  \"examples\": [{}]", indent,
-                         key.value.is_number ? key.example : json_string(key.example));
+                         key.value.is_literal ? key.example : json_string(key.example));
     }
     return out + fmt::format("\n{}}}", indent);
   }

@@ -24,11 +24,19 @@ std::string not_found(const FileUse& file, int error) {
                      tilde ? "; '~' is not expanded, write the folder out" : "");
 }
 
+bool is_input_type(const FileUse& file, mode_t mode) {
+  if (file.kind == FileUse::Kind::kDisk) return S_ISREG(mode) || S_ISBLK(mode);
+  return S_ISREG(mode) || S_ISFIFO(mode);
+}
+
 std::optional<std::string> input_problem(const FileUse& file) {
   struct stat status {};
   if (::stat(file.path.c_str(), &status) != 0) return not_found(file, errno);
   if (S_ISDIR(status.st_mode)) return "is a folder, not a file: " + file.path;
-  if (!S_ISREG(status.st_mode) && !S_ISFIFO(status.st_mode)) return "is not a regular file: " + file.path;
+  if (!is_input_type(file, status.st_mode)) {
+    return fmt::format("is not a regular file{}: {}",
+                       file.kind == FileUse::Kind::kDisk ? " or a block device" : "", file.path);
+  }
   if (::faccessat(AT_FDCWD, file.path.c_str(), R_OK, AT_EACCESS) != 0) {
     return fmt::format("cannot be read ({}): {}", errno_text(errno), file.path);
   }
@@ -55,7 +63,7 @@ std::optional<std::string> output_problem(const FileUse& file) {
 }  // namespace
 
 std::optional<std::string> file_problem(const FileUse& file) {
-  return file.kind == FileUse::Kind::kInput ? input_problem(file) : output_problem(file);
+  return file.kind == FileUse::Kind::kOutput ? output_problem(file) : input_problem(file);
 }
 
 }  // namespace snug

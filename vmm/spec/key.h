@@ -18,7 +18,7 @@ namespace snug {
 
 // A file that a value names, to be checked once file and flags are merged.
 struct FileUse {
-  enum class Kind { kInput, kOutput };
+  enum class Kind { kInput, kOutput, kDisk };
   Kind kind = Kind::kInput;
   std::string path;       // resolved
   bool relative = false;  // as written
@@ -35,7 +35,7 @@ struct Value {
   std::string expected;                 // "a whole number from 1 to 64"; follows "expected "
   std::string schema;                   // members of a JSON Schema object: "\"type\": \"integer\""
   std::vector<std::string> words = {};  // the values there are, or the beginnings there are ("file:")
-  bool is_number = false;               // the default in the schema is a JSON number
+  bool is_literal = false;              // in JSON without quotes: numbers, booleans
   bool is_path = false;                 // completed with files
   bool repeatable = false;              // a list is fine too; set() appends
   bool joined = false;                  // repeatable, yet printed as one value

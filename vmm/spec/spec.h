@@ -27,6 +27,17 @@ struct ConsoleSpec {
   bool operator==(const ConsoleSpec&) const = default;
 };
 
+enum class DiskFormat { kRaw };
+
+struct DiskSpec {
+  std::string path;  // a file or a block device
+  DiskFormat format = DiskFormat::kRaw;
+  bool readonly = false;
+  std::string serial;   // what the guest reads as the disk's id: at most 20 bytes of [a-zA-Z0-9_.-]
+  uint32_t queues = 1;  // 1 to 16
+  bool operator==(const DiskSpec&) const = default;
+};
+
 // snug's own log.
 struct LogSpec {
   LogLevel level = LogLevel::kWarn;
@@ -46,6 +57,8 @@ struct Spec {
   std::string kernel;                     // empty: none given
   std::vector<std::string> initrd;        // loaded one behind the other; at most 64
   std::string cmdline;                    // appended to snug's own defaults
+  std::vector<DiskSpec> disks;            // the guest sees them in this order; at most 16
+  bool rng = true;                        // an entropy device
   ConsoleSpec console;
   TimeLimit timeout;                                  // for the whole run
   TimeLimit boot_timeout;                             // from the first guest instruction to user space

@@ -1,5 +1,7 @@
 #include "vmm/spec/values.h"
 
+#include <algorithm>
+#include <cctype>
 #include <charconv>
 
 #include "vmm/spec/text.h"
@@ -80,6 +82,24 @@ Result<size_t> parse_word(const std::string& text, const std::vector<std::string
   return fail("expected {}, got {}{}", or_list(words), in_quotes(text), did_you_mean(text, words));
 }
 
+// The words of YAML 1.1 as well: what one of them means is never in doubt.
+Result<bool> parse_boolean(const std::string& text) {
+  for (const char* word : {"true", "yes", "on"})
+    if (text == word) return true;
+  for (const char* word : {"false", "no", "off"})
+    if (text == word) return false;
+  return fail("expected 'true' or 'false', got {}", in_quotes(text));
+}
+
+Result<std::string> parse_serial(const std::string& text) {
+  constexpr size_t kMost = 20;  // virtio 1.2, 5.2.6.1
+  const bool good = text.size() <= kMost && std::all_of(text.begin(), text.end(), [](unsigned char c) {
+                      return std::isalnum(c) || c == '_' || c == '.' || c == '-';
+                    });
+  if (!good) return fail("expected {}, got {}", serial_value().expected, in_quotes(text));
+  return text;
+}
+
 Result<void> append_words(std::string& line, const std::string& text) {
   std::string flat = text;
   for (char& c : flat) {
@@ -127,7 +147,19 @@ std::string print_console(const ConsoleSpec& console) {
 Value whole_value(uint64_t min, uint64_t max) {
   return {.expected = fmt::format("a whole number from {} to {}", min, max),
           .schema = fmt::format(R"("type": "integer", "minimum": {}, "maximum": {})", min, max),
-          .is_number = true};
+          .is_literal = true};
+}
+
+Value boolean_value() {
+  return {.expected = "'true' or 'false'",
+          .schema = R"("type": "boolean")",
+          .words = {"true", "false"},
+          .is_literal = true};
+}
+
+Value serial_value() {
+  return {.expected = "at most 20 letters, digits, '_', '.' and '-'",
+          .schema = R"("type": "string", "pattern": "^[a-zA-Z0-9_.-]{0,20}$")"};
 }
 
 Value size_value(uint64_t min, uint64_t max) {

@@ -33,12 +33,16 @@ std::string print_limit(const TimeLimit& limit);
 Result<std::string> parse_path(const std::string& text, FileUse::Kind kind, SetContext& context);
 Result<std::string> parse_name(const std::string& text);
 Result<size_t> parse_word(const std::string& text, const std::vector<std::string>& words);
+Result<bool> parse_boolean(const std::string& text);
+Result<std::string> parse_serial(const std::string& text);
 Result<void> append_words(std::string& line, const std::string& text);
 Result<ConsoleSpec> parse_console(const std::string& text, SetContext& context);
 std::string print_console(const ConsoleSpec& console);
 
 Value whole_value(uint64_t min, uint64_t max);
 Value size_value(uint64_t min, uint64_t max);
+Value boolean_value();
+Value serial_value();
 Value limit_value();
 Value path_value(bool list);
 Value name_value();
@@ -61,6 +65,29 @@ ValueOf<T> whole_number(uint32_t T::*member, uint32_t min, uint32_t max) {
         return {};
       },
       [](uint32_t number) { return std::vector{std::to_string(number)}; });
+}
+
+template <class T>
+ValueOf<T> boolean(bool T::*member) {
+  return detail::bind(
+      detail::boolean_value(), member,
+      [](bool& out, const std::string& text, SetContext&) -> Result<void> {
+        out = SNUG_TRY(detail::parse_boolean(text));
+        return {};
+      },
+      [](bool value) { return std::vector<std::string>{value ? "true" : "false"}; });
+}
+
+// The serial number of a disk.
+template <class T>
+ValueOf<T> serial_number(std::string T::*member) {
+  return detail::bind(
+      detail::serial_value(), member,
+      [](std::string& out, const std::string& text, SetContext&) -> Result<void> {
+        out = SNUG_TRY(detail::parse_serial(text));
+        return {};
+      },
+      [](const std::string& text) { return detail::one_or_none(text); });
 }
 
 // Bytes; `step`: what it must be a multiple of.

@@ -1,0 +1,283 @@
+#include "devices/virtio/block/block.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "vmm/base/assertion.h"
+#include "vmm/base/checked.h"
+#include "vmm/base/endian.h"
+
+namespace snug {
+namespace {
+
+constexpr uint64_t kSector = 512;
+constexpr uint16_t kQueueSize = 256;
+constexpr uint32_t kMaxSegments = kQueueSize - 2;  // header and status take two
+constexpr uint32_t kMaxRangeSectors = 1u << 22;    // of one discard: 2 GiB
+
+// 5.2.3: feature bits.
+constexpr uint64_t kSegMax = uint64_t{1} << 2;
+constexpr uint64_t kReadOnly = uint64_t{1} << 5;
+constexpr uint64_t kBlockSize = uint64_t{1} << 6;
+constexpr uint64_t kFlushes = uint64_t{1} << 9;
+constexpr uint64_t kMultiQueue = uint64_t{1} << 12;
+constexpr uint64_t kDiscards = uint64_t{1} << 13;
+constexpr uint64_t kWritesZeroes = uint64_t{1} << 14;
+
+// 5.2.6: requests.
+constexpr uint32_t kIn = 0;
+constexpr uint32_t kOut = 1;
+constexpr uint32_t kFlush = 4;
+constexpr uint32_t kGetId = 8;
+constexpr uint32_t kDiscard = 11;
+constexpr uint32_t kWriteZeroes = 13;
+constexpr uint32_t kUnmap = 1;  // flag of a write-zeroes segment
+constexpr uint8_t kOk = 0;
+constexpr uint8_t kIoError = 1;
+constexpr uint8_t kUnsupported = 2;
+constexpr uint8_t kUnderWay = 0xff;  // ours: no answer yet
+
+constexpr size_t kIdBytes = 20;
+
+struct Header {
+  uint32_t type;
+  uint32_t reserved;
+  uint64_t sector;
+};
+static_assert(sizeof(Header) == 16);
+
+struct RangeSegment {
+  uint64_t sector;
+  uint32_t count;
+  uint32_t flags;
+};
+static_assert(sizeof(RangeSegment) == 16);
+
+template <class T>
+bool copy_out(const GuestMemory& memory, const std::vector<VirtBuffer>& buffers, uint64_t offset, T& value) {
+  return copy_from_chain(memory, buffers, offset, std::as_writable_bytes(std::span(&value, 1))) ==
+         sizeof value;
+}
+
+// The host memory of [offset, offset + length) of the buffers.
+bool append_iovecs(const GuestMemory& memory, const std::vector<VirtBuffer>& buffers, uint64_t offset,
+                   uint64_t length, std::vector<iovec>& iovecs) {
+  for (const VirtBuffer& buffer : buffers) {
+    if (length == 0) break;
+    if (offset >= buffer.length) {
+      offset -= buffer.length;
+      continue;
+    }
+    const uint64_t part = std::min<uint64_t>(length, buffer.length - offset);
+    if (!memory.append_iovec(buffer.gpa + offset, part, iovecs)) return false;
+    length -= part;
+    offset = 0;
+  }
+  return length == 0;
+}
+
+}  // namespace
+
+VirtioBlock::VirtioBlock(BlockConfig config, std::unique_ptr<BlockBackend> backend)
+    : config_(std::move(config)),
+      backend_(std::move(backend)),
+      queue_sizes_(config_.queues, kQueueSize),
+      waiting_(config_.queues) {
+  SNUG_ASSERT(config_.queues >= 1 && config_.queues <= kMaxQueues);
+}
+
+uint64_t VirtioBlock::features() const {
+  uint64_t bits = kSegMax | kBlockSize | kFlushes;
+  if (config_.read_only) bits |= kReadOnly;
+  if (config_.queues > 1) bits |= kMultiQueue;
+  if (config_.discard && !config_.read_only) bits |= kDiscards | kWritesZeroes;
+  return bits;
+}
+
+void VirtioBlock::read_config(uint64_t offset, std::span<std::byte> data) const {
+  // 5.2.4
+  std::array<std::byte, 60> image{};
+  const auto put = [&image](size_t where, size_t width, uint64_t value) {
+    store_le(std::span<std::byte>(image).subspan(where, width), value);
+  };
+  put(0, 8, config_.size / kSector);
+  put(12, 4, kMaxSegments);
+  put(20, 4, config_.block_size);
+  put(34, 2, config_.queues);
+  if (config_.discard) {
+    const uint32_t alignment = std::max<uint32_t>(config_.block_size, 4096) / kSector;
+    put(36, 4, kMaxRangeSectors);
+    put(40, 4, 1);
+    put(44, 4, alignment);
+    put(48, 4, kMaxRangeSectors);
+    put(52, 4, 1);
+    put(56, 1, 1);
+  }
+  if (offset >= image.size()) return;
+  const size_t length = std::min<size_t>(data.size(), image.size() - offset);
+  std::copy_n(image.begin() + static_cast<ptrdiff_t>(offset), length, data.begin());
+}
+
+void VirtioBlock::start(VirtioHost& host, uint64_t) { host_ = &host; }
+
+bool VirtioBlock::stop() {
+  std::fill(waiting_.begin(), waiting_.end(), false);
+  stopping_ = under_way_ > 0;
+  return !stopping_;
+}
+
+void VirtioBlock::queue_ready(uint16_t index) {
+  VirtQueue& queue = host_->queue(index);
+  bool answered = false;
+  waiting_[index] = false;
+  do {
+    queue.disable_notifications();
+    // One round of the ring at a time: other devices share the loop.
+    for (unsigned budget = queue.size();; --budget) {
+      if (budget == 0) {
+        host_->again(index);
+        break;
+      }
+      if (free_.empty() && slots_.size() >= size_t{kQueueSize}) {
+        waiting_[index] = true;
+        break;
+      }
+      const auto popped = queue.pop(chain_);
+      if (popped == VirtQueue::Pop::kBroken) {
+        host_->needs_reset(queue.why());
+        break;
+      }
+      if (popped == VirtQueue::Pop::kEmpty) break;
+      const Taken taken = take(index);
+      if (taken == Taken::kBroken) break;
+      answered = answered || taken == Taken::kAnswered;
+    }
+  } while (!waiting_[index] && queue.enable_notifications());
+  backend_->kick();
+  if (answered) host_->used(index);
+}
+
+// 5.2.6: a header of 16 bytes, data, a status byte, however the driver cuts them into buffers.
+VirtioBlock::Taken VirtioBlock::take(uint16_t index) {
+  Header header{};
+  if (!copy_out(host_->memory(), chain_.readable, 0, header) || chain_.writable.empty()) {
+    host_->needs_reset("a disk request without a whole header and a status byte");
+    return Taken::kBroken;
+  }
+  const VirtBuffer& last = chain_.writable.back();
+  status_gpa_ = last.gpa + last.length - 1;
+  if (header.type == kGetId) return answer_id(index);
+
+  if (free_.empty()) {
+    slots_.push_back(std::make_unique<Slot>());
+    slots_.back()->request.tag = slots_.size() - 1;
+    free_.push_back(slots_.size() - 1);
+  }
+  Slot& slot = *slots_[free_.back()];
+  slot.request.iovecs.clear();
+  slot.data_bytes = 0;
+  const uint8_t status = prepare(slot, header.type, header.sector);
+  if (status != kUnderWay) return answer(index, status, 1);
+  slot.queue = index;
+  slot.head = chain_.head;
+  slot.status_gpa = status_gpa_;
+  if (!backend_->submit(slot.request)) return answer(index, kIoError, 1);
+  free_.pop_back();
+  ++under_way_;
+  return Taken::kUnderWay;
+}
+
+uint8_t VirtioBlock::prepare(Slot& slot, uint32_t type, uint64_t sector) {
+  switch (type) {
+    case kIn:
+      return prepare_transfer(slot, sector, true) ? kUnderWay : kIoError;
+    case kOut:
+      return !config_.read_only && prepare_transfer(slot, sector, false) ? kUnderWay : kIoError;
+    case kFlush:
+      slot.request.operation = BlockOperation::kFlush;
+      // Nothing of ours can be unwritten.
+      return config_.read_only ? kOk : kUnderWay;
+    case kDiscard:
+    case kWriteZeroes:
+      if (!config_.discard || config_.read_only) return kUnsupported;
+      return prepare_range(slot, type) ? kUnderWay : kIoError;
+    default:
+      return kUnsupported;
+  }
+}
+
+bool VirtioBlock::prepare_transfer(Slot& slot, uint64_t sector, bool read) {
+  const std::vector<VirtBuffer>& buffers = read ? chain_.writable : chain_.readable;
+  const uint64_t skip = read ? 0 : sizeof(Header);
+  const uint64_t all = read ? chain_.writable_bytes() - 1 : chain_.readable_bytes();
+  const uint64_t length = all - skip;
+  const uint64_t sectors = config_.size / kSector;
+  if (length == 0 || length % kSector != 0 || length > UINT32_MAX - 1) return false;
+  if (!range_within(sector, length / kSector, sectors)) return false;
+  slot.request.operation = read ? BlockOperation::kRead : BlockOperation::kWrite;
+  slot.request.offset = sector * kSector;
+  slot.request.length = length;
+  slot.data_bytes = read ? static_cast<uint32_t>(length) : 0;
+  return append_iovecs(host_->memory(), buffers, skip, length, slot.request.iovecs);
+}
+
+// 5.2.6.2: one segment, as the configuration asks.
+bool VirtioBlock::prepare_range(Slot& slot, uint32_t type) {
+  RangeSegment segment{};
+  if (chain_.readable_bytes() != sizeof(Header) + sizeof segment ||
+      !copy_out(host_->memory(), chain_.readable, sizeof(Header), segment))
+    return false;
+  const bool unmap = (segment.flags & kUnmap) != 0;
+  if ((segment.flags & ~kUnmap) != 0 || (type == kDiscard && unmap)) return false;
+  if (segment.count == 0 || segment.count > kMaxRangeSectors ||
+      !range_within(segment.sector, segment.count, config_.size / kSector))
+    return false;
+  slot.request.operation = type == kDiscard ? BlockOperation::kDiscard
+                           : unmap          ? BlockOperation::kZeroAndFree
+                                            : BlockOperation::kWriteZeroes;
+  slot.request.offset = segment.sector * kSector;
+  slot.request.length = uint64_t{segment.count} * kSector;
+  return true;
+}
+
+VirtioBlock::Taken VirtioBlock::answer_id(uint16_t index) {
+  std::array<std::byte, kIdBytes> id{};
+  std::memcpy(id.data(), config_.serial.data(), std::min(config_.serial.size(), id.size()));
+  const uint64_t room = chain_.writable_bytes() - 1;
+  const auto part =
+      std::span<const std::byte>(id).first(static_cast<size_t>(std::min<uint64_t>(room, id.size())));
+  const size_t written = copy_to_chain(host_->memory(), chain_.writable, 0, part);
+  return answer(index, kOk, static_cast<uint32_t>(written + 1));
+}
+
+VirtioBlock::Taken VirtioBlock::answer(uint16_t index, uint8_t status, uint32_t written) {
+  (void)host_->memory().store(status_gpa_, status);
+  (void)host_->queue(index).push(chain_.head, written);
+  return Taken::kAnswered;
+}
+
+void VirtioBlock::completed() {
+  std::array<bool, kMaxQueues> touched{};
+  backend_->reap([&](uint64_t tag, int error) {
+    Slot& slot = *slots_[tag];
+    free_.push_back(tag);
+    --under_way_;
+    if (stopping_) return;
+    const uint8_t status = error == 0 ? kOk : error == EOPNOTSUPP ? kUnsupported : kIoError;
+    (void)host_->memory().store(slot.status_gpa, status);
+    (void)host_->queue(slot.queue).push(slot.head, (error == 0 ? slot.data_bytes : 0) + 1);
+    touched[slot.queue] = true;
+  });
+  if (stopping_ && under_way_ == 0) {
+    stopping_ = false;
+    host_->stopped();
+    return;
+  }
+  if (stopping_) return;
+  for (uint16_t i = 0; i < config_.queues; ++i) {
+    if (touched[i]) host_->used(i);
+    if (waiting_[i]) host_->again(i);
+  }
+}
+
+}  // namespace snug

@@ -1,0 +1,78 @@
+// Block device (virtio 1.2, 5.2). Data goes straight between guest memory and the backend.
+//
+// Thread: as VirtioDevice; completed() on the event loop, with the transport's lock held.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "devices/virtio/block/backend.h"
+#include "devices/virtio/device.h"
+
+namespace snug {
+
+struct BlockConfig {
+  std::string name;           // for messages
+  uint64_t size = 0;          // bytes; what is beyond the last whole sector of 512 is not shown
+  uint32_t block_size = 512;  // logical, bytes
+  bool read_only = false;
+  bool discard = false;  // offer DISCARD and WRITE_ZEROES
+  std::string serial;    // at most 20 bytes
+  uint16_t queues = 1;   // 1 to kMaxQueues
+};
+
+class VirtioBlock final : public VirtioDevice {
+ public:
+  VirtioBlock(BlockConfig config, std::unique_ptr<BlockBackend> backend);
+
+  // Counts up when completed() is to be called.
+  int event_fd() const { return backend_->event_fd(); }
+  void completed();
+
+  VirtioType type() const override { return VirtioType::kBlock; }
+  std::string_view name() const override { return config_.name; }
+  uint32_t pci_class() const override { return 0x018000; }
+  uint64_t features() const override;
+  std::span<const uint16_t> queue_sizes() const override { return queue_sizes_; }
+  void read_config(uint64_t offset, std::span<std::byte> data) const override;
+  void start(VirtioHost& host, uint64_t features) override;
+  void queue_ready(uint16_t queue) override;
+  bool stop() override;
+
+  static constexpr size_t kMaxQueues = 16;
+
+ private:
+  // A request of the guest that the backend works on.
+  struct Slot {
+    BlockRequest request;
+    uint16_t queue = 0;
+    uint16_t head = 0;
+    uint64_t status_gpa = 0;
+    uint32_t data_bytes = 0;  // that the guest may read afterwards
+  };
+
+  // What became of a chain.
+  enum class Taken { kUnderWay, kAnswered, kBroken };
+  Taken take(uint16_t queue);
+  Taken answer(uint16_t queue, uint8_t status, uint32_t written);
+  bool prepare_transfer(Slot& slot, uint64_t sector, bool read);
+  bool prepare_range(Slot& slot, uint32_t type);
+  uint8_t prepare(Slot& slot, uint32_t type, uint64_t sector);
+  Taken answer_id(uint16_t queue);
+
+  BlockConfig config_;
+  std::unique_ptr<BlockBackend> backend_;
+  std::vector<uint16_t> queue_sizes_;
+  VirtioHost* host_ = nullptr;
+  bool stopping_ = false;
+  VirtChain chain_;
+  uint64_t status_gpa_ = 0;                   // of chain_
+  std::vector<std::unique_ptr<Slot>> slots_;  // never shrinks; requests stay where they are
+  std::vector<size_t> free_;                  // indexes of slots_
+  std::vector<bool> waiting_;                 // queues that found no free slot
+  size_t under_way_ = 0;
+};
+
+}  // namespace snug

@@ -1,0 +1,138 @@
+#include <liburing.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+
+#include "devices/virtio/block/backend.h"
+#include "devices/virtio/block/transfer.h"
+#include "vmm/base/unique_fd.h"
+
+namespace snug {
+namespace {
+
+constexpr unsigned kEntries = 256;
+constexpr size_t kMaxIovecs = IOV_MAX;
+
+class UringBackend final : public BlockBackend {
+ public:
+  explicit UringBackend(int fd) : fd_(fd) {}
+
+  ~UringBackend() override {
+    if (!ready_) return;
+    // Guest memory goes away after us: what is under way must not find it gone.
+    while (under_way_ > 0) {
+      io_uring_cqe* done = nullptr;
+      if (const int error = io_uring_wait_cqe(&ring_, &done); error == -EINTR) continue;
+      if (done == nullptr) break;
+      --under_way_;
+      io_uring_cqe_seen(&ring_, done);
+    }
+    io_uring_queue_exit(&ring_);
+  }
+
+  Result<void> open() {
+    event_fd_ = SNUG_TRY(make_eventfd());
+    if (const int error = io_uring_queue_init(kEntries, &ring_, 0); error < 0)
+      return fail_errno(-error, "io_uring");
+    ready_ = true;
+    if (const int error = io_uring_register_eventfd(&ring_, event_fd_.get()); error < 0)
+      return fail_errno(-error, "io_uring eventfd");
+    return {};
+  }
+
+  bool submit(BlockRequest& request) override {
+    if (under_way_ >= kEntries) return false;
+    prepare(request);
+    ++under_way_;
+    return true;
+  }
+
+  void kick() override {
+    // -EBUSY and -EAGAIN: the kernel takes them when some are done, and reap() kicks again.
+    io_uring_submit(&ring_);
+  }
+
+  int event_fd() const override { return event_fd_.get(); }
+
+  void reap(const Report& report) override {
+    io_uring_cqe* done = nullptr;
+    while (io_uring_peek_cqe(&ring_, &done) == 0) {
+      auto& request = *static_cast<BlockRequest*>(io_uring_cqe_get_data(done));
+      const int result = done->res;
+      io_uring_cqe_seen(&ring_, done);
+      if (goes_on(request, result)) continue;
+      --under_way_;
+      report(request.tag, error_of(request, result));
+    }
+    kick();
+  }
+
+ private:
+  void prepare(BlockRequest& request) {
+    io_uring_sqe* entry = io_uring_get_sqe(&ring_);
+    if (entry == nullptr) {
+      kick();
+      entry = io_uring_get_sqe(&ring_);
+    }
+    switch (request.operation) {
+      case BlockOperation::kRead:
+        io_uring_prep_readv(entry, fd_, request.iovecs.data(), iovec_count(request), request.offset);
+        break;
+      case BlockOperation::kWrite:
+        io_uring_prep_writev(entry, fd_, request.iovecs.data(), iovec_count(request), request.offset);
+        break;
+      case BlockOperation::kFlush:
+        io_uring_prep_fsync(entry, fd_, IORING_FSYNC_DATASYNC);
+        break;
+      case BlockOperation::kDiscard:
+      case BlockOperation::kWriteZeroes:
+      case BlockOperation::kZeroAndFree:
+        io_uring_prep_fallocate(entry, fd_, fallocate_mode(request.operation),
+                                static_cast<off_t>(request.offset), static_cast<off_t>(request.length));
+        break;
+    }
+    io_uring_sqe_set_data(entry, &request);
+  }
+
+  static unsigned iovec_count(const BlockRequest& request) {
+    return static_cast<unsigned>(std::min(request.iovecs.size(), kMaxIovecs));
+  }
+
+  // A transfer that was interrupted or came out short is carried on where it stopped.
+  bool goes_on(BlockRequest& request, int result) {
+    const bool transfer =
+        request.operation == BlockOperation::kRead || request.operation == BlockOperation::kWrite;
+    if (result == -EINTR || result == -EAGAIN) {
+      prepare(request);
+      return true;
+    }
+    if (!transfer || result <= 0 || advance(request, static_cast<size_t>(result))) return false;
+    prepare(request);
+    return true;
+  }
+
+  static int error_of(const BlockRequest& request, int result) {
+    if (result < 0) return fallocate_error(request.operation, -result);
+    // The file has become shorter than the disk.
+    const bool transfer =
+        request.operation == BlockOperation::kRead || request.operation == BlockOperation::kWrite;
+    return transfer && !request.iovecs.empty() ? EIO : 0;
+  }
+
+  int fd_;
+  UniqueFd event_fd_;
+  io_uring ring_{};
+  bool ready_ = false;
+  unsigned under_way_ = 0;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<BlockBackend>> make_uring_backend(int fd) {
+  auto backend = std::make_unique<UringBackend>(fd);
+  SNUG_TRY(backend->open());
+  return backend;
+}
+
+}  // namespace snug
