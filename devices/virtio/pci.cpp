@@ -420,7 +420,6 @@ void VirtioPci::reset_registers() {
   queue_select_ = 0;
   device_feature_select_ = driver_feature_select_ = 0;
   driver_features_ = 0;
-  complained_ = false;
   for (uint16_t i = 0; i < queue_count(); ++i) {
     reset_queue(i);
     queues_[i].vector = kNoVector;
@@ -473,7 +472,10 @@ void VirtioPci::update_line() {
   const bool pending = isr_ != 0 && (msix_ == nullptr || !msix_->enabled());
   const auto status = static_cast<uint16_t>(config_.read16(pci::kStatus) & ~pci::kStatusInterrupt);
   config_.write16(pci::kStatus, static_cast<uint16_t>(status | (pending ? pci::kStatusInterrupt : 0)));
-  line_.set(pending && !config_.intx_disabled());
+  const bool level = pending && !config_.intx_disabled();
+  if (level == line_level_) return;
+  line_level_ = level;
+  line_.set(level);
 }
 
 }  // namespace snug

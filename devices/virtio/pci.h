@@ -116,6 +116,7 @@ class VirtioPci final : public PciDevice, public BusDevice, private VirtioHost {
   bool started_ = false;    // the device, by start()
   bool resetting_ = false;  // stop() has left requests under way
   bool complained_ = false;
+  bool line_level_ = false;
 };
 
 }  // namespace snug

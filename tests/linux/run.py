@@ -216,8 +216,8 @@ def end_second_signal_stops_at_once():
 # --- figures -------------------------------------------------------------------------------------------------
 @test
 def exits_from_first_run_to_power_off():
-    ended = snug("run", "--kernel", TINY, "--initrd", INITRD_LEAN, "--cmdline", "quiet", "--stats", "--timeout",
-                 "120s").expect(0)
+    ended = snug("run", "--kernel", TINY, "--initrd", INITRD_LEAN, "--cmdline", "quiet", "--rng", "false", "--stats",
+                 "--timeout", "120s").expect(0)
     print(f"    exits to user space, tiny kernel, quiet, power-off: {ended.stat('exits'):.0f} (budget 250)")
     check(ended.stat("exits") <= 250, "more exits than the budget", ended.err)
 
@@ -399,8 +399,73 @@ def clock_is_right():
 
 @test
 def pci_host_bridge_alone():
-    text = marked(guest(TINY, command="ls /sys/bus/pci/devices; cat /sys/bus/pci/devices/*/class").expect(0))
+    text = marked(guest(TINY, "--rng", "false", command="ls /sys/bus/pci/devices; cat /sys/bus/pci/devices/*/class").expect(0))
     check(text.split() == ["0000:00:00.0", "0x060000"], "PCI devices are not just the host bridge", text)
+
+
+@test
+def rng_gives_random_bytes():
+    text = marked(guest(TINY, "--cmdline", "quiet", command="cat /sys/class/misc/hw_random/rng_current; for i in 1 2; do "
+                        "dd if=/dev/hwrng bs=512 count=20 2>/dev/null | md5sum; done; "
+                        "dd if=/dev/hwrng bs=512 count=20 2>/dev/null | wc -c").expect(0))
+    name, first, _, second, _, size = text.split()
+    check(name.startswith("virtio_rng") and size == "10240" and first != second, "not 10240 random bytes", text)
+
+
+def checksum(path, start=0, size=-1):
+    import hashlib
+    with open(path, "rb") as file:
+        file.seek(start)
+        return hashlib.md5(file.read(size)).hexdigest()
+
+
+@test
+def disks_hold_what_is_written():
+    mib = 1 << 20
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = folder + "/source.img", folder + "/target.img"
+        with open(source, "wb") as file:
+            file.write(os.urandom(16 * mib))
+        with open(target, "wb") as file:
+            file.truncate(64 * mib)
+        ended = guest(TINY, "--cmdline", "quiet", "--cpus", "2", "--disk", source + ",readonly=true,serial=source-1",
+                      "--disk", target + ",queues=2", "--stats", command=
+                      "cat /sys/block/vda/serial; echo; cat /sys/block/vda/ro; ls /sys/block/vdb/mq | wc -w; md5sum < /dev/vda; "
+                      "dd if=/dev/vda of=/dev/vdb bs=1M seek=8 2>/dev/null && sync && echo 3 > /proc/sys/vm/drop_caches; "
+                      "dd if=/dev/vdb bs=1M skip=8 count=16 2>/dev/null | md5sum; "
+                      "dd if=/dev/zero of=/dev/vda bs=512 count=1 2>/dev/null || echo refused; "
+                      "dmesg -r | grep -E '^<[0-4]>.*(virtio|vd[ab]|blk)' || true").expect(0)
+        words = marked(ended).replace(" -", "").split()
+        sum_of_source = checksum(source)
+        check(words == ["source-1", "1", "2", sum_of_source, sum_of_source, "refused"], "not what was expected", ended.out)
+        check(checksum(target, 8 * mib, 16 * mib) == sum_of_source, "the file does not hold what the guest wrote")
+
+
+@test
+def disk_space_comes_back_by_discard():
+    with tempfile.TemporaryDirectory() as folder:
+        path = folder + "/disk.img"
+        with open(path, "wb") as file:
+            file.write(b"x" * (8 << 20))
+        guest(TINY, "--cmdline", "quiet", "--disk", path, command="blkdiscard /dev/vda").expect(0)
+        check(os.stat(path).st_blocks * 512 < 1 << 20, "the discarded disk still takes its space")
+        check(os.stat(path).st_size == 8 << 20, "the disk's size has changed")
+
+
+@test
+def disk_is_locked_against_a_second_machine():
+    with tempfile.TemporaryDirectory() as folder:
+        path = folder + "/disk.img"
+        with open(path, "wb") as file:
+            file.truncate(1 << 20)
+        process = started("--cmdline", "quiet", "--disk", path)
+        try:
+            for flags in ((), (",readonly=true",)):
+                ended = guest(TINY, "--disk", path + "".join(flags)).expect(125)
+                check("in use" in ended.err, "the message does not say so", ended.err)
+        finally:
+            process.kill()
+            process.communicate()
 
 
 @test

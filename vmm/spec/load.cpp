@@ -71,6 +71,12 @@ void check_files(SpecReader& reader) {
   }
 }
 
+// What has no default and was left out.
+void check_missing(SpecReader& reader, const Spec& spec, const std::string& file) {
+  for (size_t i = 0; i < spec.disks.size(); ++i)
+    if (spec.disks[i].path.empty()) reader.add({file, 0, 0, fmt::format("disks[{}]: path is missing", i)});
+}
+
 }  // namespace
 
 std::string default_name(std::string_view file_name) {
@@ -121,6 +127,7 @@ ParseOutcome load_spec(const std::optional<std::string>& spec_path, const FlagVa
   reader.read_flags(flags, folder, &outcome.spec);
   if (!reader.was_set("name") && spec_path) outcome.spec.name = default_name(file.shown_name);
   check_files(reader);
+  check_missing(reader, outcome.spec, file.shown_name);
   outcome.problems = reader.take_problems();
   return outcome;
 }

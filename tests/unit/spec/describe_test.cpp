@@ -151,10 +151,9 @@ TEST(JsonSchema, IsJson) {
     }
   }
   EXPECT_FALSE(in_string);
-  const std::regex scalar("s|false|[0-9]+");
-  const std::regex object("\\{(s:v(,s:v)*)?\\}|\\[(v(,v)*)?\\]");
+    const std::regex object("\\{(s:v(,s:v)*)?\\}|\\[(v(,v)*)?\\]");
   std::string before;
-  skeleton = std::regex_replace(skeleton, std::regex("(:|\\[|,)(s|false|[0-9]+)(?=[,\\]}])"), "$1v");
+  skeleton = std::regex_replace(skeleton, std::regex("(:|\\[|,)(s|true|false|[0-9]+)(?=[,\\]}])"), "$1v");
   while (skeleton != before) {
     before = skeleton;
     skeleton = std::regex_replace(skeleton, object, "v");
@@ -170,6 +169,7 @@ TEST(EffectiveSpec, Defaults) {
 cpus: 1
 memory: 256M
 kernel: /k
+rng: true
 console: stdio
 timeout: none
 boot_timeout: none

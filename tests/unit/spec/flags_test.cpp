@@ -65,11 +65,13 @@ TEST(Flags, HelpHasExampleAndDefault) {
 // Every key has a flag and the reverse.
 void expect_flags(const KeyList& keys, const std::string& parent, CLI::App& app, size_t& count) {
   for (const auto& key : keys) {
-    if (key.nested) {
+    // A list has one flag, given once for each item, whose parts are the item's keys.
+    if (key.nested && !key.nested->is_list) {
       expect_flags(key.nested->keys, key.name + "-", app, count);
       continue;
     }
     std::string flag = "--" + parent + key.name;
+    if (key.nested && flag.ends_with('s')) flag.pop_back();
     std::replace(flag.begin(), flag.end(), '_', '-');
     EXPECT_NE(app.get_option_no_throw(flag), nullptr) << flag;
     EXPECT_EQ(long_flag(key), flag);

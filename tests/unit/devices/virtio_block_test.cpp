@@ -1,0 +1,410 @@
+#include "devices/virtio/block/block.h"
+
+#include <fcntl.h>
+#include <poll.h>
+
+#include <cstring>
+#include <deque>
+
+#include "tests/unit/devices/fakes.h"
+#include "tests/unit/devices/virtio_driver.h"
+#include "vmm/base/endian.h"
+
+namespace snug::test {
+namespace {
+
+constexpr uint64_t kSector = 512;
+constexpr uint64_t kHeader = 0x100000, kData = 0x200000, kStatusByte = 0x300000;
+constexpr uint32_t kIn = 0, kOut = 1, kFlush = 4, kGetId = 8, kDiscard = 11, kWriteZeroes = 13;
+constexpr uint8_t kOk = 0, kIoError = 1, kUnsupported = 2, kNothing = 0xaa;
+
+// Holds requests until the test finishes them.
+class HeldBackend final : public BlockBackend {
+ public:
+  HeldBackend() : fd_(std::move(*make_eventfd())) {}
+  bool submit(BlockRequest& request) override {
+    if (held.size() >= limit) return false;
+    held.push_back(&request);
+    return true;
+  }
+  void kick() override { ++kicks; }
+  int event_fd() const override { return fd_.get(); }
+  void reap(const Report& report) override {
+    while (!done.empty()) {
+      const auto [tag, error] = done.front();
+      done.pop_front();
+      report(tag, error);
+    }
+  }
+  void finish(int error = 0) {
+    done.emplace_back(held.front()->tag, error);
+    held.pop_front();
+  }
+  std::deque<BlockRequest*> held;
+  std::deque<std::pair<uint64_t, int>> done;
+  size_t limit = 1000;
+  int kicks = 0;
+
+ private:
+  UniqueFd fd_;
+};
+
+// A transport with nothing but rings.
+class FakeHost final : public VirtioHost {
+ public:
+  explicit FakeHost(const GuestMemory& memory) : memory_(memory), queue_(memory) {}
+  VirtQueue& queue(uint16_t) override { return queue_; }
+  const GuestMemory& memory() const override { return memory_; }
+  void used(uint16_t) override { ++used_calls; }
+  void config_changed() override {}
+  void needs_reset(const std::string& why) override { complaint = why; }
+  void again(uint16_t) override { ++again_calls; }
+  void stopped() override { ++stopped_calls; }
+  int used_calls = 0, again_calls = 0, stopped_calls = 0;
+  std::string complaint;
+
+ private:
+  const GuestMemory& memory_;
+  VirtQueue queue_;
+};
+
+class VirtioBlockTest : public testing::Test {
+ protected:
+  VirtioBlockTest() : memory(ram()), driver(memory, 64), host(memory) { make({}); }
+
+  void make(BlockConfig config) {
+    config.name = "disk vda";
+    if (config.size == 0) config.size = 1000 * kSector + 100;
+    config.discard = true;
+    config.serial = "serial-1";
+    auto owned = std::make_unique<HeldBackend>();
+    backend = owned.get();
+    block = std::make_unique<VirtioBlock>(std::move(config), std::move(owned));
+    driver.set_available_index(0);
+    ASSERT_EQ(host.queue(0).start(driver.layout(), {.indirect = true, .event_idx = false}), "");
+    block->start(host, 0);
+  }
+  void header(uint32_t type, uint64_t sector) {
+    driver.put(kHeader, type);
+    driver.put(kHeader + 4, uint32_t{0});
+    driver.put(kHeader + 8, sector);
+    driver.put(kStatusByte, kNothing);
+  }
+  void request(const std::vector<Part>& parts) {
+    driver.chain(0, parts);
+    driver.offer(0);
+    block->queue_ready(0);
+  }
+  void transfer(uint32_t type, uint64_t sector, uint32_t bytes) {
+    header(type, sector);
+    request({{kHeader, 16, false}, {kData, bytes, type == kIn}, {kStatusByte, 1, true}});
+  }
+  uint8_t status() { return driver.get<uint8_t>(kStatusByte); }
+  void finish(int error = 0) {
+    backend->finish(error);
+    block->completed();
+  }
+
+  GuestMemory memory;
+  RingDriver driver;
+  FakeHost host;
+  HeldBackend* backend = nullptr;
+  std::unique_ptr<VirtioBlock> block;
+};
+
+TEST_F(VirtioBlockTest, Configuration) {
+  std::array<std::byte, 64> bytes{};
+  block->read_config(0, bytes);
+  EXPECT_EQ(load_le(std::span<const std::byte>(bytes).first(8)), 1000u) << "whole sectors";
+  block->read_config(60, std::span(bytes).first(4));
+  block->read_config(~uint64_t{0}, std::span(bytes).first(4));
+}
+
+TEST_F(VirtioBlockTest, ReadsGoStraightToGuestMemory) {
+  transfer(kIn, 7, 1024);
+  ASSERT_EQ(backend->held.size(), 1u);
+  const BlockRequest& taken = *backend->held.front();
+  EXPECT_EQ(taken.operation, BlockOperation::kRead);
+  EXPECT_EQ(taken.offset, 7 * kSector);
+  EXPECT_EQ(taken.length, 1024u);
+  ASSERT_EQ(taken.iovecs.size(), 1u);
+  EXPECT_EQ(taken.iovecs[0].iov_len, 1024u);
+  EXPECT_EQ(status(), kNothing) << "not before it is done";
+  EXPECT_EQ(driver.used_index(), 0);
+  std::memset(taken.iovecs[0].iov_base, 0x5a, 1024);
+  finish();
+  EXPECT_EQ(status(), kOk);
+  EXPECT_EQ(driver.used_length(0), 1025u);
+  EXPECT_EQ(driver.get<uint8_t>(kData + 1023), 0x5a);
+  EXPECT_EQ(host.used_calls, 1);
+}
+
+TEST_F(VirtioBlockTest, AnyFramingWill) {
+  // The header in two parts, data behind it in the same buffer, the status behind the data.
+  header(kOut, 3);
+  request(
+      {{kHeader, 10, false}, {kHeader + 10, 6 + 512, false}, {kData, 512, false}, {kStatusByte, 1, true}});
+  ASSERT_EQ(backend->held.size(), 1u);
+  EXPECT_EQ(backend->held.front()->length, 1024u);
+  finish();
+  EXPECT_EQ(status(), kOk);
+  EXPECT_EQ(driver.used_length(0), 1u);
+  header(kIn, 3);
+  request({{kHeader, 16, false}, {kStatusByte - 512, 513, true}});
+  ASSERT_EQ(backend->held.size(), 1u);
+  finish();
+  EXPECT_EQ(status(), kOk);
+  EXPECT_EQ(driver.used_length(1), 513u);
+}
+
+TEST_F(VirtioBlockTest, FlushDiscardAndZeroes) {
+  header(kFlush, 0);
+  request({{kHeader, 16, false}, {kStatusByte, 1, true}});
+  EXPECT_EQ(backend->held.front()->operation, BlockOperation::kFlush);
+  finish();
+  EXPECT_EQ(status(), kOk);
+  const std::pair<std::pair<uint32_t, uint32_t>, BlockOperation> ranges[] = {
+      {{kDiscard, 0}, BlockOperation::kDiscard},
+      {{kWriteZeroes, 0}, BlockOperation::kWriteZeroes},
+      {{kWriteZeroes, 1}, BlockOperation::kZeroAndFree}};
+  for (const auto& [wanted, operation] : ranges) {
+    header(wanted.first, 0);
+    driver.put(kData, uint64_t{8});
+    driver.put(kData + 8, uint32_t{16});
+    driver.put(kData + 12, wanted.second);
+    request({{kHeader, 16, false}, {kData, 16, false}, {kStatusByte, 1, true}});
+    ASSERT_EQ(backend->held.size(), 1u);
+    EXPECT_EQ(backend->held.front()->operation, operation);
+    EXPECT_EQ(backend->held.front()->offset, 8 * kSector);
+    EXPECT_EQ(backend->held.front()->length, 16 * kSector);
+    finish();
+    EXPECT_EQ(status(), kOk);
+  }
+}
+
+TEST_F(VirtioBlockTest, TellsItsId) {
+  header(kGetId, 0);
+  request({{kHeader, 16, false}, {kData, 20, true}, {kStatusByte, 1, true}});
+  EXPECT_EQ(status(), kOk);
+  std::array<std::byte, 20> id{};
+  ASSERT_TRUE(memory.read(kData, id));
+  EXPECT_STREQ(reinterpret_cast<const char*>(id.data()), "serial-1");
+  EXPECT_EQ(driver.used_length(0), 21u);
+}
+
+TEST_F(VirtioBlockTest, ErrorsOfTheDisk) {
+  transfer(kIn, 0, 512);
+  finish(EIO);
+  EXPECT_EQ(status(), kIoError);
+  EXPECT_EQ(driver.used_length(0), 1u);
+  transfer(kOut, 0, 512);
+  finish(ENOSPC);
+  EXPECT_EQ(status(), kIoError);
+}
+
+TEST_F(VirtioBlockTest, RequestsThatCannotBe) {
+  const std::tuple<const char*, uint32_t, uint64_t, uint32_t, uint8_t> bad[] = {
+      {"behind the end", kIn, 1000, 512, kIoError},
+      {"across the end", kIn, 999, 1024, kIoError},
+      {"wrapping", kOut, ~uint64_t{0}, 512, kIoError},
+      {"wrapping bytes", kOut, ~uint64_t{0} / 512, 512, kIoError},
+      {"part of a sector", kIn, 0, 100, kIoError},
+      {"no data", kOut, 0, 0, kIoError},
+      {"unknown", 77, 0, 512, kUnsupported},
+      {"SCSI", 2, 0, 512, kUnsupported},
+  };
+  for (const auto& [name, type, sector, bytes, expected] : bad) {
+    transfer(type, sector, bytes);
+    EXPECT_TRUE(backend->held.empty()) << name;
+    EXPECT_EQ(status(), expected) << name;
+    EXPECT_EQ(host.complaint, "") << name;
+  }
+  // Ranges.
+  const std::tuple<const char*, uint32_t, uint64_t, uint32_t, uint32_t> ranges[] = {
+      {"behind the end", kDiscard, 1000, 1, 0}, {"wrapping", kDiscard, ~uint64_t{0}, 2, 0},
+      {"nothing", kDiscard, 0, 0, 0},           {"flag of the other", kDiscard, 0, 8, 1},
+      {"unknown flag", kWriteZeroes, 0, 8, 2},  {"too many", kWriteZeroes, 0, 0xffffffff, 0},
+  };
+  for (const auto& [name, type, sector, count, flags] : ranges) {
+    header(type, 0);
+    driver.put(kData, sector);
+    driver.put(kData + 8, count);
+    driver.put(kData + 12, flags);
+    request({{kHeader, 16, false}, {kData, 16, false}, {kStatusByte, 1, true}});
+    EXPECT_EQ(status(), kIoError) << name;
+  }
+  header(kDiscard, 0);
+  request({{kHeader, 16, false}, {kData, 32, false}, {kStatusByte, 1, true}});
+  EXPECT_EQ(status(), kIoError) << "two segments";
+}
+
+TEST_F(VirtioBlockTest, ChainsWithoutHeaderOrStatusAskForAReset) {
+  for (const std::vector<Part>& parts : {std::vector<Part>{{kHeader, 16, false}},
+                                         {{kHeader, 15, false}, {kStatusByte, 1, true}},
+                                         {{kStatusByte, 1, true}}}) {
+    host.complaint.clear();
+    header(kIn, 0);
+    request(parts);
+    EXPECT_NE(host.complaint, "");
+  }
+}
+
+TEST_F(VirtioBlockTest, ReadOnlyDisksStayAsTheyAre) {
+  make({.name = {},
+        .size = 0,
+        .block_size = 512,
+        .read_only = true,
+        .discard = true,
+        .serial = {},
+        .queues = 1});
+  EXPECT_EQ(block->features() & (1 << 5 | 1 << 13 | 1 << 14), 1u << 5);
+  transfer(kOut, 0, 512);
+  EXPECT_EQ(status(), kIoError);
+  header(kDiscard, 0);
+  request({{kHeader, 16, false}, {kData, 16, false}, {kStatusByte, 1, true}});
+  EXPECT_EQ(status(), kUnsupported);
+  transfer(kIn, 0, 512);
+  finish();
+  EXPECT_EQ(status(), kOk);
+}
+
+TEST_F(VirtioBlockTest, ManyAtATimeInAnyOrder) {
+  for (uint16_t i = 0; i < 20; ++i) {
+    const auto first = static_cast<uint16_t>(3 * i);
+    driver.put(kHeader + 16u * i, kIn);
+    driver.put(kHeader + 16u * i + 8, uint64_t{i});
+    driver.chain(first,
+                 {{kHeader + 16u * i, 16, false}, {kData + 512u * i, 512, true}, {kStatusByte + i, 1, true}});
+    driver.offer(first);
+  }
+  block->queue_ready(0);
+  EXPECT_EQ(backend->held.size(), 20u);
+  EXPECT_EQ(backend->kicks, 1) << "started together";
+  std::swap(backend->held.front(), backend->held.back());
+  while (!backend->held.empty()) backend->finish();
+  block->completed();
+  EXPECT_EQ(driver.used_index(), 20);
+  EXPECT_EQ(driver.used_id(0), 57u);
+  EXPECT_EQ(host.used_calls, 1) << "one interrupt for all";
+}
+
+TEST_F(VirtioBlockTest, AResetWaitsAndThrowsAnswersAway) {
+  transfer(kIn, 0, 512);
+  transfer(kIn, 1, 512);
+  host.queue(0).stop();
+  EXPECT_FALSE(block->stop());
+  finish();
+  EXPECT_EQ(host.stopped_calls, 0);
+  finish();
+  EXPECT_EQ(host.stopped_calls, 1);
+  EXPECT_EQ(status(), kNothing);
+  EXPECT_EQ(driver.used_index(), 0);
+  // And works again.
+  driver.set_available_index(0);
+  ASSERT_EQ(host.queue(0).start(driver.layout(), {}), "");
+  block->start(host, 0);
+  transfer(kIn, 0, 512);
+  finish();
+  EXPECT_EQ(status(), kOk);
+  EXPECT_TRUE(block->stop()) << "nothing is under way";
+}
+
+// --- the real backends --------------------------------------------------------------------------------
+
+using Maker = Result<std::unique_ptr<BlockBackend>> (*)(int);
+
+class BlockBackendTest : public testing::TestWithParam<Maker> {
+ protected:
+  void SetUp() override {
+    std::string path = testing::TempDir() + "/snug-disk-XXXXXX";
+    file = UniqueFd(::mkstemp(path.data()));
+    ASSERT_TRUE(file);
+    ::unlink(path.c_str());
+    ASSERT_EQ(::ftruncate(file.get(), 1 << 20), 0);
+    auto made = GetParam()(file.get());
+    if (!made) GTEST_SKIP() << made.error().text();
+    backend = std::move(*made);
+  }
+  int perform(BlockRequest& request) {
+    EXPECT_TRUE(backend->submit(request));
+    backend->kick();
+    std::optional<int> result;
+    for (int i = 0; i < 1000 && !result; ++i) {
+      pollfd ready{backend->event_fd(), POLLIN, 0};
+      ::poll(&ready, 1, 100);
+      take_count(backend->event_fd());
+      backend->reap([&](uint64_t tag, int error) {
+        EXPECT_EQ(tag, request.tag);
+        result = error;
+      });
+    }
+    EXPECT_TRUE(result) << "never reported";
+    return result.value_or(-1);
+  }
+  BlockRequest request(BlockOperation operation, uint64_t offset, std::span<char> data) {
+    BlockRequest made{
+        .operation = operation, .offset = offset, .length = data.size(), .iovecs = {}, .tag = 5};
+    // In two parts.
+    const size_t half = data.size() / 2;
+    made.iovecs = {{data.data(), half}, {data.data() + half, data.size() - half}};
+    return made;
+  }
+
+  UniqueFd file;
+  std::unique_ptr<BlockBackend> backend;
+};
+
+TEST_P(BlockBackendTest, WritesAndReads) {
+  std::string out(8192, 'x');
+  auto write = request(BlockOperation::kWrite, 4096, out);
+  EXPECT_EQ(perform(write), 0);
+  BlockRequest flush{.operation = BlockOperation::kFlush, .offset = 0, .length = 0, .iovecs = {}, .tag = 5};
+  EXPECT_EQ(perform(flush), 0);
+  std::string back(8192, ' ');
+  auto read = request(BlockOperation::kRead, 4096, back);
+  EXPECT_EQ(perform(read), 0);
+  EXPECT_EQ(back, out);
+}
+
+TEST_P(BlockBackendTest, ZeroesAndFrees) {
+  std::string out(65536, 'x');
+  auto write = request(BlockOperation::kWrite, 0, out);
+  ASSERT_EQ(perform(write), 0);
+  BlockRequest zero{
+      .operation = BlockOperation::kZeroAndFree, .offset = 4096, .length = 8192, .iovecs = {}, .tag = 5};
+  const int error = perform(zero);
+  if (error == EOPNOTSUPP) GTEST_SKIP() << "this file system punches no holes";
+  EXPECT_EQ(error, 0);
+  std::string back(16384, ' ');
+  auto read = request(BlockOperation::kRead, 0, back);
+  ASSERT_EQ(perform(read), 0);
+  EXPECT_EQ(back, std::string(4096, 'x') + std::string(8192, '\0') + std::string(4096, 'x'));
+}
+
+TEST_P(BlockBackendTest, AFileThatHasBecomeShorterIsAnError) {
+  ASSERT_EQ(::ftruncate(file.get(), 6000), 0);
+  std::string back(4096, ' ');
+  auto read = request(BlockOperation::kRead, 4096, back);
+  EXPECT_EQ(perform(read), EIO);
+}
+
+TEST_P(BlockBackendTest, EndsWithRequestsUnderWay) {
+  std::string out(1 << 16, 'y');
+  std::vector<BlockRequest> requests;
+  requests.reserve(16);
+  for (uint64_t i = 0; i < 16; ++i) {
+    requests.push_back(request(BlockOperation::kWrite, i << 16, out));
+    EXPECT_TRUE(backend->submit(requests.back()));
+  }
+  backend->kick();
+  backend.reset();
+  std::string back(1 << 16, ' ');
+  EXPECT_EQ(::pread(file.get(), back.data(), back.size(), 15 << 16), 1 << 16);
+  EXPECT_EQ(back, out);
+}
+
+INSTANTIATE_TEST_SUITE_P(, BlockBackendTest, testing::Values(&make_uring_backend, &make_thread_backend),
+                         [](const auto& info) { return info.index == 0 ? "Uring" : "Threads"; });
+
+}  // namespace
+}  // namespace snug::test
