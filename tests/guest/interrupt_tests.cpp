@@ -19,7 +19,8 @@ class InterruptTest : public GuestTest {
     std::vector<std::unique_ptr<kvm::Vcpu>> vcpus;
     vcpus.push_back(std::move(vcpu_));
     threads_ = std::make_unique<VcpuThreads>(
-        std::move(vcpus), VcpuThreads::Environment{ports_, mmio_, *memory_, [] {}, [](VcpuReport report) {
+        std::move(vcpus), VcpuThreads::Environment{ports_, mmio_, *memory_, [] {},
+                                                   [](VcpuReport report) {
                                                      ADD_FAILURE() << report.what << "\n" << report.detail;
                                                    }});
   }

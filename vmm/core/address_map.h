@@ -62,7 +62,7 @@ constexpr uint8_t kAcpiEventPowerButton = 0x01;
 
 // --- interrupts (GSI) -------------------------------------------------------------------------------
 constexpr uint32_t kGsiSerial = 4;
-constexpr uint32_t kGsiAcpi = 9;       // generic event device (ACPI 6.5 5.6.9); level, active high
+constexpr uint32_t kGsiAcpi = 9;      // generic event device (ACPI 6.5 5.6.9); level, active high
 constexpr uint8_t kGsiPciFirst = 16;  // INTA..INTD of the root bus: 16..19; level, active high
 constexpr uint32_t kIoapicPins = 24;
 

@@ -151,7 +151,7 @@ TEST(JsonSchema, IsJson) {
     }
   }
   EXPECT_FALSE(in_string);
-    const std::regex object("\\{(s:v(,s:v)*)?\\}|\\[(v(,v)*)?\\]");
+  const std::regex object("\\{(s:v(,s:v)*)?\\}|\\[(v(,v)*)?\\]");
   std::string before;
   skeleton = std::regex_replace(skeleton, std::regex("(:|\\[|,)(s|true|false|[0-9]+)(?=[,\\]}])"), "$1v");
   while (skeleton != before) {
