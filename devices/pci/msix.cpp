@@ -75,6 +75,7 @@ uint32_t Msix::load(const Entry& entry, uint64_t register_offset) const {
       return static_cast<uint32_t>(entry.address >> 32);
     case kData:
       return entry.data;
+    case kVectorControl:
     default:
       return entry.masked ? kMasked : 0;
   }
@@ -96,6 +97,7 @@ void Msix::write_table(uint64_t offset, std::span<const std::byte> data) {
       case kData:
         entry.data = value;
         break;
+      case kVectorControl:
       default:
         entry.masked = (value & kMasked) != 0;
         break;

@@ -204,9 +204,9 @@ TEST_F(VirtioPciTest, RefusesFeaturesThatWereNotOffered) {
 }
 
 TEST_F(VirtioPciTest, StatusBitsComeInOrderAndGoOnlyByReset) {
-  for (const uint8_t bad : {2, 4, 8, 12, 14}) {
-    out(kStatus, 1, bad);
-    EXPECT_EQ(status(), 0) << int{bad};
+  for (const int bad : {2, 4, 8, 12, 14}) {
+    out(kStatus, 1, static_cast<uint64_t>(bad));
+    EXPECT_EQ(status(), 0) << bad;
   }
   out(kStatus, 1, 1);
   out(kStatus, 1, 5);
