@@ -10,9 +10,4 @@ void DebugExit::write(uint64_t, std::span<const std::byte> data) {
   lifecycle_.guest_event(GuestEvent::kDebugExit, static_cast<uint32_t>(load_le(data)));
 }
 
-void GuestStatus::write_byte(uint64_t, uint8_t value) {
-  status_ = value;
-  lifecycle_.guest_event(GuestEvent::kStatus, value);
-}
-
 }  // namespace snug

@@ -23,19 +23,18 @@ class DebugExit final : public BusDevice {
   LifecycleSink& lifecycle_;
 };
 
-// map::kPortGuestStatus, 1 port: every write posts kStatus, the exit status to report at power-off; reads
-// give it back.
+// map::kPortGuestStatus, 1 port: keeps the exit status that is to be reported at power-off.
 class GuestStatus final : public ByteRegisters {
  public:
   static constexpr uint64_t kPorts = 1;
 
-  explicit GuestStatus(LifecycleSink& lifecycle) : lifecycle_(lifecycle) {}
+  // 0 unless the guest has written another.
+  uint8_t status() const { return status_; }
 
  private:
   uint8_t read_byte(uint64_t) override { return status_; }
-  void write_byte(uint64_t offset, uint8_t value) override;
+  void write_byte(uint64_t, uint8_t value) override { status_ = value; }
 
-  LifecycleSink& lifecycle_;
   uint8_t status_ = 0;
 };
 

@@ -20,6 +20,7 @@ class Pvpanic final : public ByteRegisters {
   void write_byte(uint64_t offset, uint8_t value) override;
 
   LifecycleSink& lifecycle_;
+  uint8_t reported_ = 0;
 };
 
 }  // namespace snug

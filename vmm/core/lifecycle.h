@@ -12,7 +12,6 @@ enum class GuestEvent {
   kPanic,        // pvpanic: panicked
   kCrashLoaded,  // pvpanic: the guest's crash kernel takes over (information only)
   kDebugExit,    // value: the code the guest wrote to the debug exit port
-  kStatus,       // value: exit status to report at power-off (0..255)
 };
 
 class LifecycleSink {

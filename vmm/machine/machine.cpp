@@ -101,7 +101,7 @@ Result<void> Machine::create_devices() {
   debug_exit_ = std::make_unique<Synced<DebugExit>>(*this);
   SNUG_TRY(ports_.add({map::kPortDebugExit, 4}, "debug exit", *debug_exit_));
 
-  guest_status_ = std::make_unique<Synced<GuestStatus>>(*this);
+  guest_status_ = std::make_unique<Synced<GuestStatus>>();
   SNUG_TRY(ports_.add({map::kPortGuestStatus, 1}, "guest status", *guest_status_));
 
   pvpanic_ = std::make_unique<Synced<Pvpanic>>(*this);

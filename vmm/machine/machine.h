@@ -87,6 +87,8 @@ class Machine final : public LifecycleSink {
 
   void press_power_button();
 
+  // The exit status that the guest has asked for; 0 unless it has.
+  int guest_status() { return guest_status_->lock()->status(); }
   const boot::LoadedKernel& kernel() const { return kernel_; }
   // After stop().
   std::string describe_vcpus() const { return vcpus_->describe(); }

@@ -142,7 +142,7 @@ void Runner::restart() {
 void Runner::on_guest_event(GuestEvent event, uint32_t value) {
   switch (event) {
     case GuestEvent::kPowerOff:
-      return finish(RunState::kPoweredOff, guest_status_.value_or(0), {});
+      return finish(RunState::kPoweredOff, machine_->guest_status(), {});
     case GuestEvent::kReset:
       return on_reset();
     case GuestEvent::kPanic:
@@ -154,9 +154,6 @@ void Runner::on_guest_event(GuestEvent event, uint32_t value) {
     case GuestEvent::kDebugExit:
       return finish(RunState::kPoweredOff, static_cast<int>((value << 1 | 1) & 0xff),
                     fmt::format("the guest wrote {:#x} to the debug exit port", value));
-    case GuestEvent::kStatus:
-      guest_status_ = static_cast<int>(value & 0xff);
-      return;
   }
 }
 
@@ -164,7 +161,7 @@ void Runner::on_reset() {
   // A kernel without a pvpanic driver reports its panic on the console only, then resets (panic=-1).
   if (spec_.on_panic != OnPanic::kIgnore && console_->tail().panic_line())
     return on_crash("the guest's kernel panicked", {});
-  if (spec_.on_reboot == OnReboot::kExit) return finish(RunState::kReset, guest_status_.value_or(0), {});
+  if (spec_.on_reboot == OnReboot::kExit) return finish(RunState::kReset, machine_->guest_status(), {});
   restart();
 }
 

@@ -77,7 +77,6 @@ class Runner {
   bool finished_ = false;
   int ending_signal_ = 0;  // the signal that pressed the power button
   std::chrono::steady_clock::time_point ending_since_;
-  std::optional<int> guest_status_;
 };
 
 }  // namespace snug

@@ -176,7 +176,7 @@ bool VcpuThreads::handle(Worker& worker, kvm::Exit exit) {
 
 void VcpuThreads::port_access(Worker& worker, const kvm::PortExit& exit) {
   const bool write = exit.direction == kvm::Direction::kWrite;
-  ++(write ? worker.stats.port_writes : worker.stats.port_reads)[exit.port];
+  ExitStats::count(write ? worker.stats.port_writes : worker.stats.port_reads, exit.port);
   // INS and OUTS move several items through one port.
   for (size_t at = 0; at + exit.size <= exit.data.size(); at += exit.size) {
     const auto item = exit.data.subspan(at, exit.size);
@@ -189,7 +189,7 @@ void VcpuThreads::port_access(Worker& worker, const kvm::PortExit& exit) {
 
 void VcpuThreads::mmio_access(Worker& worker, const kvm::MmioExit& exit) {
   const bool write = exit.direction == kvm::Direction::kWrite;
-  ++(write ? worker.stats.mmio_writes : worker.stats.mmio_reads)[exit.gpa];
+  ExitStats::count(write ? worker.stats.mmio_writes : worker.stats.mmio_reads, exit.gpa);
   const bool claimed =
       write ? environment_.mmio.write(exit.gpa, exit.data) : environment_.mmio.read(exit.gpa, exit.data);
   if (!claimed)

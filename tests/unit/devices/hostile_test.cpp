@@ -71,7 +71,7 @@ class Machine {
   Synced<Rtc> rtc{[this] { return now; }};
   Synced<PostCode> post_code;
   Synced<DebugExit> debug_exit{lifecycle};
-  Synced<GuestStatus> guest_status{lifecycle};
+  Synced<GuestStatus> guest_status;
   Synced<Pvpanic> pvpanic{lifecycle};
   Synced<AcpiPower> power{acpi_irq, lifecycle};
   Synced<HostileDevice> device;
