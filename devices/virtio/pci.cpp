@@ -208,21 +208,32 @@ Doorbell VirtioPci::doorbell_at(uint64_t bar_address, uint16_t queue) const {
 
 Result<void> VirtioPci::map_doorbells(uint64_t bar_address) {
   unmap_doorbells();
-  for (uint16_t i = 0; i < queue_count(); ++i) {
-    if (auto bound = doorbells_.bind(doorbell_at(bar_address, i), doorbell_fd(i)); !bound) {
-      while (i-- > 0) doorbells_.unbind(doorbell_at(bar_address, i), doorbell_fd(i));
-      return bound;
-    }
-  }
-  doorbells_at_ = bar_address;
-  return {};
+  bar_address_ = bar_address;
+  return (status_ & kDriverOk) != 0 ? bind_doorbells() : Result<void>{};
 }
 
 void VirtioPci::unmap_doorbells() {
-  if (doorbells_at_ == 0) return;
+  unbind_doorbells();
+  bar_address_ = 0;
+}
+
+Result<void> VirtioPci::bind_doorbells() {
+  if (bound_ || bar_address_ == 0) return {};
+  for (uint16_t i = 0; i < queue_count(); ++i) {
+    if (auto bound = doorbells_.bind(doorbell_at(bar_address_, i), doorbell_fd(i)); !bound) {
+      while (i-- > 0) doorbells_.unbind(doorbell_at(bar_address_, i), doorbell_fd(i));
+      return bound;
+    }
+  }
+  bound_ = true;
+  return {};
+}
+
+void VirtioPci::unbind_doorbells() {
+  if (!bound_) return;
   for (uint16_t i = 0; i < queue_count(); ++i)
-    doorbells_.unbind(doorbell_at(doorbells_at_, i), doorbell_fd(i));
-  doorbells_at_ = 0;
+    doorbells_.unbind(doorbell_at(bar_address_, i), doorbell_fd(i));
+  bound_ = false;
 }
 
 // --- the BAR ----------------------------------------------------------------------------------------
@@ -371,6 +382,9 @@ void VirtioPci::write_status(uint8_t value) {
     status_ |= bit;
     if (bit == kDriverOk && (status_ & kNeedsReset) == 0) {
       started_ = true;
+      // Without them each ring is an exit, and rings all the same.
+      if (auto bound = bind_doorbells(); !bound)
+        log_debug("virtio {}: {}", device_.name(), bound.error().text());
       device_.start(*this, driver_features_);
       // Chains may have been made available before, with nobody to hear the doorbell.
       for (uint16_t i = 0; i < queue_count(); ++i)

@@ -45,7 +45,8 @@ class VirtioPci final : public PciDevice, public BusDevice, private VirtioHost {
   uint16_t queue_count() const { return static_cast<uint16_t>(queues_.size()); }
   // A doorbell has rung (its count has been taken).
   void notified(uint16_t queue);
-  // The BAR is at this address from now on / nowhere.
+  // The BAR is at this address from now on / nowhere. While the driver is ready the doorbells there are
+  // bound.
   Result<void> map_doorbells(uint64_t bar_address);
   void unmap_doorbells();
 
@@ -91,6 +92,8 @@ class VirtioPci final : public PciDevice, public BusDevice, private VirtioHost {
   uint16_t checked_vector(uint64_t value) const;
   void interrupt(uint16_t vector, uint8_t cause);
   void update_line();
+  Result<void> bind_doorbells();
+  void unbind_doorbells();
   Doorbell doorbell_at(uint64_t bar_address, uint16_t queue) const;
   bool config_access(uint64_t& offset, size_t& length) const;
 
@@ -100,7 +103,8 @@ class VirtioPci final : public PciDevice, public BusDevice, private VirtioHost {
   DoorbellBinder& doorbells_;
   std::unique_ptr<Msix> msix_;
   std::vector<Queue> queues_;
-  uint64_t doorbells_at_ = 0;  // BAR address, 0: not bound
+  uint64_t bar_address_ = 0;  // 0: nowhere
+  bool bound_ = false;        // the doorbells, at bar_address_
   uint16_t config_access_capability_ = 0;
 
   // Registers (4.1.4.3).

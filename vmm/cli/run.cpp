@@ -89,8 +89,9 @@ int run(const RunArguments& arguments) {
   runner->reset();
   if (!report) return fail_run(report.error());
   if (!report->detail.empty()) log_error("{}", report->detail);
-  if (!report->message.empty()) fmt::print(stderr, "snug: {}\n", report->message);
-  if (arguments.stats) fmt::print(stderr, "{}", stats_report(*report));
+  // A closed stderr must not change the exit status: fmt::print would throw.
+  if (!report->message.empty()) std::fputs(fmt::format("snug: {}\n", report->message).c_str(), stderr);
+  if (arguments.stats) std::fputs(stats_report(*report).c_str(), stderr);
   return report->exit_status;
 }
 

@@ -95,6 +95,8 @@ Result<void> Console::open_pty() {
 
 void Console::connect(Receiver receiver) {
   ++connection_;
+  // What the guest before it printed says nothing about this one.
+  if (receiver) output_.lock()->tail = {};
   receiver_ = std::move(receiver);
   guest_open_ = false;
   update_input_watch();
@@ -118,25 +120,22 @@ void Console::transmit(std::span<const std::byte> bytes) {
 
 ConsoleTail Console::tail() { return output_.lock()->tail; }
 
+// One round, however fast the guest prints: others wait for the loop too.
 void Console::flush() {
-  if (written_ < writing_.size()) {
-    if (!write_some()) return;
-  }
-  for (;;) {
-    {
-      auto output = output_.lock();
-      writing_.clear();
-      written_ = 0;
-      std::swap(writing_, output->bytes);
-      writing_size_ = writing_.size();
-      // The next byte posts again; until then nothing is left to do.
-      if (writing_.empty()) {
-        output->flush_posted = false;
-        return;
-      }
+  if (written_ < writing_.size() && !write_some()) return;
+  {
+    auto output = output_.lock();
+    writing_.clear();
+    written_ = 0;
+    std::swap(writing_, output->bytes);
+    writing_size_ = writing_.size();
+    // The next byte posts again; until then nothing is left to do.
+    if (writing_.empty()) {
+      output->flush_posted = false;
+      return;
     }
-    if (!write_some()) return;
   }
+  if (write_some()) loop_.post([this] { flush(); });
 }
 
 bool Console::write_some() {
@@ -226,7 +225,7 @@ void Console::update_input_watch() {
     return;
   }
   if (input_watch_) return;
-  if (!input_pollable_) return read_input();
+  if (!input_pollable_) return post_read();
   auto watch = loop_.watch(input_fd_.get(), EPOLLIN, [this](uint32_t) { read_input(); });
   if (watch) {
     input_watch_ = std::move(*watch);
@@ -234,7 +233,17 @@ void Console::update_input_watch() {
   }
   // epoll refuses regular files: they are always readable.
   input_pollable_ = false;
-  read_input();
+  post_read();
+}
+
+// One read for each turn of the loop.
+void Console::post_read() {
+  if (read_posted_) return;
+  read_posted_ = true;
+  loop_.post([this] {
+    read_posted_ = false;
+    if (!input_ended_ && (discarding_ || input_.size() < kInputLimit)) read_input();
+  });
 }
 
 // On a terminal Ctrl-A x must be seen however much the guest leaves unread: when it has taken nothing for a

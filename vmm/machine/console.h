@@ -71,6 +71,7 @@ class Console final : public SerialOutput {
   void watch_output();
   void lose_output(const std::string& why);
   void read_input();
+  void post_read();
   void pump_input();
   void update_input_watch();
   void on_input_stalled();
@@ -97,6 +98,7 @@ class Console final : public SerialOutput {
   uint64_t connection_ = 0;  // tells late posts of an earlier machine apart
   std::vector<std::byte> input_;
   bool input_ended_ = false;
+  bool read_posted_ = false;
   bool input_pollable_ = true;
   bool discarding_ = false;  // a terminal's guest takes nothing: input is read for Ctrl-A x alone
   std::optional<EscapeFilter> escape_;

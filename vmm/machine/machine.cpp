@@ -117,10 +117,11 @@ Result<void> Machine::create_devices() {
   pci_ecam_ = std::make_unique<Synced<PciEcam>>(*pci_);
   SNUG_TRY(mmio_.add({map::kEcam, map::kEcamSize}, "pci ecam", *pci_ecam_));
 
-  // Index registers, and line settings that raise no interrupt: they only matter to what the guest does next.
+  // Index registers and a line setting: they only matter to what the guest does next. (Not the serial port's
+  // FIFO control, after which waiting input may come in.)
   SNUG_TRY(vm_->coalesce_writes(map::kPortPciConfig, 4));
   SNUG_TRY(vm_->coalesce_writes(map::kPortRtc, 1));
-  SNUG_TRY(vm_->coalesce_writes(map::kPortSerial + 2, 2));  // FIFO control, line control
+  SNUG_TRY(vm_->coalesce_writes(map::kPortSerial + 3, 1));  // line control
   return {};
 }
 
@@ -218,11 +219,7 @@ void Machine::connect_console() {
       if (!alive.expired()) events_.console_opened();
     });
   });
-  console_.connect([this](std::span<const std::byte> bytes) {
-    // A FIFO reset that the guest wrote before these bytes arrived must not take them away.
-    vcpus_->handle_coalesced_writes();
-    return serial_->lock()->receive(bytes);
-  });
+  console_.connect([this](std::span<const std::byte> bytes) { return serial_->lock()->receive(bytes); });
 }
 
 Result<void> Machine::start() {
@@ -240,9 +237,9 @@ void Machine::resume() {
 
 void Machine::stop(RunState final_state) {
   if (!states_.move_to(RunState::kStopping)) return;
+  if (vcpus_) vcpus_->stop();
   // Posts that are still on their way concern nobody any more.
   alive_.reset();
-  if (vcpus_) vcpus_->stop();
   SNUG_ASSERT(states_.move_to(final_state));
 }
 

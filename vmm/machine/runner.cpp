@@ -129,9 +129,10 @@ void Runner::stop_machine(RunState state) {
 }
 
 void Runner::restart() {
-  // Posted: the machine that asks for it is still on the stack.
-  loop_->post([this] {
-    if (finished_) return;
+  // Posted: the machine that asks for it is still on the stack. Two vCPUs may ask at once; one restart
+  // answers both.
+  loop_->post([this, asked_in = report_.boots] {
+    if (finished_ || report_.boots != asked_in) return;
     stop_machine(RunState::kReset);
     log_info("the guest restarts");
     if (auto booted = boot(); !booted)

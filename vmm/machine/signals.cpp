@@ -10,7 +10,12 @@ Result<SignalWatch> SignalWatch::create(EventLoop& loop, std::initializer_list<i
                                         std::function<void(int)> callback) {
   sigset_t set;
   ::sigemptyset(&set);
-  for (const int number : signals) ::sigaddset(&set, number);
+  for (const int number : signals) {
+    // Ignored from the start: nohup, or a job in a script's background. It stays so.
+    struct sigaction before {};
+    if (::sigaction(number, nullptr, &before) == 0 && before.sa_handler == SIG_IGN) continue;
+    ::sigaddset(&set, number);
+  }
   ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
   SignalWatch watch;

@@ -45,9 +45,14 @@ Result<void> VcpuThreads::start() {
   ::sigaction(kick_signal(), &action, nullptr);
   started_ = true;
   for (Worker& worker : workers_) {
+    change_running(1);
     try {
-      worker.thread = std::thread([this, &worker] { run(worker); });
+      worker.thread = std::thread([this, &worker] {
+        run(worker);
+        change_running(-1);
+      });
     } catch (const std::system_error& error) {
+      change_running(-1);
       stop();
       return fail("thread for vCPU {}: {}", worker.vcpu->id(), error.what());
     }
@@ -55,6 +60,13 @@ Result<void> VcpuThreads::start() {
   // Threads are born parked: no vCPU can kick the others before all of them are there.
   resume();
   return {};
+}
+
+void VcpuThreads::change_running(int by) {
+  // Notified with the lock held: the last to leave must not touch what stop() lets go of.
+  std::lock_guard lock(mutex_);
+  running_ += static_cast<size_t>(by);
+  changed_.notify_all();
 }
 
 void VcpuThreads::command(Command command) {
@@ -89,6 +101,11 @@ void VcpuThreads::request_stop() { command(Command::kStop); }
 void VcpuThreads::stop() {
   if (!started_) return;
   request_stop();
+  {
+    // A vCPU that ends kicks the others: their threads must be there to be kicked.
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return running_ == 0; });
+  }
   for (Worker& worker : workers_)
     if (worker.thread.joinable()) worker.thread.join();
 }
@@ -118,6 +135,11 @@ void VcpuThreads::park(Worker& worker, Command until_not) {
 
 void VcpuThreads::run(Worker& worker) {
   ::pthread_setname_np(::pthread_self(), fmt::format("vcpu{}", worker.vcpu->id()).c_str());
+  // A kick must reach this thread even where whoever started us had blocked the signal.
+  sigset_t kicks;
+  ::sigemptyset(&kicks);
+  ::sigaddset(&kicks, kick_signal());
+  ::pthread_sigmask(SIG_UNBLOCK, &kicks, nullptr);
   bool entered = false;
   for (;;) {
     // The request is cleared before the command is read, and set after it is written: a command given

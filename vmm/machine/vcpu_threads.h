@@ -59,10 +59,6 @@ class VcpuThreads {
   // request_stop() and join. Idempotent.
   void stop();
 
-  // Handles the port writes that KVM has kept back. Any thread, without a device's lock held; vCPU threads do
-  // so before each exit.
-  void handle_coalesced_writes();
-
   // After stop(): where each vCPU was, registers and code bytes, several lines.
   std::string describe() const;
   // After stop().
@@ -81,8 +77,11 @@ class VcpuThreads {
 
   void command(Command command);
   void kick_all();
+  void change_running(int by);
   void run(Worker& worker);
   void park(Worker& worker, Command until_not);
+  // The port writes that KVM has kept back: before each exit, so that devices see the guest's order.
+  void handle_coalesced_writes();
   // False when the vCPU cannot go on.
   bool handle(Worker& worker, kvm::Exit exit);
   void port_access(Worker& worker, const kvm::PortExit& exit);
@@ -93,9 +92,10 @@ class VcpuThreads {
   Environment environment_;
   std::atomic<Command> command_ = Command::kPause;
   std::atomic<uint64_t> cpu_ns_at_first_run_ = 0;
-  std::mutex mutex_;  // guards parked_, and command_ changes that parked threads wait for
+  std::mutex mutex_;  // guards parked_, running_, and command_ changes that parked threads wait for
   std::condition_variable changed_;
   size_t parked_ = 0;
+  size_t running_ = 0;  // threads that may still kick others: nothing is joined before it is 0
   bool started_ = false;
   std::atomic<uint64_t> coalesced_count_ = 0;
   kvm::CoalescedWrites coalesced_;  // in the run area of the first vCPU

@@ -80,9 +80,9 @@ bool append_iovecs(const GuestMemory& memory, const std::vector<VirtBuffer>& buf
 
 VirtioBlock::VirtioBlock(BlockConfig config, std::unique_ptr<BlockBackend> backend)
     : config_(std::move(config)),
-      backend_(std::move(backend)),
       queue_sizes_(config_.queues, kQueueSize),
-      waiting_(config_.queues) {
+      waiting_(config_.queues),
+      backend_(std::move(backend)) {
   SNUG_ASSERT(config_.queues >= 1 && config_.queues <= kMaxQueues);
 }
 

@@ -63,7 +63,6 @@ class VirtioBlock final : public VirtioDevice {
   Taken answer_id(uint16_t queue);
 
   BlockConfig config_;
-  std::unique_ptr<BlockBackend> backend_;
   std::vector<uint16_t> queue_sizes_;
   VirtioHost* host_ = nullptr;
   bool stopping_ = false;
@@ -73,6 +72,7 @@ class VirtioBlock final : public VirtioDevice {
   std::vector<size_t> free_;                  // indexes of slots_
   std::vector<bool> waiting_;                 // queues that found no free slot
   size_t under_way_ = 0;
+  std::unique_ptr<BlockBackend> backend_;  // last: it ends only when it is done with the slots
 };
 
 }  // namespace snug

@@ -22,6 +22,7 @@ class UringBackend final : public BlockBackend {
     if (!ready_) return;
     // Guest memory goes away after us: what is under way must not find it gone.
     while (under_way_ > 0) {
+      kick();
       io_uring_cqe* done = nullptr;
       if (const int error = io_uring_wait_cqe(&ring_, &done); error == -EINTR) continue;
       if (done == nullptr) break;

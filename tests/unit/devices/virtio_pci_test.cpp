@@ -432,6 +432,8 @@ TEST_F(VirtioPciTest, TheConfigurationWindowReachesTheBar) {
 
 TEST_F(VirtioPciTest, DoorbellsFollowTheBar) {
   EXPECT_TRUE(transport->lock()->map_doorbells(0xc0008000));
+  EXPECT_EQ(doorbells.bound, 0) << "nobody can ring yet";
+  bring_up();
   EXPECT_EQ(doorbells.bound, 2);
   EXPECT_EQ(doorbells.last->address, 0xc0008000u + kNotify + 4);
   EXPECT_TRUE(transport->lock()->map_doorbells(0xd0000000));
@@ -444,6 +446,13 @@ TEST_F(VirtioPciTest, DoorbellsFollowTheBar) {
   // Without them the write itself rings.
   out(kNotify + 4, 2, 1);
   EXPECT_EQ(take_count(transport->lock()->doorbell_fd(1)), 1u);
+  // A device that cannot have them works all the same.
+  out(kStatus, 1, 0);
+  EXPECT_TRUE(transport->lock()->map_doorbells(0xc0008000));
+  driver.set_available_index(0);
+  bring_up();
+  EXPECT_EQ(status(), 15);
+  EXPECT_EQ(doorbells.bound, 0);
 }
 
 // Anything a guest can do to the registers, for a while: nothing but the lock is needed.
