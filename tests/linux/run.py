@@ -34,7 +34,7 @@ MARK = "==snug-test=="
 
 
 def guest(kernel, *flags, command=None, **keywords):
-    arguments = ["run", "--kernel", kernel, "--initrd", INITRD, "--timeout", "120s", *flags]
+    arguments = ["run", "--kernel", kernel, "--initrd", INITRD, "--timeout", "300s", *flags]
     if command is not None:
         arguments += ["--", "sh", "-c", f"echo; echo '{MARK}'; {command}; r=$?; echo '{MARK}'; exit $r"]
     return snug(*arguments, **keywords)
@@ -130,7 +130,7 @@ def end_reset_stock_kernel():
 
 @test
 def end_reset_restarts_in_the_same_process():
-    ended = guest(TINY, "--cmdline", "quiet snug.reboot", "--timeout", "15s", "--stats")
+    ended = guest(TINY, "--cmdline", "quiet snug.reboot", "--timeout", "40s", "--stats")
     ended.expect(124)
     check(ended.stat("boots") >= 2, "the guest was not restarted", ended.err)
 
@@ -149,7 +149,7 @@ def end_panic_seen_on_the_console():
 
 @test
 def end_no_init_panics():
-    ended = snug("run", "--kernel", TINY, "--cmdline", "quiet", "--timeout", "120s").expect(123)
+    ended = snug("run", "--kernel", TINY, "--cmdline", "quiet", "--timeout", "300s").expect(123)
     check("Unable to mount root fs" in ended.err, "the message does not say why", ended.err)
 
 
@@ -172,7 +172,7 @@ def end_boot_timeout():
 
 
 def started(*flags):
-    process = subprocess.Popen([SNUG, "run", "--kernel", TINY, "--initrd", INITRD, "--timeout", "140s", *flags],
+    process = subprocess.Popen([SNUG, "run", "--kernel", TINY, "--initrd", INITRD, "--timeout", "300s", *flags],
                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     seen = b""
     while b"snug-initrd: ready" not in seen:
@@ -217,7 +217,7 @@ def end_second_signal_stops_at_once():
 @test
 def exits_from_first_run_to_power_off():
     ended = snug("run", "--kernel", TINY, "--initrd", INITRD_LEAN, "--cmdline", "quiet", "--rng", "false", "--stats",
-                 "--timeout", "120s").expect(0)
+                 "--timeout", "300s").expect(0)
     print(f"    exits to user space, tiny kernel, quiet, power-off: {ended.stat('exits'):.0f} (budget 250)")
     check(ended.stat("exits") <= 250, "more exits than the budget", ended.err)
 
@@ -322,7 +322,7 @@ def monitor_kib(pid):
 def console_stalled_reader_does_not_stop_the_guest():
     read_end, write_end = os.pipe()
     process = subprocess.Popen([SNUG, "run", "--kernel", TINY, "--initrd", INITRD, "--cmdline", "quiet", "--timeout",
-                                "120s", "--", "sh", "-c", "i=0; while [ $i -lt 3000 ]; do echo 0123456789012345678901234567890123456789; i=$((i+1)); done; exit 5"],
+                                "300s", "--", "sh", "-c", "i=0; while [ $i -lt 3000 ]; do echo 0123456789012345678901234567890123456789; i=$((i+1)); done; exit 5"],
                                stdin=subprocess.DEVNULL, stdout=write_end, stderr=subprocess.PIPE)
     os.close(write_end)
     try:
@@ -382,7 +382,7 @@ def console_input_from_a_file():
     with tempfile.TemporaryFile() as script:
         script.write(b"echo $((3*3))-from-stdin\nexit\n")
         script.seek(0)
-        ended = snug("run", "--kernel", TINY, "--initrd", INITRD, "--cmdline", "quiet", "--timeout", "120s",
+        ended = snug("run", "--kernel", TINY, "--initrd", INITRD, "--cmdline", "quiet", "--timeout", "300s",
                      stdin=script).expect(0)
         check("9-from-stdin" in ended.out, "the shell did not read stdin", ended.out)
 

@@ -15,7 +15,7 @@ import time
 import traceback
 
 SNUG = os.environ.get("SNUG_BIN", "build/vmm/cli/snug")
-BOUND = float(os.environ.get("SNUG_TEST_BOUND", "150"))  # seconds for one guest to end
+BOUND = float(os.environ.get("SNUG_TEST_BOUND", "330"))  # seconds for one guest to end
 
 _tests = []
 
