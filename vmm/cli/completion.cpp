@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "vmm/cli/commands.h"
+#include "vmm/cli/put.h"
 #include "vmm/spec/describe.h"
 
 namespace snug::cli {
@@ -11,7 +12,7 @@ namespace snug::cli {
 int completion() {
   constexpr std::array<std::string_view, 6> kCommands{"run",    "validate", "schema",
                                                       "doctor", "version",  "completion"};
-  fmt::print("{}", bash_completion("snug", kCommands));
+  put("{}", bash_completion("snug", kCommands));
   return 0;
 }
 

@@ -10,6 +10,7 @@
 
 #include "vmm/cli/commands.h"
 #include "vmm/cli/default_image.h"
+#include "vmm/cli/put.h"
 #include "vmm/kvm/cpuid.h"
 #include "vmm/kvm/kernel_mode.h"
 #include "vmm/kvm/kvm.h"
@@ -17,7 +18,7 @@
 namespace snug::cli {
 namespace {
 
-void say(const char* mark, const std::string& what) { fmt::print("{:>7}  {}\n", mark, what); }
+void say(const char* mark, const std::string& what) { put("{:>7}  {}\n", mark, what); }
 void ok(const std::string& what) { say("ok", what); }
 void note(const std::string& what) { say("note", what); }
 void problem(const std::string& what, const std::string& todo) {
@@ -105,7 +106,7 @@ int doctor() {
     note("no default guest image: guest-images/build default makes one (or give --kernel)");
   check_tool("qemu-system-x86_64", "tools/lab, for hosts that cannot boot Linux guests");
   check_tool("iasl", "tests of the ACPI tables");
-  fmt::print("\n{}\n", runs ? "Linux guests run here." : "Linux guests do not run here.");
+  put("\n{}\n", runs ? "Linux guests run here." : "Linux guests do not run here.");
   return runs ? 0 : 1;
 }
 

@@ -8,6 +8,7 @@
 
 #include "vmm/base/log.h"
 #include "vmm/cli/commands.h"
+#include "vmm/cli/put.h"
 #include "vmm/machine/runner.h"
 
 namespace {
@@ -88,14 +89,14 @@ int dispatch(int argc, char** argv) {
     app.parse(own_arguments, argv);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);
-    fmt::print(stderr, "snug: {}\n", error.what());
+    cli::put(stderr, "snug: {}\n", error.what());
     const bool in_run = run->parsed();
-    fmt::print(stderr, "snug: try: snug {}--help\n", in_run ? "run " : "");
+    cli::put(stderr, "snug: try: snug {}--help\n", in_run ? "run " : "");
     return kStatusFailure;
   }
   if (!run_spec.empty()) run_arguments.spec_path = run_spec;
   if (separator != argv + argc && run_arguments.command.empty() && run->parsed()) {
-    fmt::print(stderr, "snug: nothing behind --: give the command to run in the guest\n");
+    cli::put(stderr, "snug: nothing behind --: give the command to run in the guest\n");
     return kStatusFailure;
   }
   if (run->parsed()) return cli::run(run_arguments);
@@ -114,8 +115,8 @@ int main(int argc, char** argv) {
   (void)log_open(LogLevel::kWarn);
   const int status = dispatch(argc, argv);
   // A result that could not be written is a failure: the reader must not take half of it for the whole.
-  if (std::fflush(stdout) != 0 && status == 0) {
-    fmt::print(stderr, "snug: cannot write to stdout: {}\n", errno_text(errno));
+  if ((std::fflush(stdout) != 0 || std::ferror(stdout) != 0) && status == 0) {
+    cli::put(stderr, "snug: cannot write to stdout: {}\n", errno_text(errno));
     return kStatusFailure;
   }
   return status;

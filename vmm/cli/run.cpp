@@ -5,6 +5,7 @@
 #include "vmm/base/log.h"
 #include "vmm/cli/commands.h"
 #include "vmm/cli/default_image.h"
+#include "vmm/cli/put.h"
 #include "vmm/cli/stats_report.h"
 #include "vmm/kvm/kvm.h"
 #include "vmm/machine/runner.h"
@@ -57,7 +58,7 @@ Result<void> complete(Spec& spec, const RunArguments& arguments) {
       spec.initrd = {image.initrd};
       said += " with " + image.initrd;
     }
-    fmt::print(stderr, "snug: no kernel given: using {}\n", said);
+    put(stderr, "snug: no kernel given: using {}\n", said);
   }
   if (!arguments.command.empty()) {
     if (!spec.cmdline.empty()) spec.cmdline += ' ';
@@ -71,12 +72,12 @@ Result<void> complete(Spec& spec, const RunArguments& arguments) {
 int run(const RunArguments& arguments) {
   auto outcome = load_spec(arguments.spec_path, arguments.flags);
   if (!outcome.problems.empty()) {
-    for (const auto& problem : outcome.problems) fmt::print(stderr, "{}\n", format_problem(problem));
+    for (const auto& problem : outcome.problems) put(stderr, "{}\n", format_problem(problem));
     return kStatusFailure;
   }
   Spec& spec = outcome.spec;
   if (auto opened = log_open(spec.log.level, spec.log.file); !opened) {
-    fmt::print(stderr, "snug: error: log: {}\n", opened.error().text());
+    put(stderr, "snug: error: log: {}\n", opened.error().text());
     return kStatusFailure;
   }
   if (auto completed = complete(spec, arguments); !completed) return fail_run(completed.error());
@@ -89,9 +90,8 @@ int run(const RunArguments& arguments) {
   runner->reset();
   if (!report) return fail_run(report.error());
   if (!report->detail.empty()) log_error("{}", report->detail);
-  // A closed stderr must not change the exit status: fmt::print would throw.
-  if (!report->message.empty()) std::fputs(fmt::format("snug: {}\n", report->message).c_str(), stderr);
-  if (arguments.stats) std::fputs(stats_report(*report).c_str(), stderr);
+  if (!report->message.empty()) put(stderr, "snug: {}\n", report->message);
+  if (arguments.stats) put(stderr, "{}", stats_report(*report));
   return report->exit_status;
 }
 

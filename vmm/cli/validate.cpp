@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "vmm/cli/commands.h"
+#include "vmm/cli/put.h"
 #include "vmm/spec/describe.h"
 #include "vmm/spec/load.h"
 
@@ -10,26 +11,26 @@ namespace snug::cli {
 
 int validate(const ValidateArguments& arguments) {
   const auto outcome = load_spec(arguments.spec_path, {});
-  for (const auto& problem : outcome.problems) fmt::print(stderr, "{}\n", format_problem(problem));
+  for (const auto& problem : outcome.problems) put(stderr, "{}\n", format_problem(problem));
   if (!outcome.problems.empty()) {
-    fmt::print(stderr, "snug: {} problem{} found\n", outcome.problems.size(),
-               outcome.problems.size() == 1 ? "" : "s");
+    put(stderr, "snug: {} problem{} found\n", outcome.problems.size(),
+        outcome.problems.size() == 1 ? "" : "s");
     return 1;
   }
   if (arguments.print)
-    fmt::print("{}", effective_spec_yaml(outcome.spec));
+    put("{}", effective_spec_yaml(outcome.spec));
   else
-    fmt::print("{}: valid\n", arguments.spec_path);
+    put("{}: valid\n", arguments.spec_path);
   return 0;
 }
 
 int schema() {
-  fmt::print("{}", json_schema());
+  put("{}", json_schema());
   return 0;
 }
 
 int version() {
-  fmt::print("snug {}\n", SNUG_VERSION);
+  put("snug {}\n", SNUG_VERSION);
   return 0;
 }
 
