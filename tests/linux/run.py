@@ -266,7 +266,7 @@ def console_terminal_restored_after_signals():
 def console_ten_megabytes_pasted():
     """The guest reads slowly; the paste waits outside, and the monitor does not grow."""
     process = subprocess.Popen([SNUG, "run", "--kernel", TINY, "--initrd", INITRD, "--cmdline", "quiet", "--", "sh",
-                                "-c", "stty raw -echo; head -c 20000 | md5sum; echo; sleep 3600"],
+                                "-c", "stty raw -echo; echo ready; head -c 20000 | md5sum; echo; sleep 3600"],
                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         import hashlib
@@ -280,16 +280,23 @@ def console_ten_megabytes_pasted():
             except (BrokenPipeError, ValueError):
                 pass
 
+        seen = b""
+        deadline = time.monotonic() + BOUND
+
+        def read_until(mark, complaint):
+            nonlocal seen
+            while mark not in seen:
+                check(time.monotonic() < deadline, complaint, seen)
+                ready, _, _ = select_read(process.stdout, 1)
+                if ready:
+                    seen += os.read(process.stdout.fileno(), 4096)
+
+        # A line discipline that is not raw yet throws away what comes without a line's end.
+        read_until(b"ready", "the guest did not come up")
         thread = threading.Thread(target=paste, daemon=True)
         thread.start()
         before = resident_kib(process.pid)
-        seen = b""
-        deadline = time.monotonic() + BOUND
-        while b"  -" not in seen:
-            check(time.monotonic() < deadline, "the guest did not get its 20000 bytes", seen)
-            ready, _, _ = select_read(process.stdout, 1)
-            if ready:
-                seen += os.read(process.stdout.fileno(), 4096)
+        read_until(b"  -", "the guest did not get its 20000 bytes")
         check(expected in seen, "what arrived is not what was sent", seen)
         # All but what the guest took waits in the pipe: the writer is still held back.
         check(thread.is_alive(), "10 MB went somewhere: input is not flow-controlled")

@@ -19,6 +19,7 @@ namespace {
 constexpr size_t kOutputLimit = 1 << 20;  // bytes buffered for a slow consumer
 constexpr size_t kInputLimit = 4096;      // bytes taken from the host ahead of the guest
 constexpr std::chrono::seconds kInputStall{2};
+constexpr std::chrono::milliseconds kLongestRest{50};
 constexpr std::string_view kHelp =
     "\r\nsnug: Ctrl-A x  quit (the guest stops at once)\r\n"
     "snug: Ctrl-A h  this help\r\n"
@@ -34,6 +35,10 @@ bool writable_now(int fd, int timeout_ms) {
 Result<std::unique_ptr<Console>> Console::open(const ConsoleSpec& spec, EventLoop& loop,
                                                std::function<void()> on_quit) {
   std::unique_ptr<Console> console(new Console(loop, std::move(on_quit)));
+  console->rest_timer_ = SNUG_TRY(loop.timer([console = console.get()] {
+    console->resting_ = false;
+    console->pump_input();
+  }));
   console->discards_output_ = spec.kind == ConsoleKind::kNone;
   switch (spec.kind) {
     case ConsoleKind::kStdio:
@@ -212,7 +217,18 @@ void Console::guest_opened() {
 }
 
 void Console::input_space() {
-  loop_.post([this] { pump_input(); });
+  loop_.post([this] {
+    if (!input_.empty()) let_the_guest_rest();
+  });
+}
+
+// A paste must not keep the guest in its interrupt handler for ever: it gets as long for itself as it took to
+// read what it was given.
+void Console::let_the_guest_rest() {
+  if (resting_) return;
+  const auto busy = std::chrono::steady_clock::now() - handed_over_;
+  resting_ = true;
+  rest_timer_.arm(std::min<std::chrono::nanoseconds>(busy, kLongestRest));
 }
 
 void Console::update_input_watch() {
@@ -292,10 +308,11 @@ void Console::take_input(std::span<const std::byte> bytes) {
 }
 
 void Console::pump_input() {
-  if (receiver_ && guest_open_ && !input_.empty()) {
+  if (receiver_ && guest_open_ && !resting_ && !input_.empty()) {
     const size_t taken = receiver_(input_);
     input_.erase(input_.begin(), input_.begin() + static_cast<std::ptrdiff_t>(taken));
     if (taken > 0) {
+      handed_over_ = std::chrono::steady_clock::now();
       discarding_ = false;
       stall_timer_.disarm();
     }

@@ -75,6 +75,7 @@ class Console final : public SerialOutput {
   void pump_input();
   void update_input_watch();
   void on_input_stalled();
+  void let_the_guest_rest();
   void take_input(std::span<const std::byte> bytes);
 
   struct Output {
@@ -100,6 +101,8 @@ class Console final : public SerialOutput {
   bool input_ended_ = false;
   bool read_posted_ = false;
   bool input_pollable_ = true;
+  std::chrono::steady_clock::time_point handed_over_;  // when the guest last took input
+  bool resting_ = false;                               // until rest_timer_ fires the guest gets none
   bool discarding_ = false;  // a terminal's guest takes nothing: input is read for Ctrl-A x alone
   std::optional<EscapeFilter> escape_;
 
@@ -111,6 +114,7 @@ class Console final : public SerialOutput {
   EventLoop::Watch output_watch_;  // watches last: they end before the descriptors close
   EventLoop::Watch input_watch_;
   EventLoop::Timer stall_timer_;
+  EventLoop::Timer rest_timer_;
 };
 
 }  // namespace snug

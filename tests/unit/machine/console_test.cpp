@@ -148,8 +148,29 @@ TEST_F(ConsoleTest, InputWaitsForTheGuestAndIsFlowControlled) {
   EXPECT_EQ(heard, "hel");
   room = 100;
   console->input_space();
-  run_for(10ms);
+  run_for(50ms);
   EXPECT_EQ(heard, "hello");
+}
+
+// Else a paste keeps the guest in its interrupt handler and nothing in it ever reads what came.
+TEST_F(ConsoleTest, GuestHasAsLongForItselfAsItTookToReadItsInput) {
+  auto console = open(ConsoleKind::kPty);
+  const UniqueFd typist(::open(console->pty_path().c_str(), O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
+  ASSERT_TRUE(typist);
+  std::string heard;
+  console->connect([&](std::span<const std::byte> bytes) {
+    heard.push_back(static_cast<char>(bytes.front()));
+    return size_t{1};
+  });
+  ASSERT_EQ(::write(typist.get(), "paste", 5), 5);
+  console->guest_opened();
+  run_for(30ms);
+  ASSERT_EQ(heard, "p");
+  console->input_space();
+  run_for(10ms);
+  EXPECT_EQ(heard, "p") << "the guest was busy for 30 ms and rested for 10";
+  run_for(60ms);
+  EXPECT_EQ(heard, "pa");
 }
 
 TEST_F(ConsoleTest, NoneTakesEverything) {
