@@ -46,6 +46,11 @@ uint32_t cmdline_limit(const SetupHeader& header) {
   return header.cmdline_size == 0 ? 255 : std::min(header.cmdline_size, kAnyCmdlineMax);
 }
 
+void note_extents(const ElfImage& image, LoadedKernel& kernel) {
+  for (const ElfSegment& segment : image.segments)
+    if (segment.file_size > 0) kernel.extents.push_back({segment.gpa, segment.file_size});
+}
+
 LoadedKernel from_bzimage(const SetupHeader& header) {
   LoadedKernel kernel;
   kernel.is_linux = true;
@@ -75,6 +80,7 @@ Result<LoadedKernel> load_unopened(int fd, const GuestMemory& memory, const Setu
   if (header.code_size <= 0x200) return fail("a bzImage cut short: no 64-bit entry");
   SNUG_TRY(check_kernel_fits(memory, kernel.start, kernel.end));
   SNUG_TRY(memory.read_file(fd, header.code_offset, kernel.start, header.code_size));
+  kernel.extents.push_back({kernel.start, header.code_size});
   kernel.format = fmt::format("bzImage, {}, entered at its own 64-bit entry", why);
   return kernel;
 }
@@ -117,6 +123,7 @@ Result<LoadedKernel> load_bzimage(int fd, const GuestMemory& memory, const Setup
   kernel.entry = SNUG_TRY(entry_of(*image, image->entry));
   kernel.start = image->start();
   kernel.end = std::max(image->end(), kernel.start + header.init_size);
+  note_extents(*image, kernel);
   kernel.format = fmt::format("bzImage, {}, entered at the ELF inside", description);
   return kernel;
 }
@@ -168,6 +175,7 @@ Result<LoadedKernel> load_elf(int fd, const GuestMemory& memory, std::span<const
   SNUG_TRY(choose_elf_entry(image, notes, kernel));
   SNUG_TRY(check_kernel_fits(memory, kernel.start, kernel.end));
   SNUG_TRY(load_elf_segments(fd, image, memory));
+  note_extents(image, kernel);
   return kernel;
 }
 

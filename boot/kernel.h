@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "boot/bzimage.h"
 #include "vmm/base/result.h"
@@ -26,6 +27,12 @@ struct LoadedKernel {
   // included.
   uint64_t start = 0;
   uint64_t end = 0;
+  // Where bytes of the file lie, ascending by gpa, not overlapping; the rest of the range is zero.
+  struct Extent {
+    uint64_t gpa;
+    uint64_t size;
+  };
+  std::vector<Extent> extents;
   std::string format;                       // for people: "bzImage, LZ4 payload, entered at the ELF inside"
   bool is_linux = false;                    // a bzImage, or an ELF whose notes say so
   std::optional<SetupHeader> setup_header;  // of a bzImage

@@ -85,4 +85,15 @@ Result<void> GuestMemory::read_file(int fd, uint64_t offset, uint64_t gpa, uint6
   return {};
 }
 
+Result<void> GuestMemory::map_file(int fd, uint64_t offset, uint64_t gpa, uint64_t length) const {
+  const Region* region = find(gpa, length);
+  if (region == nullptr) return fail("{:#x} bytes at {:#x} do not fit into guest memory", length, gpa);
+  std::byte* to = region->host + (gpa - region->gpa);
+  if (::mmap(to, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd,
+             static_cast<off_t>(offset)) == MAP_FAILED)
+    return fail_errno(errno, "mmap");
+  ::madvise(to, length, MADV_DONTFORK);
+  return {};
+}
+
 }  // namespace snug

@@ -68,6 +68,11 @@ class GuestMemory {
   // file too short.
   Result<void> read_file(int fd, uint64_t offset, uint64_t gpa, uint64_t length) const;
 
+  // Puts `length` bytes of `fd` from `offset` in the place of RAM at `gpa`, copy-on-write; all three are
+  // multiples of 4 KiB. The file must never get shorter: touching what it lost is a SIGBUS. Errors: range
+  // outside RAM, a file that cannot be mapped; RAM is as before then.
+  Result<void> map_file(int fd, uint64_t offset, uint64_t gpa, uint64_t length) const;
+
  private:
   const Region* find(uint64_t gpa, uint64_t length) const;
 

@@ -68,7 +68,7 @@ Result<std::unique_ptr<Machine>> Machine::build(const kvm::Kvm& kvm, const Machi
 }
 
 Result<void> Machine::load(const MachineConfig& config) {
-  kernel_ = SNUG_TRY(with_context(boot::load_kernel(config.kernel_fd, memory_), "kernel"));
+  kernel_ = SNUG_TRY(with_context(config.kernel_cache->load(config.kernel_fd, memory_), "kernel"));
   std::optional<boot::InitrdPlacement> initrd;
   if (!config.initrd_fds.empty())
     initrd = SNUG_TRY(with_context(boot::load_initrds(config.initrd_fds, memory_, kernel_), "initrd"));

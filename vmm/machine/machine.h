@@ -29,6 +29,7 @@
 #include "vmm/kvm/kvm.h"
 #include "vmm/kvm/vm.h"
 #include "vmm/machine/console.h"
+#include "vmm/machine/kernel_cache.h"
 #include "vmm/machine/pci_bars.h"
 #include "vmm/machine/run_state.h"
 #include "vmm/machine/vcpu_threads.h"
@@ -47,8 +48,9 @@ struct DiskConfig {
 // Open files and numbers: building a machine opens nothing by name.
 struct MachineConfig {
   uint32_t cpus = 1;
-  uint64_t memory = 0;  // bytes
-  int kernel_fd = -1;   // the caller's, open for reading
+  uint64_t memory = 0;                        // bytes
+  int kernel_fd = -1;                         // the caller's, open for reading
+  const KernelCache* kernel_cache = nullptr;  // the caller's
   std::vector<int> initrd_fds;
   std::string cmdline;
   bool stop_on_panic = true;  // vCPUs stop as soon as the guest reports a panic

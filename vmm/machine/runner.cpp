@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "vmm/base/cache_folder.h"
 #include "vmm/base/log.h"
 #include "vmm/kvm/kernel_mode.h"
 #include "vmm/machine/disk_file.h"
@@ -68,6 +69,15 @@ Result<std::unique_ptr<Runner>> Runner::create(const kvm::Kvm& kvm, const Spec& 
 
 Result<void> Runner::open_inputs() {
   kernel_ = SNUG_TRY(with_context(open_file(spec_.kernel, O_RDONLY), "kernel"));
+  const std::string cache = spec_.kernel_cache ? cache_folder() : "";
+  if (!cache.empty()) {
+    auto opened = KernelCache::open(cache + "/kernels");
+    if (opened) {
+      kernel_cache_ = std::move(*opened);
+    } else {
+      log_debug("kernel cache: {}", opened.error().text());
+    }
+  }
   for (const auto& path : spec_.initrd)
     initrds_.push_back(SNUG_TRY(with_context(open_file(path, O_RDONLY), "initrd")));
   for (const DiskSpec& disk : spec_.disks) {
@@ -84,6 +94,7 @@ Result<void> Runner::boot() {
   config.cpus = spec_.cpus;
   config.memory = spec_.memory;
   config.kernel_fd = kernel_.get();
+  config.kernel_cache = &kernel_cache_;
   for (const UniqueFd& initrd : initrds_) config.initrd_fds.push_back(initrd.get());
   config.cmdline = kDefaultCmdline;
   if (!spec_.cmdline.empty()) config.cmdline += " " + spec_.cmdline;

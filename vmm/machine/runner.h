@@ -13,6 +13,7 @@
 #include "vmm/core/event_loop.h"
 #include "vmm/kvm/kvm.h"
 #include "vmm/machine/console.h"
+#include "vmm/machine/kernel_cache.h"
 #include "vmm/machine/machine.h"
 #include "vmm/machine/signals.h"
 #include "vmm/spec/spec.h"
@@ -60,6 +61,7 @@ class Runner {
   const kvm::Kvm& kvm_;
   const Spec& spec_;
   UniqueFd kernel_;
+  KernelCache kernel_cache_;
   std::vector<UniqueFd> initrds_;
   struct Disk {
     UniqueFd fd;

@@ -55,6 +55,7 @@ struct Spec {
   uint32_t cpus = 1;                      // 1 to 64
   uint64_t memory = uint64_t{256} << 20;  // bytes: 16 MiB to 1 TiB, whole pages of 4 KiB
   std::string kernel;                     // empty: none given
+  bool kernel_cache = true;               // keep the kernel ready to be mapped
   std::vector<std::string> initrd;        // loaded one behind the other; at most 64
   std::string cmdline;                    // appended to snug's own defaults
   std::vector<DiskSpec> disks;            // the guest sees them in this order; at most 16

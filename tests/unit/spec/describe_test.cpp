@@ -169,6 +169,7 @@ TEST(EffectiveSpec, Defaults) {
 cpus: 1
 memory: 256M
 kernel: /k
+kernel_cache: true
 rng: true
 console: stdio
 timeout: none
