@@ -71,6 +71,22 @@ size_t each_part(const std::vector<VirtBuffer>& buffers, uint64_t offset, Span d
 uint64_t VirtChain::readable_bytes() const { return total(readable); }
 uint64_t VirtChain::writable_bytes() const { return total(writable); }
 
+bool append_chain_iovecs(const GuestMemory& memory, const std::vector<VirtBuffer>& buffers, uint64_t offset,
+                         uint64_t length, std::vector<iovec>& iovecs) {
+  for (const VirtBuffer& buffer : buffers) {
+    if (length == 0) break;
+    if (offset >= buffer.length) {
+      offset -= buffer.length;
+      continue;
+    }
+    const uint64_t part = std::min<uint64_t>(length, buffer.length - offset);
+    if (!memory.append_iovec(buffer.gpa + offset, part, iovecs)) return false;
+    length -= part;
+    offset = 0;
+  }
+  return length == 0;
+}
+
 size_t copy_from_chain(const GuestMemory& memory, const std::vector<VirtBuffer>& buffers, uint64_t offset,
                        std::span<std::byte> out) {
   return each_part(buffers, offset, out,
@@ -178,13 +194,19 @@ std::string VirtQueue::walk(uint16_t head, VirtChain& chain) const {
 }
 
 bool VirtQueue::push(uint16_t head, uint32_t written) {
+  const VirtUsed chain{head, written};
+  return push(std::span(&chain, 1));
+}
+
+bool VirtQueue::push(std::span<const VirtUsed> chains) {
   if (!running_) return false;
-  const uint64_t slot = used_index_ % layout_.size;
-  const UsedElement element{head, written};
-  if (!memory_.store(layout_.used + kEntries + 8 * slot, element)) return false;
-  // The element, and all data behind it, before the index that tells of it.
+  for (const VirtUsed& chain : chains) {
+    const uint64_t slot = used_index_++ % layout_.size;
+    const UsedElement element{chain.head, chain.written};
+    if (!memory_.store(layout_.used + kEntries + 8 * slot, element)) return false;
+  }
+  // The elements, and all data behind them, before the index that tells of them.
   std::atomic_thread_fence(std::memory_order_release);
-  ++used_index_;
   push_since_signal_ = true;
   return memory_.store(layout_.used + kIndex, used_index_);
 }

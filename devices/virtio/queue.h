@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,17 @@ struct VirtChain {
   uint64_t readable_bytes() const;
   uint64_t writable_bytes() const;
 };
+
+// A chain given back.
+struct VirtUsed {
+  uint16_t head;
+  uint32_t written;  // bytes
+};
+
+// Appends the host memory of [offset, offset + length) of the buffers, for one system call. False when they
+// end earlier or are not RAM any more.
+bool append_chain_iovecs(const GuestMemory& memory, const std::vector<VirtBuffer>& buffers, uint64_t offset,
+                         uint64_t length, std::vector<iovec>& iovecs);
 
 // Copies between a chain's buffers and host memory, from `offset` bytes into them. Returns how many bytes
 // there were, which is less than asked for when the buffers end.
@@ -68,6 +80,8 @@ class VirtQueue {
   Pop pop(VirtChain& chain);
   // Gives a chain back with the number of bytes written into it. False when the ring is not there any more.
   bool push(uint16_t head, uint32_t written);
+  // Several at once: the driver sees all of them or none yet.
+  bool push(std::span<const VirtUsed> chains);
   // Whether what has been pushed since the last call needs an interrupt.
   bool needs_interrupt();
   // Asks the driver for a notification with its next chain. True when chains came meanwhile: pop again.

@@ -48,8 +48,8 @@ Machine::Machine(EventLoop& loop, Console& console, MachineEvents events, GuestM
 
 Machine::~Machine() { stop(RunState::kKilled); }
 
-Result<std::unique_ptr<Machine>> Machine::build(const kvm::Kvm& kvm, const MachineConfig& config,
-                                                EventLoop& loop, Console& console, MachineEvents events) {
+Result<std::unique_ptr<Machine>> Machine::build(const kvm::Kvm& kvm, MachineConfig config, EventLoop& loop,
+                                                Console& console, MachineEvents events) {
   if (config.cpus > kvm.max_vcpus())
     return fail_with_hint(fmt::format("{} vCPUs: this host's KVM allows {}", config.cpus, kvm.max_vcpus()),
                           "lower cpus");
@@ -126,10 +126,11 @@ Result<void> Machine::create_devices() {
 }
 
 // In the order in which the guest sees them: slots 1, 2, ...
-Result<void> Machine::create_virtio_devices(const MachineConfig& config) {
+Result<void> Machine::create_virtio_devices(MachineConfig& config) {
   irq_routes_ = std::make_unique<kvm::IrqRoutes>(*vm_);
   pci_irq_ = std::make_unique<SharedIrqLine>(vm_->irq_line(map::kGsiPciFirst));
   for (const DiskConfig& disk : config.disks) SNUG_TRY(add_disk(disk));
+  for (NicConfig& nic : config.nics) SNUG_TRY(add_nic(std::move(nic)));
   if (config.rng) SNUG_TRY(add_virtio(std::make_unique<VirtioRng>(host_random)));
   return {};
 }
@@ -183,6 +184,47 @@ Result<void> Machine::add_disk(const DiskConfig& config) {
     disk.completed();
   })));
   return {};
+}
+
+Result<void> Machine::add_nic(NicConfig config) {
+  auto device = std::make_unique<VirtioNet>(std::move(config.device), std::move(config.backend));
+  NicSlot nic;
+  nic.device = device.get();
+  SNUG_TRY(add_virtio(std::move(device)));
+  nic.transport = virtio_.back().transport.get();
+  nics_.push_back(std::move(nic));
+  return watch_nic(nics_.back());
+}
+
+Result<void> Machine::watch_nic(NicSlot& nic) {
+  nic.watches.clear();
+  for (uint16_t pair = 0; pair < nic.device->pairs(); ++pair) {
+    nic.watches.push_back(
+        SNUG_TRY(loop_.watch(nic.device->event_fd(pair), EPOLLIN | EPOLLOUT | EPOLLET,
+                             [device = nic.device, transport = nic.transport, pair](uint32_t) {
+                               auto guard = transport->lock();
+                               device->backend_ready(pair);
+                             })));
+  }
+  return {};
+}
+
+void Machine::disconnect_nic(size_t index) {
+  NicSlot& nic = nics_[index];
+  nic.watches.clear();
+  auto guard = nic.transport->lock();
+  nic.device->set_link(false);
+}
+
+Result<void> Machine::connect_nic(size_t index, std::unique_ptr<NetBackend> backend) {
+  NicSlot& nic = nics_[index];
+  nic.watches.clear();
+  {
+    auto guard = nic.transport->lock();
+    nic.device->connect(std::move(backend));
+    nic.device->set_link(true);
+  }
+  return watch_nic(nic);
 }
 
 Result<void> Machine::create_vcpus(const MachineConfig& config) {

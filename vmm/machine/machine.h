@@ -18,6 +18,7 @@
 #include "devices/legacy/serial.h"
 #include "devices/pci/root.h"
 #include "devices/pci/windows.h"
+#include "devices/virtio/net/net.h"
 #include "devices/virtio/pci.h"
 #include "vmm/base/result.h"
 #include "vmm/core/bus.h"
@@ -45,6 +46,11 @@ struct DiskConfig {
   uint16_t queues = 1;
 };
 
+struct NicConfig {
+  NetConfig device;
+  std::unique_ptr<NetBackend> backend;
+};
+
 // Open files and numbers: building a machine opens nothing by name.
 struct MachineConfig {
   uint32_t cpus = 1;
@@ -55,6 +61,7 @@ struct MachineConfig {
   std::string cmdline;
   bool stop_on_panic = true;  // vCPUs stop as soon as the guest reports a panic
   std::vector<DiskConfig> disks;
+  std::vector<NicConfig> nics;
   bool rng = true;  // an entropy device
 };
 
@@ -73,11 +80,18 @@ struct VirtioSlot {
   std::vector<EventLoop::Watch> watches;  // doorbells, the device's own events
 };
 
+// A network interface among the slots.
+struct NicSlot {
+  VirtioNet* device = nullptr;
+  Synced<VirtioPci>* transport = nullptr;
+  std::vector<EventLoop::Watch> watches;  // the backend's
+};
+
 class Machine final : public LifecycleSink {
  public:
   // Errors: everything that set-up can meet; the message says which step.
-  static Result<std::unique_ptr<Machine>> build(const kvm::Kvm& kvm, const MachineConfig& config,
-                                                EventLoop& loop, Console& console, MachineEvents events);
+  static Result<std::unique_ptr<Machine>> build(const kvm::Kvm& kvm, MachineConfig config, EventLoop& loop,
+                                                Console& console, MachineEvents events);
   ~Machine() override;
 
   Result<void> start();
@@ -88,6 +102,10 @@ class Machine final : public LifecycleSink {
   RunState state() const { return states_.current(); }
 
   void press_power_button();
+
+  // Of interface `index`: its cable pulled out; its cable plugged into another backend.
+  void disconnect_nic(size_t index);
+  Result<void> connect_nic(size_t index, std::unique_ptr<NetBackend> backend);
 
   // The exit status that the guest has asked for; 0 unless it has.
   int guest_status() { return guest_status_->lock()->status(); }
@@ -102,9 +120,11 @@ class Machine final : public LifecycleSink {
  private:
   Machine(EventLoop& loop, Console& console, MachineEvents events, GuestMemory memory);
   Result<void> create_devices();
-  Result<void> create_virtio_devices(const MachineConfig& config);
+  Result<void> create_virtio_devices(MachineConfig& config);
   Result<void> add_virtio(std::unique_ptr<VirtioDevice> device);
   Result<void> add_disk(const DiskConfig& config);
+  Result<void> add_nic(NicConfig config);
+  Result<void> watch_nic(NicSlot& nic);
   Result<void> load(const MachineConfig& config);
   Result<void> create_vcpus(const MachineConfig& config);
   void connect_console();
@@ -135,6 +155,7 @@ class Machine final : public LifecycleSink {
   std::unique_ptr<Synced<AcpiPower>> power_;
   std::unique_ptr<SharedIrqLine> pci_irq_;  // INTA of every slot
   std::vector<VirtioSlot> virtio_;
+  std::vector<NicSlot> nics_;
   PciBars bars_{mmio_};
   std::unique_ptr<Synced<PciRoot>> pci_;
   std::unique_ptr<Synced<PciConfigPorts>> pci_ports_;

@@ -9,6 +9,7 @@
 #include "vmm/base/log.h"
 #include "vmm/kvm/kernel_mode.h"
 #include "vmm/machine/disk_file.h"
+#include "vmm/spec/network.h"
 
 namespace snug {
 namespace {
@@ -18,6 +19,9 @@ constexpr std::chrono::milliseconds kOutputPatience{1000};
 
 // Signals closer together than this are one.
 constexpr std::chrono::milliseconds kSameSignal{250};
+
+// passt's longest packet: frames that large cost both sides least.
+constexpr uint32_t kUserMtu = 65520;
 
 // noearly: Linux looks through every slot for chips with known bugs before it knows what machine it is on;
 // there are none here, and each look is an exit (46 in all).
@@ -80,6 +84,7 @@ Result<void> Runner::open_inputs() {
   }
   for (const auto& path : spec_.initrd)
     initrds_.push_back(SNUG_TRY(with_context(open_file(path, O_RDONLY), "initrd")));
+  nics_ = network_interfaces(spec_);
   for (const DiskSpec& disk : spec_.disks) {
     DiskConfig config;
     auto fd = SNUG_TRY(with_context(open_disk(disk, config), "disk " + disk.path));
@@ -99,8 +104,10 @@ Result<void> Runner::boot() {
   config.cmdline = kDefaultCmdline;
   if (!spec_.cmdline.empty()) config.cmdline += " " + spec_.cmdline;
   for (const Disk& disk : disks_) config.disks.push_back(disk.config);
+  SNUG_TRY(start_networks(config));
   config.rng = spec_.rng;
   config.stop_on_panic = spec_.on_panic != OnPanic::kIgnore;
+  log_debug("command line: {}", config.cmdline);
   MachineEvents events;
   events.guest_event = [this](GuestEvent event, uint32_t value) { on_guest_event(event, value); };
   events.vcpu_end = [this](VcpuReport report) { on_vcpu_end(std::move(report)); };
@@ -108,14 +115,42 @@ Result<void> Runner::boot() {
     log_debug("the guest opened its console");
     boot_timeout_.disarm();
   };
-  machine_ = SNUG_TRY(Machine::build(kvm_, config, *loop_, *console_, std::move(events)));
+  machine_ = SNUG_TRY(Machine::build(kvm_, std::move(config), *loop_, *console_, std::move(events)));
   const boot::LoadedKernel& kernel = machine_->kernel();
   log_debug("kernel: {}, entered at {:#x}", kernel.format, kernel.entry);
-  log_debug("command line: {}", config.cmdline);
   if (kernel.is_linux && report_.boots == 0) SNUG_TRY(check_kernel_mode(kvm_));
   ++report_.boots;
   if (spec_.boot_timeout) boot_timeout_.arm(*spec_.boot_timeout);
   return machine_->start();
+}
+
+// Connections do not outlive the guest that held them: each boot has processes of its own.
+Result<void> Runner::start_networks(MachineConfig& config) {
+  networks_.clear();
+  for (size_t i = 0; i < nics_.size(); ++i) {
+    UserNetwork::Events events;
+    events.connected = [this, i](std::unique_ptr<NetBackend> backend) {
+      if (!machine_) return;
+      if (auto connected = machine_->connect_nic(i, std::move(backend)); !connected)
+        log_warn("net[{}]: {}", i, connected.error().text());
+    };
+    events.lost = [this, i] {
+      if (machine_) machine_->disconnect_nic(i);
+    };
+    events.failed = [this, i](const std::string& why) {
+      finish(RunState::kFailed, kStatusFailure, fmt::format("net[{}]: {}", i, why));
+    };
+    auto network = SNUG_TRY(
+        with_context(UserNetwork::start(*loop_, nics_[i], std::move(events)), fmt::format("net[{}]", i)));
+    NicConfig nic;
+    nic.device.name = fmt::format("net[{}]", i);
+    nic.device.mac = *nics_[i].mac;
+    nic.device.mtu = static_cast<uint16_t>(nics_[i].mtu != 0 ? nics_[i].mtu : kUserMtu);
+    nic.backend = network->take_backend();
+    config.nics.push_back(std::move(nic));
+    networks_.push_back(std::move(network));
+  }
+  return {};
 }
 
 Result<RunReport> Runner::run() {
@@ -137,6 +172,7 @@ void Runner::stop_machine(RunState state) {
   report_.exits.add(machine_->exit_stats());
   if (report_.cpu_ns_at_first_run == 0) report_.cpu_ns_at_first_run = machine_->cpu_ns_at_first_run();
   machine_.reset();
+  networks_.clear();
 }
 
 void Runner::restart() {

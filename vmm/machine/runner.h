@@ -16,6 +16,7 @@
 #include "vmm/machine/kernel_cache.h"
 #include "vmm/machine/machine.h"
 #include "vmm/machine/signals.h"
+#include "vmm/machine/user_network.h"
 #include "vmm/spec/spec.h"
 
 namespace snug {
@@ -46,6 +47,7 @@ class Runner {
   Runner(const kvm::Kvm& kvm, const Spec& spec) : kvm_(kvm), spec_(spec) {}
   Result<void> open_inputs();
   Result<void> boot();
+  Result<void> start_networks(MachineConfig& config);
   void stop_machine(RunState state);
   void restart();
 
@@ -68,12 +70,14 @@ class Runner {
     DiskConfig config;
   };
   std::vector<Disk> disks_;
+  std::vector<NetSpec> nics_;
   std::unique_ptr<EventLoop> loop_;
   SignalWatch signals_;
   std::unique_ptr<Console> console_;
   EventLoop::Timer timeout_;
   EventLoop::Timer boot_timeout_;
   EventLoop::Timer grace_;
+  std::vector<std::unique_ptr<UserNetwork>> networks_;  // of this boot
   std::unique_ptr<Machine> machine_;
   RunReport report_;
   bool finished_ = false;

@@ -85,14 +85,13 @@ std::string key_schema(const Key& key, const void* defaults, const std::string& 
   // Items of lists have no defaults to show.
   const void* inner = nested.is_list ? nullptr : nested.item(defaults, 0);
   const std::string map = object_schema(nested.keys, inner, indent + "    ");
-  if (nested.is_list)
-    return out + fmt::format("{}  \"type\": \"array\",\n{}  \"items\": {{\n{}\n{}  }}\n{}}}", indent, indent,
-                             map, indent, indent);
-  out += fmt::format("{}  \"anyOf\": [", indent);
+  std::string item;
   for (const auto& inner_key : nested.keys) {
-    if (inner_key.name == nested.shorthand) out += fmt::format("{{{}}}, ", value_schema(inner_key.value));
+    if (inner_key.name == nested.shorthand) item += fmt::format("{{{}}}, ", value_schema(inner_key.value));
   }
-  return out + fmt::format("{{\n{}\n{}  }}]\n{}}}", map, indent, indent);
+  item += fmt::format("{{\n{}\n{}  }}", map, indent);
+  if (nested.is_list) item += fmt::format(", {{\"type\": \"array\", \"items\": {{\"anyOf\": [{}]}}}}", item);
+  return out + fmt::format("{}  \"anyOf\": [{}]\n{}}}", indent, item, indent);
 }
 
 std::string object_schema(const KeyList& keys, const void* defaults, const std::string& indent) {

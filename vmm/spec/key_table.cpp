@@ -67,6 +67,41 @@ Keys<DiskSpec> disk_keys() {
   };
 }
 
+constexpr size_t kPortsMax = 256;
+
+Keys<NetSpec> net_keys() {
+  return {
+      {.name = "mode",
+       .placeholder = "WORD",
+       .help = "What is at the other end: user needs no privileges (by passt), none is no interface.",
+       .example = "user",
+       .also = "type backend",
+       .value = word(&NetSpec::mode, {{"user", NetMode::kUser}, {"none", NetMode::kNone}})},
+      {.name = "ports",
+       .placeholder = "[HOST_IP:]HOST_PORT:GUEST_PORT[/udp]",
+       .help = "Ports of the host that lead to the guest; without an address, on 127.0.0.1 only.",
+       .example = "8080:80",
+       .also = "publish forward hostfwd portForwards",
+       .value = port_list(&NetSpec::ports, kPortsMax)},
+      {.name = "host_loopback",
+       .placeholder = "BOOL",
+       .help = "Whether the guest reaches services on the host's 127.0.0.1, at its gateway's address.",
+       .example = "true",
+       .value = boolean(&NetSpec::host_loopback)},
+      {.name = "mac",
+       .placeholder = "MAC",
+       .help = "The interface's address; without one it is made from the machine's name.",
+       .example = "02:00:00:12:34:56",
+       .also = "mac_address macaddr guest_mac",
+       .value = mac_address(&NetSpec::mac)},
+      {.name = "mtu",
+       .placeholder = "N",
+       .help = "The longest packet; 0 is the mode's own.",
+       .example = "1500",
+       .value = whole_number(&NetSpec::mtu, 0, 65520)},
+  };
+}
+
 Keys<Spec> all_keys() {
   return {
       {.name = "name",
@@ -133,6 +168,23 @@ Keys<Spec> all_keys() {
        .example = "disk.img,readonly=true",
        .also = "disk drive drives block volumes",
        .nested = list_of(&Spec::disks, disk_keys(), "path")},
+      {.name = "net",
+       .flags = "-n,--net",
+       .placeholder = "MODE[,KEY=VALUE...]",
+       .group = "Devices",
+       .help = "A network interface, or a list of several; without one the guest has no network.",
+       .example = "user,ports=8080:80",
+       .also = "network networks nics interfaces netdev",
+       .nested = list_of(&Spec::net, net_keys(), "mode")},
+      {.name = "ports",
+       .flags = "-p,--ports",
+       .placeholder = "[HOST_IP:]HOST_PORT:GUEST_PORT[/udp]",
+       .group = "Devices",
+       .help = "Ports of the host that lead to the guest, on the first interface of mode user, which is "
+               "made if there is none.",
+       .example = "8080:80",
+       .also = "publish forward",
+       .value = port_list(&Spec::ports, kPortsMax)},
       {.name = "rng",
        .flags = "--rng",
        .placeholder = "BOOL",

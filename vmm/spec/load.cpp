@@ -9,6 +9,7 @@
 
 #include "vmm/base/unique_fd.h"
 #include "vmm/spec/file_checks.h"
+#include "vmm/spec/network.h"
 #include "vmm/spec/reader.h"
 
 namespace snug {
@@ -128,6 +129,8 @@ ParseOutcome load_spec(const std::optional<std::string>& spec_path, const FlagVa
   if (!reader.was_set("name") && spec_path) outcome.spec.name = default_name(file.shown_name);
   check_files(reader);
   check_missing(reader, outcome.spec, file.shown_name);
+  for (auto& problem : network_problems(outcome.spec))
+    reader.add({file.shown_name, 0, 0, std::move(problem)});
   outcome.problems = reader.take_problems();
   return outcome;
 }

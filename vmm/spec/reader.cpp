@@ -54,7 +54,8 @@ std::string unknown_key(const KeyList& keys, const std::string& name, const std:
 std::string map_expected(const Nested& nested) {
   const std::string map = "a map with " + or_list(names_of(nested.keys));
   const Key* key = find_key(nested.keys, nested.shorthand);
-  return key == nullptr || nested.is_list ? map : key->value.expected + ", or " + map;
+  const std::string item = key == nullptr ? map : key->value.expected + ", or " + map;
+  return nested.is_list ? item + ", or a list of them" : item;
 }
 
 std::string joined(const std::string& path, const std::string& name) {
@@ -164,10 +165,8 @@ void SpecReader::read_nested(const Key& key, const YamlRef& ref, const std::stri
   const YamlNode& node = document_.at(ref);
   if (!nested.is_list) return read_nested_item(nested, ref, path, nested.open(object));
   nested.clear(object);
-  if (node.kind != YamlNode::Kind::kSequence) {
-    return report(ref, fmt::format("{}: expected a list, each item {}, got {}", path, map_expected(nested),
-                                   kind_name(node.kind)));
-  }
+  // One item needs no list around it.
+  if (node.kind != YamlNode::Kind::kSequence) return read_nested_item(nested, ref, path, nested.open(object));
   for (size_t i = 0; i < node.children.size(); ++i) {
     read_nested_item(nested, node.children[i], fmt::format("{}[{}]", path, i), nested.open(object));
   }
@@ -176,7 +175,7 @@ void SpecReader::read_nested(const Key& key, const YamlRef& ref, const std::stri
 void SpecReader::read_nested_item(const Nested& nested, const YamlRef& ref, const std::string& path,
                                   void* object) {
   const auto kind = document_.at(ref).kind;
-  const Key* shorthand = nested.is_list ? nullptr : find_key(nested.keys, nested.shorthand);
+  const Key* shorthand = find_key(nested.keys, nested.shorthand);
   if (kind == YamlNode::Kind::kMap) {
     read_map(nested.keys, ref, path, object);
   } else if (kind == YamlNode::Kind::kScalar && shorthand != nullptr) {
@@ -262,7 +261,7 @@ void SpecReader::read_flag_item(const Nested& nested, const std::string& text, c
     const Key* key = find_key(nested.keys, name);
     if (key == nullptr || !key->value.set) {
       add({"", 0, 0, fmt::format("{}: {}", flag, unknown_key(nested.keys, name, ""))});
-    } else if (!seen.insert(name).second) {
+    } else if (!seen.insert(name).second && !key->value.repeatable) {
       add({"", 0, 0, fmt::format("{}: duplicate key '{}'", flag, name)});
     } else if (equals == std::string::npos && !unnamed) {
       add({"", 0, 0, fmt::format("{}: '{}' needs a value: {}={}", flag, name, name, key->placeholder)});

@@ -2,6 +2,7 @@
 // or files; see load.h for how one is made and key_table.cpp for the keys behind the fields.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <optional>
@@ -38,6 +39,29 @@ struct DiskSpec {
   bool operator==(const DiskSpec&) const = default;
 };
 
+enum class NetMode { kUser, kNone };
+
+// A port of the host that leads to one of the guest.
+struct PortForward {
+  std::string host_ip = "127.0.0.1";  // IPv4 or IPv6, valid
+  uint16_t host_port = 0;             // not 0, as is guest_port
+  uint16_t guest_port = 0;
+  bool udp = false;
+  bool operator==(const PortForward&) const = default;
+};
+
+using MacAddress = std::array<uint8_t, 6>;
+
+// A network interface.
+struct NetSpec {
+  NetMode mode = NetMode::kUser;
+  std::vector<PortForward> ports;  // at most 256
+  bool host_loopback = false;      // the guest reaches the host's 127.0.0.1 at its gateway's address
+  std::optional<MacAddress> mac;   // nothing: made from the machine's name
+  uint32_t mtu = 0;                // 576 to 65520; 0: the mode's own
+  bool operator==(const NetSpec&) const = default;
+};
+
 // snug's own log.
 struct LogSpec {
   LogLevel level = LogLevel::kWarn;
@@ -59,6 +83,8 @@ struct Spec {
   std::vector<std::string> initrd;        // loaded one behind the other; at most 64
   std::string cmdline;                    // appended to snug's own defaults
   std::vector<DiskSpec> disks;            // the guest sees them in this order; at most 16
+  std::vector<NetSpec> net;               // at most 8; the guest sees them in this order
+  std::vector<PortForward> ports;         // of the first interface of mode user, besides its own
   bool rng = true;                        // an entropy device
   ConsoleSpec console;
   TimeLimit timeout;                                  // for the whole run

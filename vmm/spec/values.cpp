@@ -1,5 +1,8 @@
 #include "vmm/spec/values.h"
 
+#include <arpa/inet.h>
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cctype>
 #include <charconv>
@@ -100,6 +103,79 @@ Result<std::string> parse_serial(const std::string& text) {
   return text;
 }
 
+Result<MacAddress> parse_mac(const std::string& text) {
+  MacAddress mac{};
+  const auto parts = split(text, ':');
+  bool good = parts.size() == mac.size();
+  for (size_t i = 0; good && i < mac.size(); ++i) {
+    const char* end = parts[i].data() + parts[i].size();
+    const auto [stop, error] = std::from_chars(parts[i].data(), end, mac[i], 16);
+    good = parts[i].size() == 2 && error == std::errc() && stop == end;
+  }
+  if (!good) return fail("expected {}, got {}", mac_value().expected, in_quotes(text));
+  if ((mac[0] & 1) != 0) return fail("{} is a group's address: its first byte must be even", in_quotes(text));
+  if (mac == MacAddress{}) return fail("{} is nobody's address", in_quotes(text));
+  return mac;
+}
+
+std::string print_mac(const MacAddress& mac) { return fmt::format("{:02x}", fmt::join(mac, ":")); }
+
+namespace {
+
+// 1 to 65535, 0 when it is none.
+uint16_t port_number(const std::string& text) {
+  const auto number = parse_whole(text, 1, 65535);
+  return number ? static_cast<uint16_t>(*number) : uint16_t{0};
+}
+
+bool is_ip(const std::string& text) {
+  in6_addr address{};
+  return ::inet_pton(AF_INET, text.c_str(), &address) == 1 ||
+         ::inet_pton(AF_INET6, text.c_str(), &address) == 1;
+}
+
+}  // namespace
+
+Result<PortForward> parse_port(const std::string& text) {
+  const auto wrong = [&text] { return fail("expected {}, got {}", ports_value().expected, in_quotes(text)); };
+  PortForward forward;
+  std::string rest = text;
+  if (const size_t slash = rest.rfind('/'); slash != std::string::npos) {
+    const std::string protocol = rest.substr(slash + 1);
+    if (protocol != "tcp" && protocol != "udp")
+      return fail("expected 'tcp' or 'udp' behind the '/', got {}", in_quotes(text));
+    forward.udp = protocol == "udp";
+    rest.resize(slash);
+  }
+  const size_t last = rest.rfind(':');
+  if (last == std::string::npos && port_number(rest) != 0)
+    return fail("expected {}, got {} (did you mean '{}:{}'?)", ports_value().expected, in_quotes(text), rest,
+                rest);
+  if (last == std::string::npos) return wrong();
+  forward.guest_port = port_number(rest.substr(last + 1));
+  rest.resize(last);
+  if (const size_t before = rest.rfind(':'); before != std::string::npos) {
+    std::string ip = rest.substr(0, before);
+    if (ip.size() > 2 && ip.front() == '[' && ip.back() == ']') {
+      ip = ip.substr(1, ip.size() - 2);
+    } else if (ip.find(':') != std::string::npos) {
+      return fail("an IPv6 address stands in brackets, [::1]:8080:80, got {}", in_quotes(text));
+    }
+    if (!is_ip(ip)) return fail("{} is not an IP address, in {}", in_quotes(ip), in_quotes(text));
+    forward.host_ip = ip;
+    rest = rest.substr(before + 1);
+  }
+  forward.host_port = port_number(rest);
+  if (forward.host_port == 0 || forward.guest_port == 0) return wrong();
+  return forward;
+}
+
+std::string print_port(const PortForward& forward) {
+  const bool v6 = forward.host_ip.find(':') != std::string::npos;
+  return fmt::format("{}{}{}:{}:{}{}", v6 ? "[" : "", forward.host_ip, v6 ? "]" : "", forward.host_port,
+                     forward.guest_port, forward.udp ? "/udp" : "");
+}
+
 Result<void> append_words(std::string& line, const std::string& text) {
   std::string flat = text;
   for (char& c : flat) {
@@ -160,6 +236,18 @@ Value boolean_value() {
 Value serial_value() {
   return {.expected = "at most 20 letters, digits, '_', '.' and '-'",
           .schema = R"("type": "string", "pattern": "^[a-zA-Z0-9_.-]{0,20}$")"};
+}
+
+Value mac_value() {
+  return {.expected = "a MAC address such as 02:00:00:12:34:56",
+          .schema = R"("type": "string", "pattern": "^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$")"};
+}
+
+Value ports_value() {
+  return {.expected = "[HOST_IP:]HOST_PORT:GUEST_PORT[/udp]",
+          .schema = R"("type": "string", "pattern": )"
+                    R"("^(([0-9.]+|\\[[0-9a-fA-F:.]+\\]):)?[0-9]{1,5}:[0-9]{1,5}(/(tcp|udp))?$")",
+          .repeatable = true};
 }
 
 Value size_value(uint64_t min, uint64_t max) {

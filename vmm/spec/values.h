@@ -35,6 +35,10 @@ Result<std::string> parse_name(const std::string& text);
 Result<size_t> parse_word(const std::string& text, const std::vector<std::string>& words);
 Result<bool> parse_boolean(const std::string& text);
 Result<std::string> parse_serial(const std::string& text);
+Result<MacAddress> parse_mac(const std::string& text);
+std::string print_mac(const MacAddress& mac);
+Result<PortForward> parse_port(const std::string& text);
+std::string print_port(const PortForward& forward);
 Result<void> append_words(std::string& line, const std::string& text);
 Result<ConsoleSpec> parse_console(const std::string& text, SetContext& context);
 std::string print_console(const ConsoleSpec& console);
@@ -43,6 +47,8 @@ Value whole_value(uint64_t min, uint64_t max);
 Value size_value(uint64_t min, uint64_t max);
 Value boolean_value();
 Value serial_value();
+Value mac_value();
+Value ports_value();
 Value limit_value();
 Value path_value(bool list);
 Value name_value();
@@ -88,6 +94,37 @@ ValueOf<T> serial_number(std::string T::*member) {
         return {};
       },
       [](const std::string& text) { return detail::one_or_none(text); });
+}
+
+// A MAC address of one station.
+template <class T>
+ValueOf<T> mac_address(std::optional<MacAddress> T::*member) {
+  return detail::bind(
+      detail::mac_value(), member,
+      [](std::optional<MacAddress>& out, const std::string& text, SetContext&) -> Result<void> {
+        out = SNUG_TRY(detail::parse_mac(text));
+        return {};
+      },
+      [](const std::optional<MacAddress>& mac) {
+        return mac ? std::vector{detail::print_mac(*mac)} : std::vector<std::string>{};
+      });
+}
+
+// One published port or a list of them.
+template <class T>
+ValueOf<T> port_list(std::vector<PortForward> T::*member, size_t max_count) {
+  return detail::bind(
+      detail::ports_value(), member,
+      [=](std::vector<PortForward>& out, const std::string& text, SetContext&) -> Result<void> {
+        if (out.size() >= max_count) return fail("at most {} ports are allowed", max_count);
+        out.push_back(SNUG_TRY(detail::parse_port(text)));
+        return {};
+      },
+      [](const std::vector<PortForward>& ports) {
+        std::vector<std::string> texts;
+        for (const auto& port : ports) texts.push_back(detail::print_port(port));
+        return texts;
+      });
 }
 
 // Bytes; `step`: what it must be a multiple of.

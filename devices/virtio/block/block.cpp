@@ -59,23 +59,6 @@ bool copy_out(const GuestMemory& memory, const std::vector<VirtBuffer>& buffers,
          sizeof value;
 }
 
-// The host memory of [offset, offset + length) of the buffers.
-bool append_iovecs(const GuestMemory& memory, const std::vector<VirtBuffer>& buffers, uint64_t offset,
-                   uint64_t length, std::vector<iovec>& iovecs) {
-  for (const VirtBuffer& buffer : buffers) {
-    if (length == 0) break;
-    if (offset >= buffer.length) {
-      offset -= buffer.length;
-      continue;
-    }
-    const uint64_t part = std::min<uint64_t>(length, buffer.length - offset);
-    if (!memory.append_iovec(buffer.gpa + offset, part, iovecs)) return false;
-    length -= part;
-    offset = 0;
-  }
-  return length == 0;
-}
-
 }  // namespace
 
 VirtioBlock::VirtioBlock(BlockConfig config, std::unique_ptr<BlockBackend> backend)
@@ -218,7 +201,7 @@ bool VirtioBlock::prepare_transfer(Slot& slot, uint64_t sector, bool read) {
   slot.request.offset = sector * kSector;
   slot.request.length = length;
   slot.data_bytes = read ? static_cast<uint32_t>(length) : 0;
-  return append_iovecs(host_->memory(), buffers, skip, length, slot.request.iovecs);
+  return append_chain_iovecs(host_->memory(), buffers, skip, length, slot.request.iovecs);
 }
 
 // 5.2.6.2: one segment, as the configuration asks.

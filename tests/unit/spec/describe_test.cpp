@@ -130,6 +130,19 @@ TEST(JsonSchema, AgreesWithTheParser) {
                            "log: {level: debug, file: x}",
                            "log: {levl: debug}",
                            "log: [debug]",
+                           "disks: a",
+                           "disks: [a, {path: b, readonly: true}]",
+                           "disks: [[a]]",
+                           "net: user",
+                           "net: bridge",
+                           "net: [user, {mode: none}]",
+                           "net: {ports: ['80:80']}",
+                           "net: {mac: '02:00:00:00:00:0g'}",
+                           "ports: '80:80'",
+                           "ports: ['8080:80', '127.0.0.1:53:53/udp', '[::1]:1:1/tcp']",
+                           "ports: '80'",
+                           "ports: '80:80/sctp'",
+                           "ports: {80: 80}",
                            "unknown: 1"}) {
     EXPECT_EQ(fits(schema, YAML::Load(text)), problems_in(text).empty()) << text;
   }

@@ -79,16 +79,21 @@ TEST(ListOfMaps, FromYaml) {
 }
 
 TEST(ListOfMaps, ProblemsNameTheItem) {
-  const auto out = read("parts:\n- path: ''\n  wieght: 4\n- x\n- {weight: 0, weight: 1}\n");
+  const auto out = read("parts:\n- path: ''\n  wieght: 4\n- [x]\n- {weight: 0, weight: 1}\n");
   EXPECT_THAT(out.problems,
               ElementsAre("t.yaml:2:9: parts[0].path: the path is empty",
                           "t.yaml:3:3: parts[0]: unknown key 'wieght' (did you mean 'weight'?)",
-                          "t.yaml:4:3: parts[1]: expected a map with path or weight, got text",
+                          "t.yaml:4:3: parts[1]: expected a path, or a map with path or weight, or a list of "
+                          "them, got a list",
                           "t.yaml:5:12: parts[2].weight: expected a whole number from 1 to 9, got '0'",
                           "t.yaml:5:15: duplicate key 'parts[2].weight' (first on line 5)"));
-  EXPECT_THAT(
-      read("parts: {path: x}").problems,
-      ElementsAre("t.yaml:1:8: parts: expected a list, each item a map with path or weight, got a map"));
+}
+
+TEST(ListOfMaps, ShortForms) {
+  EXPECT_THAT(read("parts: x").whole.parts, ElementsAre(Part{"/b/x", 1}));
+  EXPECT_THAT(read("parts: {path: x, weight: 2}").whole.parts, ElementsAre(Part{"/b/x", 2}));
+  EXPECT_THAT(read("parts: [x, {weight: 3}, y]").whole.parts,
+              ElementsAre(Part{"/b/x", 1}, Part{"", 3}, Part{"/b/y", 1}));
 }
 
 TEST(ListOfMaps, FlagsReplaceTheList) {
@@ -126,10 +131,16 @@ TEST(ListOfMaps, Schema) {
   const Whole defaults;
   const auto schema = YAML::Load(schema_of(table(), &defaults));
   const auto parts = schema["properties"]["parts"];
-  EXPECT_EQ(parts["type"].as<std::string>(), "array");
-  EXPECT_EQ(parts["items"]["additionalProperties"].as<bool>(), false);
-  EXPECT_EQ(parts["items"]["properties"]["weight"]["maximum"].as<int>(), 9);
-  EXPECT_FALSE(parts["items"]["properties"]["weight"]["default"]);
+  // One path, one map, or a list of both.
+  ASSERT_EQ(parts["anyOf"].size(), 3U);
+  EXPECT_EQ(parts["anyOf"][0]["type"].as<std::string>(), "string");
+  EXPECT_EQ(parts["anyOf"][2]["type"].as<std::string>(), "array");
+  EXPECT_EQ(parts["anyOf"][2]["items"]["anyOf"][0]["type"].as<std::string>(), "string");
+  for (const auto& map : {parts["anyOf"][1], parts["anyOf"][2]["items"]["anyOf"][1]}) {
+    EXPECT_EQ(map["additionalProperties"].as<bool>(), false);
+    EXPECT_EQ(map["properties"]["weight"]["maximum"].as<int>(), 9);
+    EXPECT_FALSE(map["properties"]["weight"]["default"]);
+  }
 }
 
 }  // namespace

@@ -1,0 +1,75 @@
+// Where a network device's frames go and come from.
+//
+// Thread: the device's lock held. No call waits.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+
+#include "vmm/base/result.h"
+#include "vmm/base/unique_fd.h"
+
+namespace snug {
+
+// In front of each frame in the guest's buffers (virtio 1.2, 5.1.6).
+struct VirtioNetHeader {
+  uint8_t flags = 0;
+  uint8_t gso_type = 0;
+  uint16_t header_length = 0;
+  uint16_t gso_size = 0;
+  uint16_t checksum_start = 0;
+  uint16_t checksum_offset = 0;
+  uint16_t buffers = 0;
+};
+static_assert(sizeof(VirtioNetHeader) == 12);
+
+// 5.1.6: flags.
+constexpr uint8_t kNetNeedsChecksum = 1;
+constexpr uint8_t kNetChecksumGood = 2;
+
+// An Ethernet frame without its check sequence.
+constexpr uint32_t kFrameMin = 14;
+constexpr uint32_t kFrameMax = 65535;
+
+// A frame of the guest, in its memory.
+struct OutFrame {
+  VirtioNetHeader header;
+  std::span<const iovec> parts;
+  uint32_t length = 0;  // of all parts: kFrameMin to kFrameMax
+};
+
+struct InFrame {
+  VirtioNetHeader header;
+  std::span<const std::byte> data;  // valid until the next call
+};
+
+class NetBackend {
+ public:
+  virtual ~NetBackend() = default;
+  // Feature bits (5.1.3) that it can do: offloads, which its headers then carry.
+  virtual uint64_t offloads() const = 0;
+  // The driver is ready and has taken these features. What came in before is dropped.
+  virtual void start(uint64_t features) = 0;
+  // Sends as many frames as there is room for, in order; returns how many. The rest is tried again when
+  // fd() has become writable.
+  virtual size_t send(uint16_t pair, std::span<const OutFrame> frames) = 0;
+  // The next frame from outside, again and again until it is taken; nothing when there is none for now:
+  // fd() then becomes readable with the next one.
+  virtual std::optional<InFrame> next(uint16_t pair) = 0;
+  virtual void take(uint16_t pair) = 0;
+  // To be watched for both directions, edge-triggered.
+  virtual int fd(uint16_t pair) const = 0;
+  // The other side is gone: frames are dropped, none come.
+  virtual bool broken() const = 0;
+};
+
+// Frames over a connected stream socket, each behind its length as a 32-bit big-endian number: what passt
+// and QEMU's "-netdev stream" speak. No offloads.
+std::unique_ptr<NetBackend> make_stream_backend(UniqueFd socket);
+
+}  // namespace snug

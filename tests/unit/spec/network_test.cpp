@@ -1,0 +1,117 @@
+#include "vmm/spec/network.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "vmm/spec/values.h"
+
+namespace snug {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+TEST(Ports, Forms) {
+  struct {
+    const char* text;
+    PortForward forward;
+    const char* printed;
+  } const cases[] = {
+      {"8080:80", {"127.0.0.1", 8080, 80, false}, "127.0.0.1:8080:80"},
+      {"1:65535/udp", {"127.0.0.1", 1, 65535, true}, "127.0.0.1:1:65535/udp"},
+      {"0.0.0.0:53:53/tcp", {"0.0.0.0", 53, 53, false}, "0.0.0.0:53:53"},
+      {"[::1]:8080:80", {"::1", 8080, 80, false}, "[::1]:8080:80"},
+      {"[fe80::1]:8080:80/udp", {"fe80::1", 8080, 80, true}, "[fe80::1]:8080:80/udp"},
+  };
+  for (const auto& [text, forward, printed] : cases) {
+    const auto parsed = detail::parse_port(text);
+    ASSERT_TRUE(parsed) << text << ": " << parsed.error().text();
+    EXPECT_EQ(*parsed, forward) << text;
+    EXPECT_EQ(detail::print_port(*parsed), printed);
+    EXPECT_EQ(*detail::parse_port(printed), forward);
+  }
+}
+
+TEST(Ports, Mistakes) {
+  for (const char* text : {"",
+                           ":",
+                           "a:80",
+                           "80:",
+                           ":80",
+                           "0:80",
+                           "80:0",
+                           "65536:80",
+                           "80:80:80:80",
+                           "::1:80:80",
+                           "[::1:80:80",
+                           "localhost:80:80",
+                           "1.2.3:80:80",
+                           "80:80/",
+                           "80:80/sctp",
+                           "80-90:80-90",
+                           "80:80/udp/tcp",
+                           " 80:80",
+                           "080:80",
+                           "+80:80",
+                           "[]:80:80"})
+    EXPECT_FALSE(detail::parse_port(text)) << text;
+  EXPECT_THAT(detail::parse_port("8080").error().text(), HasSubstr("did you mean '8080:8080'?"));
+  EXPECT_THAT(detail::parse_port("::1:80:80").error().text(), HasSubstr("brackets"));
+}
+
+TEST(Mac, Forms) {
+  EXPECT_EQ(*detail::parse_mac("02:00:5e:AB:cd:ff"), (MacAddress{2, 0, 0x5e, 0xab, 0xcd, 0xff}));
+  EXPECT_EQ(detail::print_mac({2, 0, 0x5e, 0xab, 0xcd, 0xff}), "02:00:5e:ab:cd:ff");
+  for (const char* text :
+       {"", "02:00:5e:ab:cd", "02:00:5e:ab:cd:ff:01", "02-00-5e-ab-cd-ff", "2:0:5e:ab:cd:ff",
+        "03:00:00:00:00:01", "00:00:00:00:00:00", "0x:00:00:00:00:01", "02:00:00:00:00:-1"})
+    EXPECT_FALSE(detail::parse_mac(text)) << text;
+}
+
+TEST(Interfaces, AddressesAreStableAndDiffer) {
+  Spec spec;
+  spec.name = "web";
+  spec.net.resize(2);
+  const auto nics = network_interfaces(spec);
+  ASSERT_EQ(nics.size(), 2U);
+  EXPECT_EQ(nics[0].mac, network_interfaces(spec)[0].mac);
+  EXPECT_NE(nics[0].mac, nics[1].mac);
+  EXPECT_NE(default_mac("web", 0), default_mac("db", 0));
+  for (int i = 0; i < 1000; ++i) {
+    const MacAddress mac = default_mac("m" + std::to_string(i), 0);
+    EXPECT_EQ(mac[0] & 3, 2) << "local, one station";
+  }
+}
+
+TEST(Interfaces, PortsMakeOneOrJoinTheFirst) {
+  Spec spec;
+  spec.ports = {{"127.0.0.1", 8080, 80, false}};
+  auto nics = network_interfaces(spec);
+  ASSERT_EQ(nics.size(), 1U);
+  EXPECT_EQ(nics[0].mode, NetMode::kUser);
+  EXPECT_EQ(nics[0].ports, spec.ports);
+  spec.net = {{.mode = NetMode::kNone}, {.ports = {{"127.0.0.1", 8081, 81, false}}}};
+  nics = network_interfaces(spec);
+  ASSERT_EQ(nics.size(), 1U);
+  EXPECT_EQ(nics[0].ports.size(), 2U);
+}
+
+TEST(Interfaces, Problems) {
+  Spec spec;
+  EXPECT_THAT(network_problems(spec), IsEmpty());
+  spec.net = {{.mtu = 100}, {.mode = NetMode::kNone, .ports = {{"127.0.0.1", 8080, 80, false}}}};
+  EXPECT_THAT(network_problems(spec), ElementsAre("net[0]: mtu: at least 576, got 100",
+                                                  "net[1]: ports are published by mode user only"));
+  spec.net = {{.ports = {{"127.0.0.1", 8080, 80, false}}}};
+  spec.ports = {{"127.0.0.1", 8080, 81, false}, {"127.0.0.1", 8080, 81, true}};
+  EXPECT_THAT(network_problems(spec), ElementsAre("ports: 127.0.0.1:8080:81 is published twice"));
+  spec.ports.clear();
+  spec.net.assign(2, {.mac = MacAddress{2, 0, 0, 0, 0, 1}});
+  EXPECT_THAT(network_problems(spec), ElementsAre("net: two interfaces with the address 02:00:00:00:00:01"));
+  spec.net.assign(9, {});
+  EXPECT_THAT(network_problems(spec), ElementsAre("net: at most 8 interfaces, got 9"));
+}
+
+}  // namespace
+}  // namespace snug
