@@ -20,6 +20,8 @@ namespace {
 constexpr size_t kFilesMax = 16;
 constexpr uint64_t kBytesMax = kGiB;
 constexpr std::string_view kSuffix = ".kernel";
+constexpr std::string_view kUnfinished = "new-";  // then the process
+constexpr time_t kAbandoned = 3600;               // seconds
 // A file changed this short ago could change again without its time of change telling.
 constexpr time_t kSettled = 2;
 
@@ -76,18 +78,22 @@ Result<boot::LoadedKernel> KernelCache::load_prepared(const std::string& name,
   return kernel;
 }
 
-// Nameless until it is whole: a crash leaves nothing behind.
+// Under another name until it is whole; what a crash leaves behind, prune() removes.
 Result<void> KernelCache::store(const std::string& name, const boot::LoadedKernel& kernel,
                                 const GuestMemory& memory) const {
-  const UniqueFd file(::openat(folder_.get(), ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
-  if (!file) return fail_errno(errno, "new file");
-  SNUG_TRY(boot::write_prepared(file.get(), kernel, memory));
-  const std::string self = fmt::format("/proc/self/fd/{}", file.get());
-  // A file that is there already and did not load is of another build, or damaged.
-  ::unlinkat(folder_.get(), name.c_str(), 0);
-  if (::linkat(AT_FDCWD, self.c_str(), folder_.get(), name.c_str(), AT_SYMLINK_FOLLOW) != 0 &&
-      errno != EEXIST)
-    return fail_errno(errno, "link {}", name);
+  const std::string unfinished = fmt::format("{}{}", kUnfinished, ::getpid());
+  ::unlinkat(folder_.get(), unfinished.c_str(), 0);
+  const UniqueFd file(
+      ::openat(folder_.get(), unfinished.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!file) return fail_errno(errno, "open {}", unfinished);
+  auto written = boot::write_prepared(file.get(), kernel, memory);
+  // In the place of one that is there already and did not load: of another build, or damaged.
+  if (written && ::renameat(folder_.get(), unfinished.c_str(), folder_.get(), name.c_str()) != 0)
+    written = fail_errno(errno, "rename {}", unfinished);
+  if (!written) {
+    ::unlinkat(folder_.get(), unfinished.c_str(), 0);
+    return written;
+  }
   log_debug("kernel cache: kept {}", name);
   prune();
   return {};
@@ -108,8 +114,10 @@ void KernelCache::prune() const {
   while (const dirent* found = ::readdir(dir.get())) {  // NOLINT(concurrency-mt-unsafe): its own stream
     const std::string name = static_cast<const char*>(found->d_name);
     struct stat status {};
-    if (!name.ends_with(kSuffix)) continue;
     if (::fstatat(folder_.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) continue;
+    if (name.starts_with(kUnfinished) && ::time(nullptr) - status.st_mtim.tv_sec > kAbandoned)
+      ::unlinkat(folder_.get(), name.c_str(), 0);
+    if (!name.ends_with(kSuffix)) continue;
     entries.push_back({status.st_mtim, static_cast<uint64_t>(status.st_size), name});
   }
   std::ranges::sort(entries, [](const Entry& a, const Entry& b) {
