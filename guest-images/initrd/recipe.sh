@@ -11,10 +11,11 @@ make_image() {
   unpack_package busybox-static "$work/unpacked"
   local binary=$work/unpacked/bin/busybox
   [[ -f $binary ]] || binary=$work/unpacked/usr/bin/busybox
-  mkdir -p "$tree"/{bin,dev,etc,mnt,proc,root,sys,tmp}
+  mkdir -p "$tree"/{bin,dev,etc/udhcpc,mnt,proc,root,sys,tmp}
   install -m 755 "$binary" "$tree/bin/busybox"
   install -m 755 "$guest_images/initrd/init" "$tree/init"
   install -m 644 "$guest_images/initrd/fstab" "$tree/etc/fstab"
+  install -m 755 "$guest_images/initrd/udhcpc.script" "$tree/etc/udhcpc/default.script"
   compile_freestanding "$guest_images/initrd/snug-exit.c" "$tree/bin/snug-exit"
   # Busybox's own shell finds its applets without links; scripts that begin with #!/bin/sh, and exec, need some.
   local applet

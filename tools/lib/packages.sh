@@ -21,7 +21,7 @@ packages_of() {
     lab) printf '%s\n' qemu-system-x86 cpio kmod ;;
     # The checks and the Linux tier of the test suite.
     test)
-      printf '%s\n' clang-14 libclang-rt-14-dev clang-format-14 clang-tidy-14 acpica-tools python3 tmux shellcheck
+      printf '%s\n' clang-14 libclang-rt-14-dev clang-format-14 clang-tidy-14 acpica-tools python3 tmux shellcheck passt iproute2 procps
       ;;
     *) return 1 ;;
   esac
