@@ -104,6 +104,7 @@ int doctor() {
     ok("default guest image: " + image->kernel);
   else
     note("no default guest image: guest-images/build default makes one (or give --kernel)");
+  check_tool("passt", "network without privileges, net: user");
   check_tool("qemu-system-x86_64", "tools/lab, for hosts that cannot boot Linux guests");
   check_tool("iasl", "tests of the ACPI tables");
   put("\n{}\n", runs ? "Linux guests run here." : "Linux guests do not run here.");
