@@ -316,15 +316,16 @@ def select_read(stream, seconds):
 
 
 def monitor_kib(pid):
-    """Resident memory but guest RAM (the mappings of 32 MiB and more), KiB."""
+    """Resident memory but guest RAM, KiB. Guest RAM is what no child may inherit (MADV_DONTFORK, flag "dc"): a
+    cached kernel splits it into several mappings, so size alone does not tell."""
     total = 0
-    size = 0
+    resident = 0
     with open(f"/proc/{pid}/smaps") as maps:
         for line in maps:
-            if line.startswith("Size:"):
-                size = int(line.split()[1])
-            elif line.startswith("Rss:") and size < 32 * 1024:
-                total += int(line.split()[1])
+            if line.startswith("Rss:"):
+                resident = int(line.split()[1])
+            elif line.startswith("VmFlags:") and "dc" not in line.split():
+                total += resident
     return total
 
 
