@@ -121,10 +121,11 @@ std::vector<std::byte> make_madt(const AcpiConfig& config) {
   return table;
 }
 
-std::vector<std::byte> make_mcfg() {
+std::vector<std::byte> make_mcfg(const AcpiConfig& config) {
   AcpiMcfg mcfg{};
   mcfg.header = make_header("MCFG", 1, sizeof mcfg);
   mcfg.base = map::kEcam;
+  mcfg.segment = config.pci_segment;
   mcfg.last_bus = static_cast<uint8_t>(map::kEcamSize / kMiB - 1);
   std::vector<std::byte> table;
   append(table, mcfg);
@@ -169,7 +170,7 @@ Result<std::vector<std::byte>> build_acpi_tables(const AcpiConfig& config) {
   Blob blob;
   const uint64_t dsdt = blob.add(make_dsdt(config));
   const std::array<uint64_t, 3> tables{blob.add(make_fadt(config, dsdt)), blob.add(make_madt(config)),
-                                       blob.add(make_mcfg())};
+                                       blob.add(make_mcfg(config))};
   const uint64_t xsdt = blob.add(make_xsdt(tables));
   std::vector<std::byte> bytes = std::move(blob).finish(make_rsdp(xsdt));
   if (bytes.size() > map::kAcpiTablesEnd - map::kAcpiTables)

@@ -18,6 +18,7 @@ struct AcpiConfig {
   uint32_t cpus = 1;          // 1..kAcpiCpusMax; APIC id == processor UID == vCPU index
   uint64_t mmio64_start = 0;  // window for 64-bit BARs: gpa and bytes, 0 bytes for none
   uint64_t mmio64_size = 0;
+  uint16_t pci_segment = 0;
   uint32_t pci_slots = 32;  // slots 0..pci_slots-1 get interrupt routes; 1..32
   bool serial = true;       // COM1 at map::kPortSerial
   bool rtc = true;          // CMOS RTC at map::kPortRtc

@@ -62,11 +62,11 @@ Code pci_root(const AcpiConfig& config) {
   if (config.mmio64_size > 0)
     aml::append(windows,
                 aml::qword_memory(config.mmio64_start, config.mmio64_start + config.mmio64_size - 1));
-  return aml::device(
-      "PCI0", {aml::name("_HID", aml::eisa_id("PNP0A08")), aml::name("_CID", aml::eisa_id("PNP0A03")),
-               aml::name("_SEG", integer(0)), aml::name("_BBN", integer(0)), aml::name("_UID", integer(0)),
-               aml::name("_CRS", aml::resources({windows})), interrupt_routes(config.pci_slots),
-               operating_system_capabilities()});
+  return aml::device("PCI0",
+                     {aml::name("_HID", aml::eisa_id("PNP0A08")), aml::name("_CID", aml::eisa_id("PNP0A03")),
+                      aml::name("_SEG", integer(config.pci_segment)), aml::name("_BBN", integer(0)),
+                      aml::name("_UID", integer(0)), aml::name("_CRS", aml::resources({windows})),
+                      interrupt_routes(config.pci_slots), operating_system_capabilities()});
 }
 
 // PCI Firmware 3.3, 4.1.2: the ECAM window is reserved by a motherboard resource, or Linux will not use it.

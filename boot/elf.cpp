@@ -71,6 +71,7 @@ Result<void> check_ident(const ElfIdent& ident) {
 struct HeaderFacts {
   bool is_64;
   uint64_t entry, phoff, phentsize, phnum;
+  uint64_t sections_end;  // 0 when there are none, or it wraps
 };
 
 Result<HeaderFacts> read_header(std::span<const std::byte> head) {
@@ -82,7 +83,10 @@ Result<HeaderFacts> read_header(std::span<const std::byte> head) {
   if (is_64 && head.size() < sizeof(Elf64Header))
     return fail("an ELF file cut short after {} bytes", head.size());
   const auto facts = [is_64](const auto& header) {
-    return HeaderFacts{is_64, header.entry, header.phoff, header.phentsize, header.phnum};
+    const uint64_t sections = uint64_t{header.shentsize} * header.shnum;
+    const uint64_t sections_end =
+        sections == 0 ? 0 : checked_add<uint64_t>(header.shoff, sections).value_or(0);
+    return HeaderFacts{is_64, header.entry, header.phoff, header.phentsize, header.phnum, sections_end};
   };
   const HeaderFacts found = is_64 ? facts(take<Elf64Header>(head)) : facts(take<Elf32Header>(head));
   const uint64_t entry_size = is_64 ? sizeof(Elf64Phdr) : sizeof(Elf32Phdr);
@@ -157,6 +161,7 @@ Result<ElfImage> parse_elf(std::span<const std::byte> head) {
   ElfImage image;
   image.is_64 = facts.is_64;
   image.entry = facts.entry;
+  image.sections_end = facts.sections_end;
   for (uint64_t i = 0; i < facts.phnum; ++i) {
     const ProgramHeader p = program_header(head, facts, i);
     if (p.type == kElfLoad) SNUG_TRY(add_segment(image, p));

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "boot/byte_stream.h"
+#include "boot/kaslr.h"
 #include "vmm/base/result.h"
 #include "vmm/core/guest_memory.h"
 
@@ -36,6 +37,8 @@ struct ElfImage {
   std::vector<ElfSegment> segments;  // ascending by gpa, not overlapping
   std::vector<ElfNotes> notes;
   bool user_program = false;  // has an interpreter or thread-local storage: no kernel
+  uint64_t sections_end =
+      0;  // file offset of the end of the section headers, which come last; 0: there are none
 
   uint64_t start() const { return segments.front().gpa; }
   uint64_t end() const { return segments.back().gpa + segments.back().memory_size; }
@@ -82,23 +85,35 @@ Result<void> load_elf_segments(int fd, const ElfImage& image, const GuestMemory&
 class ElfSink final : public ByteSink {
  public:
   // `memory` is borrowed. The kernel needs RAM for `extent` bytes from its start, or as far as its segments
-  // reach.
-  ElfSink(const GuestMemory& memory, uint64_t extent) : memory_(memory), extent_(extent) {}
+  // reach; it is put where `placement` says, its memory ending below `limit`, in steps of `alignment`.
+  ElfSink(const GuestMemory& memory, uint64_t extent, const Placement& placement = {}, uint64_t limit = 0,
+          uint64_t alignment = 0)
+      : memory_(memory), extent_(extent), placement_(placement), limit_(limit), alignment_(alignment) {}
   // Errors: not an ELF64 kernel for x86-64 (is_kernel() tells), does not fit.
   Result<void> write(std::span<const std::byte> bytes) override;
   // After the last write: errors when a segment lacks bytes.
   Result<ElfImage> finish();
   // False once the stream's first bytes were no ELF64 executable for x86-64; nothing was written then.
   bool is_kernel() const { return is_kernel_; }
+  // How far from its own addresses it was put.
+  uint64_t offset() const { return offset_; }
+  // What follows the ELF file in the stream.
+  std::span<const std::byte> tail() const { return tail_; }
 
  private:
   Result<void> start_image(std::span<const std::byte> head);
   Result<void> start_from_head();
   Result<void> place(uint64_t offset, std::span<const std::byte> bytes);
+  void keep_tail(uint64_t offset, std::span<const std::byte> bytes);
 
   const GuestMemory& memory_;
   uint64_t extent_;
+  Placement placement_;
+  uint64_t limit_;
+  uint64_t alignment_;
+  uint64_t offset_ = 0;
   std::vector<std::byte> head_;  // until the headers are complete
+  std::vector<std::byte> tail_;
   std::optional<ElfImage> image_;
   uint64_t position_ = 0;  // file offset of the next byte
   bool is_kernel_ = true;

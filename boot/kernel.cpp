@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "boot/byte_stream.h"
@@ -48,7 +49,7 @@ uint32_t cmdline_limit(const SetupHeader& header) {
 
 void note_extents(const ElfImage& image, LoadedKernel& kernel) {
   for (const ElfSegment& segment : image.segments)
-    if (segment.file_size > 0) kernel.extents.push_back({segment.gpa, segment.file_size});
+    if (segment.file_size > 0) kernel.extents.push_back({segment.gpa + kernel.moved_by, segment.file_size});
 }
 
 LoadedKernel from_bzimage(const SetupHeader& header) {
@@ -81,6 +82,7 @@ Result<LoadedKernel> load_unopened(int fd, const GuestMemory& memory, const Setu
   SNUG_TRY(check_kernel_fits(memory, kernel.start, kernel.end));
   SNUG_TRY(memory.read_file(fd, header.code_offset, kernel.start, header.code_size));
   kernel.extents.push_back({kernel.start, header.code_size});
+  kernel.unpacks_itself = true;
   kernel.format = fmt::format("bzImage, {}, entered at its own 64-bit entry", why);
   return kernel;
 }
@@ -97,7 +99,8 @@ Result<uint32_t> unpacked_size(int fd, const SetupHeader& header) {
   return static_cast<uint32_t>(size);
 }
 
-Result<LoadedKernel> load_bzimage(int fd, const GuestMemory& memory, const SetupHeader& header) {
+Result<LoadedKernel> load_bzimage(int fd, const GuestMemory& memory, const SetupHeader& header,
+                                  const Placement& placement) {
   if (header.payload_size < kPayloadMagicSize) return load_unopened(fd, memory, header, "no payload stated");
   std::array<std::byte, kPayloadMagicSize> magic{};
   if (SNUG_TRY(read_at(fd, header.payload_offset, magic)) < magic.size())
@@ -112,7 +115,9 @@ Result<LoadedKernel> load_bzimage(int fd, const GuestMemory& memory, const Setup
   const uint64_t size = plain ? header.payload_size : SNUG_TRY(unpacked_size(fd, header));
   const uint64_t appended = plain || *format == PayloadFormat::kGzip ? 0 : 4;
   FileSource source(fd, header.payload_offset, header.payload_size - appended);
-  ElfSink sink(memory, header.init_size);
+  const uint64_t step = placement_step(header);
+  ElfSink sink(memory, header.init_size, step != 0 ? placement : Placement{},
+               placement_limit(memory, header.initrd_addr_max), step);
   auto unpacked = unpack(*format, source, sink, size);
   auto image = unpacked ? sink.finish() : tl::unexpected(std::move(unpacked.error()));
   if (!sink.is_kernel())
@@ -120,9 +125,13 @@ Result<LoadedKernel> load_bzimage(int fd, const GuestMemory& memory, const Setup
   if (!image) return tl::unexpected(std::move(image.error()).with_context(description));
 
   LoadedKernel kernel = from_bzimage(header);
-  kernel.entry = SNUG_TRY(entry_of(*image, image->entry));
-  kernel.start = image->start();
-  kernel.end = std::max(image->end(), kernel.start + header.init_size);
+  const uint64_t start = image->start();
+  const uint64_t end = std::max(image->end(), start + header.init_size);
+  kernel.moved_by = sink.offset();
+  kernel.entry = SNUG_TRY(entry_of(*image, image->entry)) + kernel.moved_by;
+  kernel.start = start + kernel.moved_by;
+  kernel.end = end + kernel.moved_by;
+  if (step != 0) kernel.relocations = parse_relocations(sink.tail(), start, image->end() - start);
   note_extents(*image, kernel);
   kernel.format = fmt::format("bzImage, {}, entered at the ELF inside", description);
   return kernel;
@@ -181,14 +190,33 @@ Result<LoadedKernel> load_elf(int fd, const GuestMemory& memory, std::span<const
 
 }  // namespace
 
-Result<LoadedKernel> load_kernel(int fd, const GuestMemory& memory) {
+uint64_t placement_step(const SetupHeader& header) { return header.relocatable ? header.alignment : 0; }
+
+uint64_t placement_limit(const GuestMemory& memory, uint64_t initrd_max) {
+  return std::min(memory.low_end(), initrd_max + 1);
+}
+
+Result<void> randomise_addresses(const GuestMemory& memory, LoadedKernel& kernel,
+                                 const Placement& placement) {
+  const auto relocations = std::exchange(kernel.relocations, std::nullopt);
+  if (!relocations || !placement.randomise || !kernel.setup_header) return {};
+  const uint64_t offset = virtual_offset(placement, kernel.start - kernel.moved_by,
+                                         kernel.end - kernel.moved_by, placement_step(*kernel.setup_header));
+  kernel.randomised = true;
+  if (!relocate(memory, *relocations, kernel.start, kernel.end - kernel.start, offset))
+    return fail("a kernel with relocations that lie outside of it");
+  return {};
+}
+
+Result<LoadedKernel> load_kernel(int fd, const GuestMemory& memory, const Placement& placement) {
   const uint64_t file_size = SNUG_TRY(regular_file_size(fd));
   std::array<std::byte, std::max(kFileKindHead, kBzImageHeadSize)> buffer;
   const std::span<const std::byte> head = std::span(buffer).first(SNUG_TRY(read_at(fd, 0, buffer)));
   if (head.empty()) return fail("an empty file, not a kernel");
   if (is_elf(head)) return load_elf(fd, memory, head, file_size);
   // The magic of a packed payload or an archive never lies where a bzImage has its own.
-  if (is_bzimage(head)) return load_bzimage(fd, memory, SNUG_TRY(parse_setup_header(head, file_size)));
+  if (is_bzimage(head))
+    return load_bzimage(fd, memory, SNUG_TRY(parse_setup_header(head, file_size)), placement);
   FileKind kind = guess_file_kind(head);
   return fail_with_hint(kind.description + ", not a kernel",
                         kind.hint.empty() ? "give a bzImage or vmlinux" : kind.hint);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "boot/bzimage.h"
+#include "boot/kaslr.h"
 #include "vmm/base/result.h"
 #include "vmm/core/guest_memory.h"
 
@@ -38,6 +39,10 @@ struct LoadedKernel {
   std::optional<SetupHeader> setup_header;  // of a bzImage
   uint64_t initrd_max = 0;                  // highest gpa that an initrd's last byte may have
   uint32_t cmdline_max = 0;                 // bytes without the NUL
+  uint64_t moved_by = 0;                    // gpas of this kernel less those it was linked to
+  bool unpacks_itself = false;              // entered at a bzImage's own loader, which may move it further
+  bool randomised = false;                  // its virtual addresses too are moved
+  std::optional<Relocations> relocations;   // not applied so far; see randomise_addresses()
 };
 
 // `fd`: a regular file (or memfd), borrowed; its position is not used. `memory` must be fresh (all zero):
@@ -46,6 +51,15 @@ struct LoadedKernel {
 // Errors: not a kernel (the message says what the file seems to be), not for x86-64, broken, cut short, I/O,
 // or too large for the guest (the hint says how much memory would do). Guest RAM may have been written to
 // then.
-Result<LoadedKernel> load_kernel(int fd, const GuestMemory& memory);
+Result<LoadedKernel> load_kernel(int fd, const GuestMemory& memory, const Placement& placement = {});
+
+// Second half of `placement`: moves the virtual addresses of a kernel that brought relocations, and lets go
+// of these. Errors: relocations that lie outside of the kernel.
+Result<void> randomise_addresses(const GuestMemory& memory, LoadedKernel& kernel, const Placement& placement);
+
+// The step in which `kernel` may be moved, 0 for one that stays where it was linked to; the end of the RAM
+// that it and initrds may use.
+uint64_t placement_step(const SetupHeader& header);
+uint64_t placement_limit(const GuestMemory& memory, uint64_t initrd_max);
 
 }  // namespace snug::boot

@@ -1,10 +1,10 @@
 #include "boot/payload.h"
 
 #include <bzlib.h>
+#include <libdeflate.h>
 #include <lz4.h>
 #include <lzma.h>
 #include <sys/mman.h>
-#include <zlib.h>
 #include <zstd.h>
 #include <zstd_errors.h>
 
@@ -12,6 +12,7 @@
 #include <array>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "vmm/base/checked.h"
@@ -79,25 +80,56 @@ Result<void> pump(ByteSource& source, BoundedSink& sink, Step&& step) {
   }
 }
 
-// RFC 1952. The CRC would cost a third as much as the unpacking; Linux's own decompressor skips it as well.
+// RFC 1952, 2.3: where the compressed data of a member begins; nothing when the header goes on past the end.
+std::optional<size_t> gzip_data(std::span<const std::byte> member) {
+  constexpr size_t kFixed = 10;
+  enum : uint8_t { kHeaderCrc = 2, kExtra = 4, kName = 8, kComment = 16 };
+  if (member.size() < kFixed) return std::nullopt;
+  const auto byte = [member](size_t at) { return std::to_integer<uint8_t>(member[at]); };
+  const uint8_t flags = byte(3);
+  size_t at = kFixed;
+  if ((flags & kExtra) != 0) {
+    if (member.size() - at < 2) return std::nullopt;
+    at += size_t{2} + byte(at) + (size_t{byte(at + 1)} << 8);
+  }
+  for (const uint8_t text : {kName, kComment}) {
+    if ((flags & text) == 0) continue;
+    while (at < member.size() && byte(at) != 0) ++at;
+    ++at;
+  }
+  if ((flags & kHeaderCrc) != 0) at += 2;
+  if (at >= member.size()) return std::nullopt;
+  return at;
+}
+
+// RFC 1952, in one call over the whole stream, which is three times as quick as zlib's streaming. The CRC
+// would cost more than is won; Linux's own decompressor skips it as well.
 Result<void> unpack_gzip(ByteSource& source, BoundedSink& sink) {
-  z_stream stream{};
-  constexpr int kGzipOnly = 16 + MAX_WBITS;
-  if (::inflateInit2(&stream, kGzipOnly) != Z_OK) return fail("zlib: out of memory");
-  const std::unique_ptr<z_stream, decltype(&::inflateEnd)> guard(&stream, &::inflateEnd);
-  constexpr int kNoCheck = 0;
-  ::inflateValidate(&stream, kNoCheck);
-  return pump(
-      source, sink, [&stream](std::span<const std::byte> in, std::span<std::byte> out) -> Result<Progress> {
-        stream.next_in = reinterpret_cast<Bytef*>(const_cast<std::byte*>(in.data()));
-        stream.avail_in = static_cast<uInt>(in.size());
-        stream.next_out = reinterpret_cast<Bytef*>(out.data());
-        stream.avail_out = static_cast<uInt>(out.size());
-        const int status = ::inflate(&stream, Z_NO_FLUSH);
-        if (status != Z_OK && status != Z_STREAM_END && status != Z_BUF_ERROR)
-          return fail("the stream is broken ({})", stream.msg != nullptr ? stream.msg : "zlib");
-        return Progress{in.size() - stream.avail_in, out.size() - stream.avail_out, status == Z_STREAM_END};
-      });
+  constexpr size_t kTrailer = 8;
+  const std::unique_ptr<libdeflate_decompressor, decltype(&::libdeflate_free_decompressor)> decoder(
+      ::libdeflate_alloc_decompressor(), &::libdeflate_free_decompressor);
+  if (decoder == nullptr) return fail("libdeflate: out of memory");
+  // What cannot be packed is stored, with a few bytes for every 16 KiB at most.
+  const uint64_t longest = sink.left() + sink.left() / 256 + 4 * kKiB;
+  if (sink.left() == 0 || source.left() == 0 || source.left() > longest)
+    return fail("the stream is broken ({} bytes packed, {} unpacked)", source.left(), sink.left());
+  const auto packed = SNUG_TRY(scratch(source.left()));
+  const auto member = packed.bytes().first(SNUG_TRY(read_fully(source, packed.bytes())));
+  const auto data = gzip_data(member);
+  if (!data) return fail("the stream is cut short");
+  const auto unpacked = SNUG_TRY(scratch(sink.left()));
+  size_t consumed = 0, produced = 0;
+  switch (::libdeflate_deflate_decompress_ex(decoder.get(), member.data() + *data, member.size() - *data,
+                                             unpacked.data(), sink.left(), &consumed, &produced)) {
+    case LIBDEFLATE_SUCCESS:
+      break;
+    case LIBDEFLATE_INSUFFICIENT_SPACE:
+      return fail("{}", kTooLong);
+    default:
+      return fail("the stream is broken or cut short (gzip)");
+  }
+  if (member.size() - *data - consumed < kTrailer) return fail("the stream is cut short");
+  return sink.write(unpacked.bytes().first(produced));
 }
 
 Result<void> unpack_bzip2(ByteSource& source, BoundedSink& sink) {

@@ -1,17 +1,20 @@
 #include "boot/prepared.h"
 
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <memory>
 #include <type_traits>
 #include <vector>
 
 #include "boot/byte_stream.h"
 #include "boot/elf.h"
 #include "vmm/base/checked.h"
+#include "vmm/base/mapping.h"
 
 namespace snug::boot {
 namespace {
@@ -20,7 +23,7 @@ constexpr uint64_t kPage = 4096;
 constexpr size_t kExtentsMax = 64;
 constexpr size_t kFormatMax = 128;
 // "snug" and a number to raise with every change of Header.
-constexpr uint64_t kMagic = 0x736e'7567'0000'0001;
+constexpr uint64_t kMagic = 0x736e'7567'0000'0002;
 
 // One after the other behind the header, each a whole number of pages.
 struct PageExtent {
@@ -32,7 +35,8 @@ struct Header {
   uint64_t magic;
   uint64_t header_size;
   uint32_t protocol;
-  uint32_t is_linux;
+  uint16_t is_linux;
+  uint16_t unpacks_itself;
   uint64_t entry, start, end, initrd_max;
   uint32_t cmdline_max;
   uint32_t format_size;
@@ -41,6 +45,8 @@ struct Header {
   uint64_t setup_header_size;
   uint64_t bzimage_size;
   std::array<std::byte, kSetupHeaderMax> setup_header;
+  // Behind the extents: so many offsets of 32 bits of each kind.
+  std::array<uint64_t, Relocations::kKinds> relocation_counts;
   uint64_t extent_count;
   std::array<PageExtent, kExtentsMax> extents;
 };
@@ -88,6 +94,7 @@ Result<void> write_pages(int fd, const PageExtent& pages, const GuestMemory& mem
 
 // Extents ascend, hold the entry point and lie in the file and inside the kernel's own range.
 Result<void> check_header(const Header& header, uint64_t file_size) {
+  constexpr uint64_t kRelocationsMax = 16 * kMiB;
   if (header.magic != kMagic || header.header_size != sizeof(Header))
     return fail("not a prepared kernel of this build");
   if (header.extent_count == 0 || header.extent_count > kExtentsMax || header.format_size > kFormatMax)
@@ -106,7 +113,24 @@ Result<void> check_header(const Header& header, uint64_t file_size) {
     from = extent.gpa + extent.size;
     position += extent.size;
   }
+  uint64_t relocations = 0;
+  for (const uint64_t count : header.relocation_counts) {
+    if (count > kRelocationsMax) return fail("a damaged prepared kernel");
+    relocations += count;
+  }
+  if (!range_within(position, relocations * sizeof(uint32_t), file_size))
+    return fail("a prepared kernel cut short");
   return {};
+}
+
+// The words are used where the file lies, for as long as somebody holds them.
+Result<Relocations> map_relocations(int fd, uint64_t position, const Header& header) {
+  Relocations relocations;
+  std::ranges::copy(header.relocation_counts, relocations.counts.begin());
+  auto mapping = std::make_shared<Mapping>(SNUG_TRY(Mapping::create(
+      relocations.total() * sizeof(uint32_t), PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, position)));
+  relocations.offsets = {mapping, reinterpret_cast<const uint32_t*>(mapping->data())};
+  return relocations;
 }
 
 }  // namespace
@@ -121,27 +145,32 @@ Result<void> write_prepared(int fd, const LoadedKernel& kernel, const GuestMemor
   header.header_size = sizeof(Header);
   header.protocol = static_cast<uint32_t>(kernel.protocol);
   header.is_linux = kernel.is_linux ? 1 : 0;
+  header.unpacks_itself = kernel.unpacks_itself ? 1 : 0;
   if (const auto& setup = kernel.setup_header) {
     header.setup_header_size = setup->raw_size;
     header.bzimage_size = setup->code_offset + setup->code_size;
     header.setup_header = setup->raw;
   }
-  header.entry = kernel.entry;
-  header.start = kernel.start;
-  header.end = kernel.end;
+  // As if it lay where it was linked to.
+  header.entry = kernel.entry - kernel.moved_by;
+  header.start = kernel.start - kernel.moved_by;
+  header.end = kernel.end - kernel.moved_by;
   header.initrd_max = kernel.initrd_max;
   header.cmdline_max = kernel.cmdline_max;
   header.format_size = static_cast<uint32_t>(kernel.format.size());
   std::ranges::copy(kernel.format, header.format.begin());
   header.extent_count = pages.size();
-  std::ranges::copy(pages, header.extents.begin());
+  for (size_t i = 0; i < pages.size(); ++i)
+    header.extents[i] = {pages[i].gpa - kernel.moved_by, pages[i].size};
+  if (kernel.relocations) std::ranges::copy(kernel.relocations->counts, header.relocation_counts.begin());
   std::memcpy(block.data(), &header, sizeof header);
   SNUG_TRY(write_all(fd, block));
   for (const PageExtent& extent : pages) SNUG_TRY(write_pages(fd, extent, memory));
+  if (kernel.relocations) SNUG_TRY(write_all(fd, std::as_bytes(kernel.relocations->all())));
   return {};
 }
 
-Result<LoadedKernel> map_prepared(int fd, const GuestMemory& memory) {
+Result<LoadedKernel> map_prepared(int fd, const GuestMemory& memory, const Placement& placement) {
   struct stat status {};
   if (::fstat(fd, &status) != 0) return fail_errno(errno, "fstat");
   Header header;
@@ -152,9 +181,7 @@ Result<LoadedKernel> map_prepared(int fd, const GuestMemory& memory) {
 
   LoadedKernel kernel;
   kernel.protocol = static_cast<EntryProtocol>(header.protocol);
-  kernel.entry = header.entry;
-  kernel.start = header.start;
-  kernel.end = header.end;
+  kernel.unpacks_itself = header.unpacks_itself != 0;
   kernel.format.assign(header.format.data(), header.format_size);
   kernel.is_linux = header.is_linux != 0;
   if (header.setup_header_size > 0) {
@@ -164,12 +191,22 @@ Result<LoadedKernel> map_prepared(int fd, const GuestMemory& memory) {
   }
   kernel.initrd_max = header.initrd_max;
   kernel.cmdline_max = header.cmdline_max;
+  const uint64_t step =
+      kernel.setup_header && !kernel.unpacks_itself ? placement_step(*kernel.setup_header) : 0;
+  if (step != 0)
+    kernel.moved_by = physical_offset(placement, header.start, header.end,
+                                      placement_limit(memory, kernel.initrd_max), step);
+  kernel.entry = header.entry + kernel.moved_by;
+  kernel.start = header.start + kernel.moved_by;
+  kernel.end = header.end + kernel.moved_by;
   uint64_t position = kPage;
   for (const PageExtent& extent : std::span(header.extents).first(header.extent_count)) {
-    kernel.extents.push_back({extent.gpa, extent.size});
-    SNUG_TRY(memory.map_file(fd, position, extent.gpa, extent.size));
+    kernel.extents.push_back({extent.gpa + kernel.moved_by, extent.size});
+    SNUG_TRY(memory.map_file(fd, position, extent.gpa + kernel.moved_by, extent.size));
     position += extent.size;
   }
+  if (placement.randomise && header.relocation_counts != decltype(header.relocation_counts){})
+    kernel.relocations = SNUG_TRY(map_relocations(fd, position, header));
   return kernel;
 }
 

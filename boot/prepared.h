@@ -11,12 +11,14 @@
 
 namespace snug::boot {
 
-// Writes `kernel`, just loaded into `memory`, to the empty file `fd`. Errors: I/O, too many pieces.
+// Writes `kernel`, just loaded into `memory` and its virtual addresses not moved yet, to the empty file `fd`,
+// with its relocations. Errors: I/O, too many pieces.
 Result<void> write_prepared(int fd, const LoadedKernel& kernel, const GuestMemory& memory);
 
 // Maps what write_prepared wrote into fresh guest memory. `fd` may be closed afterwards; the file must never
 // be written to again (it may be removed). Errors: not such a file, cut short, does not fit: guest RAM is as
 // fresh as before then; no room for a mapping: a part of the kernel may lie where it belongs.
-Result<LoadedKernel> map_prepared(int fd, const GuestMemory& memory);
+// `placement` as for load_kernel(): randomise_addresses() is left to the caller.
+Result<LoadedKernel> map_prepared(int fd, const GuestMemory& memory, const Placement& placement = {});
 
 }  // namespace snug::boot

@@ -13,6 +13,7 @@ constexpr uint32_t kHdrS = 0x53726448;
 constexpr uint16_t kPlainVersion = 0x020f;
 constexpr uint8_t kLoaderUndefined = 0xff;
 constexpr uint8_t kLoadedHigh = 1 << 0;
+constexpr uint8_t kKaslr = 1 << 1;  // tells the kernel to place its own areas at random as well
 
 uint32_t low_half(uint64_t value) { return static_cast<uint32_t>(value); }
 uint32_t high_half(uint64_t value) { return static_cast<uint32_t>(value >> 32); }
@@ -29,7 +30,8 @@ ZeroPageHeader make_header(const LoadedKernel& kernel) {
     header.cmdline_size = kernel.cmdline_max;
   }
   header.type_of_loader = kLoaderUndefined;
-  header.loadflags = static_cast<uint8_t>(header.loadflags | kLoadedHigh);
+  header.loadflags = static_cast<uint8_t>((header.loadflags & ~kKaslr) | kLoadedHigh);
+  if (kernel.randomised) header.loadflags = static_cast<uint8_t>(header.loadflags | kKaslr);
   return header;
 }
 

@@ -69,10 +69,6 @@ void ConfigSpace::place_bar(unsigned index, uint64_t address) {
   store(bar_register(index), address | bar_flags(shape.kind), bar_bytes(shape.kind));
 }
 
-void ConfigSpace::enable() {
-  write16(pci::kCommand, read16(pci::kCommand) | pci::kCommandMemory | pci::kCommandBusMaster);
-}
-
 uint16_t ConfigSpace::add_capability(uint8_t id, std::span<const std::byte> body) {
   const uint16_t offset = capabilities_end_;
   const size_t size = (body.size() + 2 + 3) & ~size_t{3};

@@ -52,8 +52,6 @@ class ConfigSpace {
   void add_bar(unsigned index, PciBarKind kind, uint64_t size);
   // Puts a BAR somewhere, as firmware does; aligned to its size. Tells no one.
   void place_bar(unsigned index, uint64_t address);
-  // Firmware's enabling of memory decoding and bus mastering. Tells no one.
-  void enable();
   // `body` is what follows the ID and the next pointer. The offset of the capability, a multiple of 4; the
   // guest finds them in the order in which they were added.
   uint16_t add_capability(uint8_t id, std::span<const std::byte> body);

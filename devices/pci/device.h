@@ -23,6 +23,10 @@ class PciDevice {
   virtual void before_config_read(uint16_t /*offset*/, size_t /*length*/) {}
   virtual void after_config_write(uint16_t /*offset*/, size_t /*length*/) {}
 
+  // Whether configuration space can be read as memory: no read has to be prepared for at present. May change
+  // with a write.
+  virtual bool config_is_memory() const { return true; }
+
   // A BAR has moved, or memory decoding was switched: `now` is what the guest has set, which may be any
   // address, also one where RAM or another device is.
   virtual void bar_changed(const PciBar& /*before*/, const PciBar& /*now*/) {}

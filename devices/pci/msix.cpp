@@ -18,10 +18,10 @@ constexpr uint16_t kEnable = 0x8000;
 constexpr uint16_t kFunctionMask = 0x4000;
 
 // 6.8.2.6 to 6.8.2.9: a table entry.
-constexpr uint64_t kAddressLow = 0;
-constexpr uint64_t kAddressHigh = 4;
-constexpr uint64_t kData = 8;
-constexpr uint64_t kVectorControl = 12;
+constexpr size_t kAddressLow = 0;
+constexpr size_t kAddressHigh = 4;
+constexpr size_t kData = 8;
+constexpr size_t kVectorControl = 12;
 constexpr uint32_t kMasked = 1;
 
 bool is_register_access(uint64_t offset, size_t length) {
@@ -40,12 +40,13 @@ std::array<std::byte, 10> capability_body(uint8_t bar, uint32_t table, uint32_t 
 }  // namespace
 
 Msix::Msix(ConfigSpace& config, uint8_t bar, uint32_t table, uint32_t pending,
-           std::vector<std::unique_ptr<MsiVector>> vectors)
-    : config_(config), vectors_(std::move(vectors)), entries_(vectors_.size()) {
+           std::vector<std::unique_ptr<MsiVector>> vectors, RegisterPages& pages)
+    : config_(config), pages_(pages), table_(table), vectors_(std::move(vectors)), entries_(vectors_.size()) {
   SNUG_ASSERT(!vectors_.empty() && vectors_.size() <= 2048 && table % 8 == 0 && pending % 8 == 0);
   capability_ =
       config_.add_capability(pci::kCapabilityMsix, capability_body(bar, table, pending, vectors_.size()));
   config_.allow_write<uint16_t>(static_cast<uint16_t>(capability_ + kControl), kEnable | kFunctionMask);
+  for (size_t i = 0; i < entries_.size(); ++i) show(i);
 }
 
 void Msix::after_config_write() {
@@ -63,22 +64,19 @@ void Msix::read_table(uint64_t offset, std::span<std::byte> data) const {
     std::fill(data.begin(), data.end(), std::byte{0xff});
     return;
   }
-  for (size_t at = 0; at < data.size(); at += 4)
-    store_le(data.subspan(at, 4), load(entries_[(offset + at) / kEntrySize], (offset + at) % kEntrySize));
+  const auto shown = pages_.bytes().subspan(table_ + offset, data.size());
+  std::copy(shown.begin(), shown.end(), data.begin());
 }
 
-uint32_t Msix::load(const Entry& entry, uint64_t register_offset) const {
-  switch (register_offset) {
-    case kAddressLow:
-      return static_cast<uint32_t>(entry.address);
-    case kAddressHigh:
-      return static_cast<uint32_t>(entry.address >> 32);
-    case kData:
-      return entry.data;
-    case kVectorControl:
-    default:
-      return entry.masked ? kMasked : 0;
-  }
+// The table as the guest reads it.
+void Msix::show(size_t index) {
+  const Entry& entry = entries_[index];
+  std::array<std::byte, kEntrySize> image{};
+  const std::span<std::byte> all(image);
+  store_le(all.subspan(kAddressLow, 8), entry.address);
+  store_le(all.subspan(kData, 4), entry.data);
+  store_le(all.subspan(kVectorControl, 4), entry.masked ? kMasked : 0);
+  pages_.put(table_ + index * kEntrySize, image);
 }
 
 void Msix::write_table(uint64_t offset, std::span<const std::byte> data) {
@@ -103,6 +101,7 @@ void Msix::write_table(uint64_t offset, std::span<const std::byte> data) {
         break;
     }
   }
+  show(index);
   update(index);
 }
 
@@ -129,6 +128,11 @@ void Msix::raise(uint16_t vector) {
   (void)!::write(vectors_[vector]->event_fd(), &one, sizeof one);
 }
 
+// What is added while the vector is disconnected stays in the descriptor and is found when it is connected.
+int Msix::event_fd(uint16_t vector) const {
+  return enabled_ && vector < vectors_.size() ? vectors_[vector]->event_fd() : -1;
+}
+
 void Msix::reset() {
   const auto control = static_cast<uint16_t>(capability_ + kControl);
   config_.write16(control, static_cast<uint16_t>(config_.read16(control) & ~(kEnable | kFunctionMask)));
@@ -138,6 +142,7 @@ void Msix::reset() {
     entries_[i].masked = true;
     update(i);
     entries_[i] = {};
+    show(i);
   }
 }
 
@@ -158,6 +163,9 @@ void Msix::update(size_t index) {
   if (!entry.connected || entry.message != message) {
     if (auto set = vectors_[index]->set(message); !set) {
       log_warn("MSI-X vector {}: {}", index, set.error().text());
+      // Nor to where it was connected before.
+      if (entry.connected) vectors_[index]->mask();
+      entry.connected = false;
       return;
     }
     entry.connected = true;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "devices/pci/config_space.h"
+#include "devices/pci/register_pages.h"
 #include "vmm/core/interrupt.h"
 
 namespace snug {
@@ -20,9 +21,9 @@ class Msix {
   static constexpr uint32_t kEntrySize = 16;
 
   // `vectors`: one per table entry, 1 to 2048, all masked. `table` and `pending`: offsets in BAR `bar`,
-  // multiples of 8.
+  // multiples of 8. `pages`: the beginning of that BAR, with the table in it, which is kept current there.
   Msix(ConfigSpace& config, uint8_t bar, uint32_t table, uint32_t pending,
-       std::vector<std::unique_ptr<MsiVector>> vectors);
+       std::vector<std::unique_ptr<MsiVector>> vectors, RegisterPages& pages);
 
   uint32_t table_size() const { return static_cast<uint32_t>(entries_.size()) * kEntrySize; }
   uint16_t vector_count() const { return static_cast<uint16_t>(entries_.size()); }
@@ -39,6 +40,8 @@ class Msix {
 
   // Raises a vector, or makes it pending while it is masked. One that does not exist is ignored.
   void raise(uint16_t vector);
+  // Adding 1 to it raises a vector, also one that is masked, later; -1 while MSI-X is off.
+  int event_fd(uint16_t vector) const;
   // Power-on state.
   void reset();
 
@@ -54,9 +57,11 @@ class Msix {
 
   void update(size_t index);
   void update_all();
-  uint32_t load(const Entry& entry, uint64_t register_offset) const;
+  void show(size_t index);
 
   ConfigSpace& config_;
+  RegisterPages& pages_;
+  const uint32_t table_;
   uint16_t capability_;
   bool enabled_ = false;
   bool function_masked_ = false;

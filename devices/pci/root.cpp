@@ -71,6 +71,14 @@ void PciRoot::write(uint64_t ecam_offset, std::span<const std::byte> data) {
 void PciRoot::write_register(uint8_t slot_index, uint16_t offset, std::span<const std::byte> data) {
   const Slot& slot = slots_[slot_index];
   std::lock_guard lock(*slot.mutex);
+  const bool was_memory = slot.device->config_is_memory();
+  write_device(slot_index, offset, data);
+  const bool is_memory = slot.device->config_is_memory();
+  if (listener_ != nullptr && is_memory != was_memory) listener_->config_is_memory(slot_index, is_memory);
+}
+
+void PciRoot::write_device(uint8_t slot_index, uint16_t offset, std::span<const std::byte> data) {
+  const Slot& slot = slots_[slot_index];
   ConfigSpace& config = slot.device->config();
   const bool command = touches(offset, data.size(), pci::kCommand, 2);
   if (!command && !touches(offset, data.size(), pci::kBar0, 4 * pci::kBarCount)) {

@@ -19,14 +19,16 @@
 
 namespace snug {
 
-// Hears of BARs that the guest has moved or switched, so that the machine can move what is behind them.
-// Called on vCPU threads with locks of buses and devices held: must only post. What it has to cope with: see
+// Hears of BARs that the guest has moved or switched, so that the machine can move what is behind them, and
+// of devices whose configuration space can be read as memory from now on, or no longer. Called on vCPU
+// threads with locks of buses and devices held: must only post. What it has to cope with: see
 // PciDevice::bar_changed. A guest that sizes a BAR switches decoding off and on again around it, with nothing
 // moved in between.
 class PciBarListener {
  public:
   virtual ~PciBarListener() = default;
   virtual void bar_changed(uint8_t slot, const PciBar& before, const PciBar& now) = 0;
+  virtual void config_is_memory(uint8_t slot, bool is_memory) = 0;
 };
 
 class PciRoot {
@@ -44,6 +46,11 @@ class PciRoot {
     return add_slot(slot, {&device.unguarded(), &device.mutex()});
   }
 
+  // Where a slot's configuration space is in ECAM.
+  static constexpr uint64_t ecam_offset(uint8_t slot) { return uint64_t{slot} << 15; }
+  // The host bridge's configuration space, for being read as memory.
+  std::span<const std::byte> host_bridge_page() { return host_bridge_.unguarded().config().page(); }
+
   // Configuration accesses, anywhere in ECAM: bits 12 and up are device and function, the rest the register
   // (PCI Express 6.0, 7.2.2). An access may have any length and cross registers and functions: it is taken
   // dword by dword. Functions that aren't there read as all ones.
@@ -60,6 +67,7 @@ class PciRoot {
   // nullptr when there is no such function.
   const Slot* function_at(uint64_t ecam_offset) const;
   void write_register(uint8_t slot_index, uint16_t offset, std::span<const std::byte> data);
+  void write_device(uint8_t slot_index, uint16_t offset, std::span<const std::byte> data);  // its lock held
 
   PciBarListener* listener_;
   Synced<PciDevice> host_bridge_;

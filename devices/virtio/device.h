@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -15,12 +16,20 @@
 namespace snug {
 
 // Device ids, virtio 1.2 chapter 5.
-enum class VirtioType : uint16_t { kNet = 1, kBlock = 2, kConsole = 3, kRng = 4, kBalloon = 5 };
+enum class VirtioType : uint16_t { kNet = 1, kBlock = 2, kConsole = 3, kRng = 4, kBalloon = 5, kSocket = 19 };
 
 // Feature bits, 6.
 constexpr uint64_t kVirtioIndirect = uint64_t{1} << 28;
 constexpr uint64_t kVirtioEventIdx = uint64_t{1} << 29;
 constexpr uint64_t kVirtioVersion1 = uint64_t{1} << 32;
+constexpr uint64_t kVirtioRingPacked = uint64_t{1} << 34;
+constexpr uint64_t kVirtioRingReset = uint64_t{1} << 40;
+
+// A queue, for whoever works on it in place of this process (the kernel's vhost).
+struct VirtioRingPlace {
+  VirtQueueLayout layout;
+  int interrupt_fd = -1;  // adding 1 interrupts the guest for this queue
+};
 
 // The transport, as its device sees it.
 class VirtioHost {
@@ -32,6 +41,8 @@ class VirtioHost {
   virtual void used(uint16_t queue) = 0;
   // The device's configuration has changed.
   virtual void config_changed() = 0;
+  // The same by what the guest has asked for: it need not be told.
+  virtual void config_updated() = 0;
   // The guest has broken the rules in a way that cannot be answered with an error: the device stands still
   // until it is reset (2.1.2).
   virtual void needs_reset(const std::string& why) = 0;
@@ -39,6 +50,13 @@ class VirtioHost {
   virtual void again(uint16_t queue) = 0;
   // What stop() has left under way is done.
   virtual void stopped() = 0;
+  // What stop_queue() has left under way is done.
+  virtual void queue_stopped(uint16_t queue) = 0;
+  // Nothing when the queue is not running, or the guest cannot be interrupted by adding 1 to a descriptor.
+  virtual std::optional<VirtioRingPlace> ring_place(uint16_t /*queue*/) const { return std::nullopt; }
+  // The queue's doorbell adds 1 to this descriptor from now on, once at once, and queue_ready() is not
+  // called; -1: as before.
+  virtual void ring_elsewhere(uint16_t /*queue*/, int /*event_fd*/) {}
 };
 
 class VirtioDevice {
@@ -49,6 +67,8 @@ class VirtioDevice {
   virtual uint32_t pci_class() const = 0;     // 24 bits
   // Feature bits beyond the transport's own.
   virtual uint64_t features() const { return 0; }
+  // Those of the transport's own that it cannot have.
+  virtual uint64_t refused_features() const { return 0; }
   // The largest size of each queue: how many there are.
   virtual std::span<const uint16_t> queue_sizes() const = 0;
 
@@ -63,6 +83,12 @@ class VirtioDevice {
   // Reset: touches no queue and no guest memory once it returns true. Otherwise requests are still under way,
   // host.stopped() tells when they are done, and the guest waits for that.
   virtual bool stop() = 0;
+  // The driver takes one queue back (2.6.1) while the device runs on; its chains are not to be given back.
+  // As stop(), for this queue: host.queue_stopped() tells when what was under way is done. The queue may
+  // start anew then, with queue_ready().
+  virtual bool stop_queue(uint16_t queue) = 0;
+  // The guest wants to be interrupted for this queue elsewhere: see VirtioHost::ring_place().
+  virtual void interrupt_moved(uint16_t /*queue*/) {}
 };
 
 }  // namespace snug

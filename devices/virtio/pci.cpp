@@ -1,7 +1,5 @@
 #include "devices/virtio/pci.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 
 #include "vmm/base/assertion.h"
@@ -12,14 +10,17 @@
 namespace snug {
 namespace {
 
-// The BAR: each part on pages of its own.
+// The BAR: first what is read as memory.
 constexpr uint32_t kCommonAt = 0x0000;
-constexpr uint32_t kIsrAt = 0x1000;
-constexpr uint32_t kConfigAt = 0x2000;
-constexpr uint32_t kNotifyAt = 0x3000;
-constexpr uint32_t kTableAt = 0x4000;
-constexpr uint32_t kPendingAt = 0x6000;
-constexpr uint32_t kPart = 0x1000;
+constexpr uint32_t kConfigAt = 0x0800;
+constexpr uint32_t kConfigEnd = 0x1000;
+constexpr uint32_t kTableAt = 0x1000;
+constexpr uint32_t kTableEnd = 0x3000;
+constexpr uint32_t kPendingAt = 0x3000;
+constexpr uint32_t kPendingEnd = 0x4000;
+constexpr uint32_t kIsrAt = 0x4000;
+constexpr uint32_t kNotifyAt = 0x5000;
+constexpr uint32_t kNotifyEnd = 0x6000;
 constexpr uint32_t kNotifyMultiplier = 4;
 
 // 4.1.4: capability types.
@@ -35,28 +36,6 @@ constexpr uint16_t kCapOffset = 8;
 constexpr uint16_t kCapLength = 12;
 constexpr uint16_t kCapData = 16;
 
-// 4.1.4.3: common configuration.
-enum Common : uint64_t {
-  kDeviceFeatureSelect = 0x00,
-  kDeviceFeature = 0x04,
-  kDriverFeatureSelect = 0x08,
-  kDriverFeature = 0x0c,
-  kConfigVector = 0x10,
-  kQueueCount = 0x12,
-  kStatus = 0x14,
-  kGeneration = 0x15,
-  kQueueSelect = 0x16,
-  kQueueSize = 0x18,
-  kQueueVector = 0x1a,
-  kQueueEnable = 0x1c,
-  kQueueNotifyOffset = 0x1e,
-  kQueueDescriptors = 0x20,
-  kQueueDriver = 0x28,
-  kQueueDevice = 0x30,
-  kQueueNotifyData = 0x38,
-  kCommonSize = 0x3c,
-};
-
 // 2.1: device status.
 constexpr uint8_t kAcknowledge = 1;
 constexpr uint8_t kDriver = 2;
@@ -65,23 +44,28 @@ constexpr uint8_t kFeaturesOk = 8;
 constexpr uint8_t kNeedsReset = 64;
 constexpr uint8_t kFailed = 128;
 
-// 3.1.1: the order of initialisation. A bit may be set only when those it needs are set already or with it.
+// 2.1 and 3.1.1: the legal transitions. A bit may be set, in this order, when all that it needs is set
+// already or by the same write, and nothing that forbids it. Only a reset clears bits. A driver that has
+// given up, or a device that needs a reset, gets no further without one.
 struct StatusRule {
   uint8_t bit;
   uint8_t needs;
+  uint8_t forbidden_by;
 };
 constexpr std::array kStatusRules{
-    StatusRule{kAcknowledge, 0},      StatusRule{kDriver, kAcknowledge},
-    StatusRule{kFeaturesOk, kDriver}, StatusRule{kDriverOk, kFeaturesOk},
-    StatusRule{kFailed, 0},
+    StatusRule{kAcknowledge, 0, kFailed},
+    StatusRule{kDriver, kAcknowledge, kFailed},
+    StatusRule{kFeaturesOk, kAcknowledge | kDriver, kFailed | kNeedsReset},
+    StatusRule{kDriverOk, kAcknowledge | kDriver | kFeaturesOk, kFailed | kNeedsReset},
+    StatusRule{kFailed, 0, 0},
 };
 
 // 4.1.4.5
 constexpr uint8_t kIsrQueue = 1;
 constexpr uint8_t kIsrConfig = 2;
 
-constexpr uint16_t kNoVector = 0xffff;
-constexpr uint64_t kTransportFeatures = kVirtioVersion1 | kVirtioIndirect | kVirtioEventIdx;
+constexpr uint64_t kTransportFeatures =
+    kVirtioVersion1 | kVirtioIndirect | kVirtioEventIdx | kVirtioRingPacked | kVirtioRingReset;
 
 // 4.1.2: ids of modern devices.
 PciIdentity identity(const VirtioDevice& device) {
@@ -94,11 +78,12 @@ PciIdentity identity(const VirtioDevice& device) {
           .subsystem = id};
 }
 
-bool within(uint64_t offset, uint64_t part, uint64_t size) { return offset >= part && offset - part < size; }
+bool within(uint64_t offset, uint64_t start, uint64_t end) { return offset >= start && offset < end; }
 
-void ring(int event_fd) {
-  const uint64_t one = 1;
-  (void)!::write(event_fd, &one, sizeof one);
+// Pages up to the end of the MSI-X table: an entry for each queue and one for the configuration.
+size_t pages_of(const VirtioDevice& device) {
+  const size_t table = (device.queue_sizes().size() + 1) * Msix::kEntrySize;
+  return (kTableAt + table + RegisterPages::kPageSize - 1) / RegisterPages::kPageSize;
 }
 
 }  // namespace
@@ -115,27 +100,31 @@ VirtioPci::VirtioPci(VirtioDevice& device, IrqLine& line, uint8_t gsi, const Env
       device_(device),
       line_(line),
       memory_(environment.memory),
-      doorbells_(environment.doorbells) {
+      doorbells_(environment.doorbells, kNotifyAt, kNotifyMultiplier),
+      pages_(pages_of(device)),
+      queues_(environment.memory),
+      offered_((kTransportFeatures & ~(environment.packed_rings ? 0 : kVirtioRingPacked) &
+                ~device.refused_features()) |
+               device.features()) {
   config_.add_bar(kBar, PciBarKind::kMemory32, kBarSize);
   config_.set_interrupt_pin(1, gsi);
   add_capabilities();
 }
 
-VirtioPci::~VirtioPci() { unmap_doorbells(); }
-
 Result<void> VirtioPci::prepare(const Environment& environment) {
   const auto sizes = device_.queue_sizes();
-  SNUG_ASSERT(!sizes.empty() && sizes.size() * kNotifyMultiplier <= kPart);
+  SNUG_ASSERT(!sizes.empty() && sizes.size() * kNotifyMultiplier <= kNotifyEnd - kNotifyAt);
   for (const uint16_t size : sizes) {
-    Queue& queue = queues_.emplace_back(memory_);
-    queue.max_size = size;
-    queue.doorbell = SNUG_TRY(make_eventfd());
+    queues_.add(size);
+    SNUG_TRY(doorbells_.add());
   }
   std::vector<std::unique_ptr<MsiVector>> vectors;
   for (size_t i = 0; i < sizes.size() + 1; ++i) vectors.push_back(SNUG_TRY(environment.vectors.vector()));
-  SNUG_ASSERT(vectors.size() * Msix::kEntrySize <= kPendingAt - kTableAt);
-  msix_ = std::make_unique<Msix>(config_, kBar, kTableAt, kPendingAt, std::move(vectors));
+  SNUG_ASSERT(vectors.size() * Msix::kEntrySize <= kTableEnd - kTableAt);
+  msix_ = std::make_unique<Msix>(config_, kBar, kTableAt, kPendingAt, std::move(vectors), pages_);
   reset_registers();
+  show_common();
+  show_device_config();
   return {};
 }
 
@@ -154,10 +143,10 @@ void VirtioPci::add_capabilities() {
     return config_.add_capability(pci::kCapabilityVendor, all.first(14 + extra));
   };
   const auto queues = static_cast<uint32_t>(device_.queue_sizes().size());
-  capability(kCapCommon, kCommonAt, kCommonSize, 0, 0);
+  capability(kCapCommon, kCommonAt, common::kSize, 0, 0);
   capability(kCapNotify, kNotifyAt, queues * kNotifyMultiplier, 4, kNotifyMultiplier);
   capability(kCapIsr, kIsrAt, 1, 0, 0);
-  capability(kCapDevice, kConfigAt, kPart, 0, 0);
+  capability(kCapDevice, kConfigAt, kConfigEnd - kConfigAt, 0, 0);
   const uint16_t access = capability(kCapConfigAccess, 0, 0, 4, 0);
   config_.allow_write<uint8_t>(static_cast<uint16_t>(access + kCapBar), 0xff);
   config_.allow_write<uint32_t>(static_cast<uint16_t>(access + kCapOffset), 0xffffffff);
@@ -175,6 +164,13 @@ bool VirtioPci::config_access(uint64_t& offset, size_t& length) const {
   length = config_.read32(at(kCapLength));
   return config_.read8(at(kCapBar)) == kBar && (length == 1 || length == 2 || length == 4) &&
          offset % length == 0 && range_within(offset, length, kBarSize);
+}
+
+// A window that is open makes reading its data a read of the BAR.
+bool VirtioPci::config_is_memory() const {
+  uint64_t offset = 0;
+  size_t length = 0;
+  return !config_access(offset, length);
 }
 
 void VirtioPci::before_config_read(uint16_t offset, size_t length) {
@@ -201,217 +197,191 @@ void VirtioPci::after_config_write(uint16_t offset, size_t length) {
   write(where, std::span<const std::byte>(bytes).first(width));
 }
 
-Doorbell VirtioPci::doorbell_at(uint64_t bar_address, uint16_t queue) const {
-  return {AddressSpace::kMmio, bar_address + kNotifyAt + uint64_t{queue} * kNotifyMultiplier, 0,
-          std::nullopt};
-}
-
 Result<void> VirtioPci::map_doorbells(uint64_t bar_address) {
-  unmap_doorbells();
-  bar_address_ = bar_address;
-  return (status_ & kDriverOk) != 0 ? bind_doorbells() : Result<void>{};
-}
-
-void VirtioPci::unmap_doorbells() {
-  unbind_doorbells();
-  bar_address_ = 0;
-}
-
-Result<void> VirtioPci::bind_doorbells() {
-  if (bound_ || bar_address_ == 0) return {};
-  for (uint16_t i = 0; i < queue_count(); ++i) {
-    if (auto bound = doorbells_.bind(doorbell_at(bar_address_, i), doorbell_fd(i)); !bound) {
-      while (i-- > 0) doorbells_.unbind(doorbell_at(bar_address_, i), doorbell_fd(i));
-      return bound;
-    }
-  }
-  bound_ = true;
-  return {};
-}
-
-void VirtioPci::unbind_doorbells() {
-  if (!bound_) return;
-  for (uint16_t i = 0; i < queue_count(); ++i)
-    doorbells_.unbind(doorbell_at(bar_address_, i), doorbell_fd(i));
-  bound_ = false;
+  doorbells_.move(bar_address);
+  return (status_ & kDriverOk) != 0 ? doorbells_.bind() : Result<void>{};
 }
 
 // --- the BAR ----------------------------------------------------------------------------------------
 
 void VirtioPci::read(uint64_t offset, std::span<std::byte> data) {
   std::fill(data.begin(), data.end(), std::byte{0});
-  if (within(offset, kCommonAt, kPart)) {
-    read_common(offset - kCommonAt, data);
+  if (within(offset, kCommonAt, kConfigEnd)) {
+    const auto shown = pages_.bytes().subspan(offset, std::min<uint64_t>(data.size(), kConfigEnd - offset));
+    std::copy(shown.begin(), shown.end(), data.begin());
   } else if (offset == kIsrAt) {
     // 4.1.4.5: reading acknowledges.
     data[0] = std::byte{isr_};
     isr_ = 0;
     update_line();
-  } else if (within(offset, kConfigAt, kPart)) {
-    device_.read_config(offset - kConfigAt, data);
-  } else if (within(offset, kTableAt, msix_->table_size())) {
+  } else if (within(offset, kTableAt, kTableAt + msix_->table_size())) {
     msix_->read_table(offset - kTableAt, data);
-  } else if (within(offset, kPendingAt, kBarSize - kPendingAt)) {
+  } else if (within(offset, kPendingAt, kPendingEnd)) {
     msix_->read_pending(offset - kPendingAt, data);
   }
 }
 
 void VirtioPci::write(uint64_t offset, std::span<const std::byte> data) {
-  if (within(offset, kCommonAt, kPart)) {
+  if (within(offset, kCommonAt, kConfigAt)) {
     write_common(offset - kCommonAt, data);
-  } else if (within(offset, kConfigAt, kPart)) {
+    show_common();
+  } else if (within(offset, kConfigAt, kConfigEnd)) {
     device_.write_config(offset - kConfigAt, data);
-  } else if (within(offset, kNotifyAt, kPart)) {
+    show_device_config();
+  } else if (within(offset, kNotifyAt, kNotifyEnd)) {
     // Where the doorbell is not bound: the loop hears of it the same way.
     const uint64_t queue = (offset - kNotifyAt) / kNotifyMultiplier;
-    if (queue < queues_.size()) ring(doorbell_fd(static_cast<uint16_t>(queue)));
-  } else if (within(offset, kTableAt, msix_->table_size())) {
+    if (queue < queues_.count()) doorbells_.ring(static_cast<uint16_t>(queue));
+  } else if (within(offset, kTableAt, kTableAt + msix_->table_size())) {
     msix_->write_table(offset - kTableAt, data);
   }
 }
 
-void VirtioPci::read_common(uint64_t offset, std::span<std::byte> data) {
-  std::array<std::byte, kCommonSize> image{};
+// The registers as the guest reads them, after whatever may have changed one.
+void VirtioPci::show_common() {
+  std::array<std::byte, common::kSize> image{};
   const auto put = [&image](uint64_t where, size_t width, uint64_t value) {
     store_le(std::span<std::byte>(image).subspan(where, width), value);
   };
-  const uint64_t offered = kTransportFeatures | device_.features();
   const auto word = [](uint64_t bits, uint32_t select) { return select < 2 ? bits >> (32 * select) : 0; };
-  put(kDeviceFeatureSelect, 4, device_feature_select_);
-  put(kDeviceFeature, 4, word(offered, device_feature_select_));
-  put(kDriverFeatureSelect, 4, driver_feature_select_);
-  put(kDriverFeature, 4, word(driver_features_, driver_feature_select_));
-  put(kConfigVector, 2, config_vector_);
-  put(kQueueCount, 2, queues_.size());
-  put(kStatus, 1, status_);
-  put(kGeneration, 1, generation_);
-  put(kQueueSelect, 2, queue_select_);
-  // 4.1.4.3.1: a queue that does not exist has size 0.
-  if (queue_select_ < queues_.size()) {
-    const Queue& queue = queues_[queue_select_];
-    put(kQueueSize, 2, queue.layout.size);
-    put(kQueueVector, 2, queue.vector);
-    put(kQueueEnable, 2, queue.enabled ? 1 : 0);
-    put(kQueueNotifyOffset, 2, queue_select_);
-    put(kQueueDescriptors, 8, queue.layout.descriptors);
-    put(kQueueDriver, 8, queue.layout.available);
-    put(kQueueDevice, 8, queue.layout.used);
-    put(kQueueNotifyData, 2, queue_select_);
-  }
-  if (offset >= image.size()) return;
-  const size_t length = std::min<size_t>(data.size(), image.size() - offset);
-  std::copy_n(image.begin() + static_cast<ptrdiff_t>(offset), length, data.begin());
+  put(common::kDeviceFeatureSelect, 4, device_feature_select_);
+  put(common::kDeviceFeature, 4, word(offered_, device_feature_select_));
+  put(common::kDriverFeatureSelect, 4, driver_feature_select_);
+  put(common::kDriverFeature, 4, word(driver_features_, driver_feature_select_));
+  put(common::kConfigVector, 2, config_vector_);
+  put(common::kStatus, 1, status_);
+  put(common::kGeneration, 1, generation_);
+  queues_.show(image);
+  pages_.put(kCommonAt, image);
 }
 
-// 4.1.3.1: registers are written whole; of the 64-bit ones also each half.
+// True when it has become different.
+bool VirtioPci::show_device_config() {
+  std::array<std::byte, kConfigEnd - kConfigAt> image{};
+  device_.read_config(0, image);
+  return pages_.put(kConfigAt, image);
+}
+
+// 4.1.3.1: registers are written whole.
 void VirtioPci::write_common(uint64_t offset, std::span<const std::byte> data) {
   const size_t width = data.size();
   if (width != 1 && width != 2 && width != 4 && width != 8) return;
   const uint64_t value = load_le(data);
   const auto is = [&](uint64_t where, size_t size) { return offset == where && width == size; };
-  if (is(kDeviceFeatureSelect, 4)) {
+  if (is(common::kDeviceFeatureSelect, 4)) {
     device_feature_select_ = static_cast<uint32_t>(value);
-  } else if (is(kDriverFeatureSelect, 4)) {
+  } else if (is(common::kDriverFeatureSelect, 4)) {
     driver_feature_select_ = static_cast<uint32_t>(value);
-  } else if (is(kDriverFeature, 4)) {
+  } else if (is(common::kDriverFeature, 4)) {
     // 3.1.1: settled with FEATURES_OK.
     if ((status_ & kFeaturesOk) != 0 || driver_feature_select_ > 1) return;
     const unsigned shift = 32 * driver_feature_select_;
     driver_features_ = (driver_features_ & ~(uint64_t{0xffffffff} << shift)) | value << shift;
-  } else if (is(kConfigVector, 2)) {
+  } else if (is(common::kConfigVector, 2)) {
     config_vector_ = checked_vector(value);
-  } else if (is(kStatus, 1)) {
+  } else if (is(common::kStatus, 1)) {
     write_status(static_cast<uint8_t>(value));
-  } else if (is(kQueueSelect, 2)) {
-    queue_select_ = static_cast<uint16_t>(value);
-  } else if (queue_select_ < queues_.size()) {
+  } else if (is(common::kQueueSelect, 2)) {
+    queues_.select(static_cast<uint16_t>(value));
+  } else {
     write_queue_register(offset, width, value);
   }
 }
 
 void VirtioPci::write_queue_register(uint64_t offset, size_t width, uint64_t value) {
-  Queue& queue = queues_[queue_select_];
-  const auto is = [&](uint64_t where, size_t size) { return offset == where && width == size; };
-  if (is(kQueueVector, 2)) {
-    queue.vector = checked_vector(value);
-    return;
-  }
-  // 4.1.4.3.2: the rest is settled while the queue is enabled.
-  if (queue.enabled || resetting_) return;
-  if (is(kQueueSize, 2)) {
-    // 0 or more than the device can: the queue cannot be used, which enabling it will say.
-    queue.layout.size = value <= queue.max_size ? static_cast<uint16_t>(value) : 0;
-  } else if (is(kQueueEnable, 2)) {
-    if (value == 1) write_queue_enable(queue);
-  } else {
-    struct Address {
-      uint64_t where;
-      uint64_t* field;
-    };
-    for (const auto& [where, field] :
-         {Address{kQueueDescriptors, &queue.layout.descriptors},
-          Address{kQueueDriver, &queue.layout.available}, Address{kQueueDevice, &queue.layout.used}}) {
-      if (is(where, 8)) *field = value;
-      if (is(where, 4)) *field = (*field & ~uint64_t{0xffffffff}) | value;
-      if (is(where + 4, 4)) *field = (*field & 0xffffffff) | value << 32;
-    }
+  // The reset that is under way takes all else back.
+  if (resetting_ && offset != common::kQueueVector) return;
+  const uint16_t queue = queues_.selected();
+  switch (queues_.write(offset, width, value)) {
+    case VirtioQueueRegisters::Wish::kVector:
+      queues_.set_vector(queue, checked_vector(value));
+      if (started_ && !resetting_) device_.interrupt_moved(queue);
+      break;
+    case VirtioQueueRegisters::Wish::kEnable:
+      enable_queue(queue);
+      break;
+    case VirtioQueueRegisters::Wish::kReset:
+      reset_queue(queue);
+      break;
+    case VirtioQueueRegisters::Wish::kNothing:
+      break;
   }
 }
 
 uint16_t VirtioPci::checked_vector(uint64_t value) const {
-  return value < msix_->vector_count() ? static_cast<uint16_t>(value) : kNoVector;
+  return value < msix_->vector_count() ? static_cast<uint16_t>(value) : common::kNoVector;
 }
 
 // --- status -----------------------------------------------------------------------------------------
 
+bool VirtioPci::accepts(uint8_t bit) const {
+  // 3.1.1 step 5: a set of features that cannot be is refused by leaving the bit clear.
+  return bit != kFeaturesOk ||
+         ((driver_features_ & ~offered_) == 0 && (driver_features_ & kVirtioVersion1) != 0);
+}
+
 void VirtioPci::write_status(uint8_t value) {
+  // What the device has may have changed with nobody to be told; from now on there may be.
+  if (!started_) show_device_config();
   if (value == 0) {
     reset();
     return;
   }
   // A reset that is not done yet takes nothing else; no bit is ever cleared but by a reset (2.1.1).
   if (resetting_ || (status_ & ~value & ~kNeedsReset) != 0) return;
-  for (const auto& [bit, needs] : kStatusRules) {
+  for (const auto& [bit, needs, forbidden_by] : kStatusRules) {
     if ((value & bit) == 0 || (status_ & bit) != 0) continue;
-    if ((status_ & needs) != needs) return;
-    // 3.1.1 step 5: a set of features that cannot be is refused by leaving the bit clear.
-    if (bit == kFeaturesOk) {
-      const uint64_t offered = kTransportFeatures | device_.features();
-      if ((driver_features_ & ~offered) != 0 || (driver_features_ & kVirtioVersion1) == 0) return;
-    }
+    if ((status_ & needs) != needs || (status_ & forbidden_by) != 0 || !accepts(bit)) return;
     status_ |= bit;
-    if (bit == kDriverOk && (status_ & kNeedsReset) == 0) {
-      started_ = true;
-      // Without them each ring is an exit, and rings all the same.
-      if (auto bound = bind_doorbells(); !bound)
-        log_debug("virtio {}: {}", device_.name(), bound.error().text());
-      device_.start(*this, driver_features_);
-      // Chains may have been made available before, with nobody to hear the doorbell.
-      for (uint16_t i = 0; i < queue_count(); ++i)
-        if (queues_[i].enabled) ring(doorbell_fd(i));
-    }
+    if (bit == kDriverOk) start_device();
   }
 }
 
-void VirtioPci::write_queue_enable(Queue& queue) {
-  if ((status_ & kFeaturesOk) == 0) return;
-  const VirtQueueFeatures features{(driver_features_ & kVirtioIndirect) != 0,
-                                   (driver_features_ & kVirtioEventIdx) != 0};
-  const std::string problem = queue.ring.start(queue.layout, features);
-  queue.enabled = true;
-  if (!problem.empty()) needs_reset(problem);
+void VirtioPci::start_device() {
+  started_ = true;
+  queues_.settle();
+  // Without them each ring is an exit, and rings all the same.
+  if (auto bound = doorbells_.bind(); !bound)
+    log_debug("virtio {}: {}", device_.name(), bound.error().text());
+  device_.start(*this, driver_features_);
+  // What has changed since the driver looked.
+  if (show_device_config()) config_changed();
+  // Chains may have been made available before, with nobody to hear the doorbell.
+  for (uint16_t i = 0; i < queue_count(); ++i)
+    if (queues_.enabled(i)) doorbells_.ring(i);
 }
 
-void VirtioPci::reset_queue(uint16_t index) {
-  Queue& queue = queues_[index];
-  queue.ring.stop();
-  queue.enabled = false;
-  queue.layout = {.size = queue.max_size, .descriptors = 0, .available = 0, .used = 0};
+VirtQueueFeatures VirtioPci::ring_features() const {
+  const auto has = [this](uint64_t bit) { return (driver_features_ & bit) != 0; };
+  return {
+      .indirect = has(kVirtioIndirect), .event_idx = has(kVirtioEventIdx), .packed = has(kVirtioRingPacked)};
+}
+
+void VirtioPci::enable_queue(uint16_t queue) {
+  if ((status_ & kFeaturesOk) == 0) return;
+  if (const std::string problem = queues_.enable(queue, ring_features()); !problem.empty()) {
+    needs_reset(problem);
+  } else if (live()) {
+    doorbells_.ring(queue);
+  }
+}
+
+// 2.6.1, 4.1.4.3: the register reads 1 until nothing of the queue is under way any more.
+void VirtioPci::reset_queue(uint16_t queue) {
+  if ((driver_features_ & kVirtioRingReset) == 0 || !started_ || queues_.resetting(queue)) return;
+  queues_.begin_reset(queue);
+  if (device_.stop_queue(queue)) queue_stopped(queue);
+}
+
+void VirtioPci::queue_stopped(uint16_t queue) {
+  if (!queues_.resetting(queue) || resetting_) return;
+  queues_.clear(queue);
+  show_common();
 }
 
 void VirtioPci::reset() {
   if (resetting_) return;
-  for (Queue& queue : queues_) queue.ring.stop();
+  queues_.stop();
   if (started_ && !device_.stop()) {
     // 2.4.1: the driver waits until it reads 0.
     resetting_ = true;
@@ -424,20 +394,17 @@ void VirtioPci::stopped() {
   if (!resetting_) return;
   resetting_ = false;
   reset_registers();
+  show_common();
 }
 
 void VirtioPci::reset_registers() {
   started_ = false;
   status_ = 0;
   isr_ = 0;
-  config_vector_ = kNoVector;
-  queue_select_ = 0;
+  config_vector_ = common::kNoVector;
   device_feature_select_ = driver_feature_select_ = 0;
   driver_features_ = 0;
-  for (uint16_t i = 0; i < queue_count(); ++i) {
-    reset_queue(i);
-    queues_[i].vector = kNoVector;
-  }
+  queues_.clear();
   update_line();
 }
 
@@ -448,15 +415,25 @@ bool VirtioPci::live() const {
 }
 
 void VirtioPci::notified(uint16_t queue) {
-  if (live() && queues_[queue].ring.running()) device_.queue_ready(queue);
+  if (live() && queues_.ring(queue).running()) device_.queue_ready(queue);
 }
 
 void VirtioPci::used(uint16_t queue) {
-  if (queues_[queue].ring.needs_interrupt()) interrupt(queues_[queue].vector, kIsrQueue);
+  if (queues_.ring(queue).needs_interrupt()) interrupt(queues_.vector(queue), kIsrQueue);
 }
 
-void VirtioPci::config_changed() {
+void VirtioPci::config_updated() {
+  if (!show_device_config()) return;
   ++generation_;
+  show_common();
+}
+
+// 4.1.4.3.1: the generation is new before the driver hears of it. A driver that reads between the two gets an
+// interrupt behind that, and reads anew.
+void VirtioPci::config_changed() {
+  show_device_config();
+  ++generation_;
+  show_common();
   if ((status_ & kDriverOk) != 0) interrupt(config_vector_, kIsrConfig);
 }
 
@@ -467,10 +444,22 @@ void VirtioPci::needs_reset(const std::string& why) {
   complained_ = true;
   if ((status_ & kNeedsReset) != 0) return;
   status_ |= kNeedsReset;
+  show_common();
   if ((status_ & kDriverOk) != 0) interrupt(config_vector_, kIsrConfig);
 }
 
-void VirtioPci::again(uint16_t queue) { ring(doorbell_fd(queue)); }
+std::optional<VirtioRingPlace> VirtioPci::ring_place(uint16_t queue) const {
+  const int interrupt = msix_->event_fd(queues_.vector(queue));
+  if (!queues_.ring(queue).running() || interrupt < 0) return std::nullopt;
+  return VirtioRingPlace{queues_.layout(queue), interrupt};
+}
+
+void VirtioPci::ring_elsewhere(uint16_t queue, int event_fd) {
+  // Without it each ring is an exit, and rings all the same.
+  if (auto bound = doorbells_.lead_to(queue, event_fd); !bound)
+    log_debug("virtio {}: {}", device_.name(), bound.error().text());
+  doorbells_.ring(queue);
+}
 
 void VirtioPci::interrupt(uint16_t vector, uint8_t cause) {
   if (msix_->enabled()) {

@@ -2,6 +2,7 @@
 about="busybox with an init that gives a shell, runs a command (snug.run=) or just powers off"
 needs=(image)
 packages=(busybox-static)
+depends=(agent)
 shared=(lib/initrd.sh)
 result=initrd
 
@@ -15,7 +16,9 @@ make_image() {
   install -m 755 "$binary" "$tree/bin/busybox"
   install -m 755 "$guest_images/initrd/init" "$tree/init"
   install -m 644 "$guest_images/initrd/fstab" "$tree/etc/fstab"
+  install -m 644 "$guest_images/initrd/passwd" "$guest_images/initrd/group" "$tree/etc/"
   install -m 755 "$guest_images/initrd/udhcpc.script" "$tree/etc/udhcpc/default.script"
+  install -m 755 "${built[agent]}" "$tree/bin/snug-agent"
   compile_freestanding "$guest_images/initrd/snug-exit.c" "$tree/bin/snug-exit"
   # Busybox's own shell finds its applets without links; scripts that begin with #!/bin/sh, and exec, need some.
   local applet

@@ -2,8 +2,10 @@
 """The command line as a person meets it, and corrupt input by the hundred (on the ASan+UBSan build)."""
 import json
 import random
+import shutil
 import sys
 
+sys.dont_write_bytecode = True
 sys.path.insert(0, sys.path[0] + "/../support")
 from harness import *  # noqa: E402,F403
 
@@ -41,6 +43,14 @@ def wrong_usage_is_125_and_says_what_to_try():
     for words in ([], ["frobnicate"], ["run", "--frobnicate"], ["run", "a", "b"], ["validate"], ["run", "--"]):
         ended = snug(*words).expect(125)
         check("snug: " in ended.err and ("--help" in ended.err or "--" in ended.err), f"no advice for {words}", ended.err)
+
+
+@test
+def wrong_words_get_the_right_ones():
+    for words, meant in ((["stp"], "stop"), (["run", "--memry", "1G"], "--memory"), (["ps", "--al"], "--all"),
+                         (["--versio"], "--version")):
+        err = snug(*words).expect(125).err
+        check(f"did you mean '{meant}'" in err, f"no suggestion for {words}", err)
 
 
 @test
@@ -87,6 +97,9 @@ def completion_is_a_shell_script_that_completes():
                            "$(complete -p snug | sed 's/.*-F \\([^ ]*\\).*/\\1/') snug --mem run && echo \"${COMPREPLY[@]}\""],
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     check("--memory" in done.stdout, "--mem does not complete", done.stdout)
+    done = subprocess.run(["bash", "-c", script + "\nsnug() { echo box; }; COMP_WORDS=(snug logs --console b) COMP_CWORD=3 && "
+                           "_snug && echo \"${COMPREPLY[@]}\""], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    check(done.stdout == "box\n", "names do not complete", done.stdout)
 
 
 @test
@@ -94,8 +107,21 @@ def examples_are_valid():
     folder = os.path.join(os.path.dirname(__file__), "../../guest-images/examples")
     names = sorted(name for name in os.listdir(folder) if name.endswith(".yaml"))
     check(names, "no examples")
-    for name in names:
-        snug("validate", os.path.join(folder, name)).expect(0)
+    # With a cache where every image is that they mention, and with an empty one.
+    with tempfile.TemporaryDirectory() as cache:
+        env = {**os.environ, "XDG_CACHE_HOME": cache}
+        for name in names:
+            with open(os.path.join(folder, name)) as file:
+                mentioned = re.findall(r"^[^#\n]*\bcache:([\w/-]+)", file.read(), re.M)
+            if mentioned:
+                err = snug("validate", os.path.join(folder, name), env=env).expect(1).err
+                check(f"to make it: guest-images/build {mentioned[0].split('/')[0]}" in err, "no advice", err)
+            for path in mentioned:
+                os.makedirs(os.path.dirname(f"{cache}/snug/{path}"), exist_ok=True)
+                with open(f"{cache}/snug/{path}", "wb") as file:
+                    file.truncate(1 << 20)
+            snug("validate", os.path.join(folder, name), env=env).expect(0)
+            shutil.rmtree(cache + "/snug", ignore_errors=True)
 
 
 @test
@@ -125,8 +151,37 @@ def doctor_and_run_agree_on_an_emulated_kernel_mode():
     needs_kvm()
     if snug("doctor").status == 0:
         raise Skip("Linux guests run here")
-    err = snug("run", "-k", STOCK, "-i", INITRD, bound=60).expect(125).err
+    err = snug("run", "-k", STOCK, "--initrd", INITRD, bound=60).expect(125).err
     check("emulates guest kernel mode" in err and len(err.strip().splitlines()) == 1, "not one clear line", err)
+
+
+# --- networks ------------------------------------------------------------------------------------------------
+@test
+def a_port_in_use_is_125_and_says_which():
+    import socket
+    needs_kvm()
+    if not shutil.which("passt"):
+        raise Skip("passt is not installed")
+    for kind, suffix, name in ((socket.SOCK_STREAM, "", "TCP"), (socket.SOCK_DGRAM, "/udp", "UDP")):
+        with socket.socket(socket.AF_INET, kind) as holder:
+            holder.bind(("127.0.0.1", 0))
+            if kind == socket.SOCK_STREAM:
+                holder.listen()
+            port = holder.getsockname()[1]
+            err = snug("run", "--kernel", MICRO + "/hello.elf", "-p", f"{port}:80{suffix}").expect(125).err
+            check(f"publish {name} port {port} on 127.0.0.1" in err and "another host port" in err, "no clear error", err)
+
+
+@test
+def missing_network_tools_are_125_and_say_what_to_install():
+    needs_kvm()
+    kernel = MICRO + "/hello.elf"
+    err = snug("run", "--kernel", kernel, "--net", "user", env={**os.environ, "PATH": "/nonexistent"}).expect(125).err
+    check("passt" in err and "apt install passt" in err, "the package is not named", err)
+    err = snug("run", "--kernel", kernel, "--net", "tap,tap=snugmissing").expect(125).err
+    check("no interface snugmissing" in err and "ip tuntap add dev snugmissing" in err, "no command that makes it", err)
+    err = snug("run", "--kernel", kernel, "--net", "tap,tap=fd:900").expect(125).err
+    check("fd:900: not open" in err, "the descriptor is not named", err)
 
 
 # --- corrupt input -------------------------------------------------------------------------------------------
@@ -207,7 +262,7 @@ def corrupt_initrds():
         cases[f"magic-{i}"] = bytes(broken)
     with tempfile.TemporaryDirectory() as folder:
         for name, data in cases.items():
-            ends_clearly(folder, name, data, ["run", "-k", MICRO + "/hello.elf", "-i", "@", "--timeout", "20s"])
+            ends_clearly(folder, name, data, ["run", "-k", MICRO + "/hello.elf", "--initrd", "@", "--timeout", "20s"])
     print(f"    {len(cases)} initrds")
 
 
@@ -230,5 +285,7 @@ def corrupt_specs():
             ends_clearly(folder, name + ".yaml", data, ["run", "@"])
     print(f"    {len(cases)} specs")
 
+
+import agents  # noqa: E402,F401
 
 main("cli")

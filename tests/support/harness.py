@@ -44,7 +44,7 @@ def _shown(output):
     if isinstance(output, bytes):
         output = output.decode("utf-8", "replace")
     lines = str(output).splitlines()
-    return "\n".join("    | " + line for line in lines[-40:])
+    return "\n".join("    | " + line[:400] for line in lines[-40:])
 
 
 class Ended:
@@ -66,9 +66,9 @@ class Ended:
         return self
 
 
-def snug(*arguments, stdin=subprocess.DEVNULL, bound=BOUND, cwd=None, env=None):
-    """Runs snug to its end."""
-    process = subprocess.Popen([SNUG, *arguments], stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+def snug(*arguments, stdin=subprocess.DEVNULL, bound=BOUND, cwd=None, env=None, prefix=()):
+    """Runs snug to its end. `prefix`: a command that is to run it."""
+    process = subprocess.Popen([*prefix, SNUG, *arguments], stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                cwd=cwd, env=env)
     try:
         out, err = process.communicate(timeout=bound)
@@ -80,9 +80,9 @@ def snug(*arguments, stdin=subprocess.DEVNULL, bound=BOUND, cwd=None, env=None):
 
 
 class Terminal:
-    """snug on a pseudo-terminal: type, wait for text, see the settings."""
+    """snug on a pseudo-terminal, for a `with`: type, wait for text, see the settings."""
 
-    def __init__(self, *arguments):
+    def __init__(self, *arguments, prefix=()):
         self.master, self.slave = pty.openpty()
         import termios
         self.before = termios.tcgetattr(self.slave)
@@ -93,15 +93,24 @@ class Terminal:
             import fcntl
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
-        self.process = subprocess.Popen([SNUG, *arguments], stdin=self.slave, stdout=self.slave, stderr=self.slave,
+        self.process = subprocess.Popen([*prefix, SNUG, *arguments], stdin=self.slave, stdout=self.slave, stderr=self.slave,
                                         preexec_fn=own_terminal)
 
     def settings(self):
         import termios
         return termios.tcgetattr(self.slave)
 
-    def type(self, data):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def type(self, data, until=None):
+        """Types, and waits for the text `until`."""
         os.write(self.master, data)
+        if until is not None:
+            self.wait_for(until)
 
     def poll(self, seconds):
         ready, _, _ = select.select([self.master], [], [], seconds)
@@ -123,6 +132,18 @@ class Terminal:
                 check(text in self.screen, f"snug ended ({self.process.returncode}) before {text!r} came", self.screen)
             check(time.monotonic() < deadline, f"{text!r} did not come within {bound:.0f} s", self.screen[start:])
         return self.screen
+
+    def is_raw(self):
+        return self.settings() != self.before
+
+    def expect_raw(self):
+        check(self.is_raw(), "the terminal is not in raw mode", self.screen)
+
+    def expect_end(self, status):
+        """With that status, and the terminal as it was."""
+        ended = self.wait_end()
+        check(ended == status, f"exit status {ended}, expected {status}", self.screen)
+        check(not self.is_raw(), "the terminal was not restored", self.screen)
 
     def wait_end(self, bound=BOUND):
         deadline = time.monotonic() + bound

@@ -11,23 +11,29 @@ quietly() {
   }
 }
 
-# build_tree FOLDER [MESON-OPTION...]: configures FOLDER once and brings it up to date.
-build_tree() {
+# configure_tree FOLDER [MESON-OPTION...]: once.
+configure_tree() {
   local folder=$1
   shift
   mkdir -p "$folder"
-  if [[ ! -f $folder/build.ninja ]]; then
-    quietly "$folder/setup.log" meson setup "$folder" "$@"
-  fi
-  quietly "$folder/build.log" ninja -C "$folder"
+  [[ -f $folder/build.ninja ]] || quietly "$folder/setup.log" meson setup "$folder" "$@"
+}
+
+# build_targets FOLDER [TARGET...]: brings these up to date in a configured tree; without any, everything.
+build_targets() {
+  local folder=$1
+  shift
+  quietly "$folder/build.log" ninja -C "$folder" "$@"
+}
+
+# build_tree FOLDER [MESON-OPTION...]: configures FOLDER once and brings all of it up to date.
+build_tree() {
+  configure_tree "$@"
+  build_targets "$1"
 }
 
 # build_snug FOLDER: the program alone, without tests.
 build_snug() {
-  local folder=$1
-  mkdir -p "$folder"
-  if [[ ! -f $folder/build.ninja ]]; then
-    quietly "$folder/setup.log" meson setup "$folder"
-  fi
-  quietly "$folder/build.log" ninja -C "$folder" vmm/cli/snug
+  configure_tree "$1"
+  build_targets "$1" vmm/cli/snug
 }

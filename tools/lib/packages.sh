@@ -3,7 +3,7 @@
 # This is the only list: documentation and scripts refer to the groups by name.
 
 # shellcheck disable=SC2034 # for the scripts that source this
-package_groups=(build image kernel lab test)
+package_groups=(build image rootfs kernel lab test)
 
 # packages_of GROUP: its packages, one a line.
 packages_of() {
@@ -11,17 +11,19 @@ packages_of() {
     # Compiling snug and its unit tests.
     build)
       printf '%s\n' g++ meson ninja-build pkg-config libfmt-dev libcli11-dev libspdlog-dev libyaml-cpp-dev \
-        libexpected-dev zlib1g-dev liblz4-dev libzstd-dev liblzma-dev libbz2-dev liburing-dev libgtest-dev libgmock-dev
+        libexpected-dev zlib1g-dev libdeflate-dev liblz4-dev libzstd-dev liblzma-dev libbz2-dev liburing-dev nlohmann-json3-dev libgtest-dev libgmock-dev
       ;;
     # Assembling initrds and micro-guests, unpacking Debian's kernels.
-    image) printf '%s\n' cpio kmod gcc binutils gzip xz-utils zstd ;;
+    image) printf '%s\n' cpio kmod gcc g++ binutils gzip xz-utils zstd ;;
+    # Installing Debian into a disk image (mmdebstrap without root uses fakechroot or uidmap).
+    rootfs) printf '%s\n' mmdebstrap fakeroot fakechroot uidmap e2fsprogs ;;
     # Compiling the tiny kernel, in every payload format.
     kernel) printf '%s\n' make flex bison bc libc6-dev libelf-dev libssl-dev lz4 bzip2 ;;
     # Running the lab (tools/lab).
     lab) printf '%s\n' qemu-system-x86 cpio kmod ;;
     # The checks and the Linux tier of the test suite.
     test)
-      printf '%s\n' clang-14 libclang-rt-14-dev clang-format-14 clang-tidy-14 acpica-tools python3 tmux shellcheck passt iproute2 procps
+      printf '%s\n' clang-14 libclang-rt-14-dev clang-format-14 clang-tidy-14 acpica-tools python3 tmux shellcheck passt iproute2 procps iperf3 ethtool
       ;;
     *) return 1 ;;
   esac

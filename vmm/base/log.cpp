@@ -14,6 +14,8 @@ namespace snug {
 namespace {
 
 std::atomic<uint64_t> dropped_lines = 0;
+// The sink's descriptor, where it leads to stderr.
+std::atomic<int> stderr_sink = -1;
 
 // Writes whole lines to a non-blocking descriptor; what does not fit at once is dropped.
 class NonBlockingSink final : public spdlog::sinks::base_sink<std::mutex> {
@@ -88,14 +90,21 @@ Result<void> log_open(LogLevel level, const std::string& file_path) {
   UniqueFd fd;
   if (file_path.empty()) {
     if (auto own = reopen_nonblocking(STDERR_FILENO, O_WRONLY)) fd = std::move(*own);
+    stderr_sink = fd.get();
   } else {
     fd = SNUG_TRY(open_file(file_path, O_WRONLY | O_CREAT | O_APPEND, 0600));
+    stderr_sink = -1;
   }
   auto sink = std::make_shared<NonBlockingSink>(std::move(fd));
   auto logger = std::make_shared<spdlog::logger>("snug", std::move(sink));
   logger->set_level(to_spdlog(level));
   spdlog::set_default_logger(std::move(logger));
   return {};
+}
+
+// In place of the old descriptor, at once: other threads may be writing a line.
+void log_leave_stderr(int fd) {
+  if (stderr_sink >= 0) ::dup3(fd, stderr_sink, O_CLOEXEC);
 }
 
 bool log_enabled(LogLevel level) { return spdlog::should_log(to_spdlog(level)); }

@@ -14,9 +14,35 @@ struct RunArguments {
   std::optional<std::string> spec_path;
   FlagValues flags;
   bool stats = false;
-  std::vector<std::string> command;  // behind "--": run in the guest by its initrd
+  bool detach = false;               // the machine runs on in the background
+  bool remove = false;               // nothing of it is kept when it ends; always so in the foreground
+  bool interactive = false;          // the command in the guest gets our stdin
+  bool tty = false;                  // it runs on a terminal
+  std::string junit;                 // where results are written as JUnit XML; "": nowhere
+  std::vector<std::string> command;  // behind "--": run in the guest by its agent
 };
 int run(const RunArguments& arguments);
+
+// A command in a guest that runs already.
+struct ExecArguments {
+  std::string machine;
+  std::vector<std::string> variables;
+  std::string folder;
+  std::string user;
+  bool interactive = false;
+  bool tty = false;
+  std::vector<std::string> command;
+};
+int exec(const ExecArguments& arguments);
+// The user's login shell, on this terminal.
+int shell(ExecArguments arguments);
+
+// One of the two is MACHINE:PATH.
+struct CopyArguments {
+  std::string from;
+  std::string to;
+};
+int copy(const CopyArguments& arguments);
 
 struct ValidateArguments {
   std::string spec_path;

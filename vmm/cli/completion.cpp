@@ -1,18 +1,20 @@
 #include <fmt/format.h>
 
-#include <array>
 #include <string_view>
+#include <vector>
 
 #include "vmm/cli/commands.h"
+#include "vmm/cli/life_commands.h"
 #include "vmm/cli/put.h"
 #include "vmm/spec/describe.h"
 
 namespace snug::cli {
 
 int completion() {
-  constexpr std::array<std::string_view, 6> kCommands{"run",    "validate", "schema",
-                                                      "doctor", "version",  "completion"};
-  put("{}", bash_completion("snug", kCommands));
+  std::vector<std::string_view> commands{"run",     "validate",   "schema", "doctor",
+                                         "version", "completion", "ps",     "cp"};
+  commands.insert(commands.end(), kCommandsOnMachines.begin(), kCommandsOnMachines.end());
+  put("{}", bash_completion("snug", commands, kCommandsOnMachines));
   return 0;
 }
 

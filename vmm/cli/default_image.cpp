@@ -20,7 +20,11 @@ Result<DefaultImage> find_default_image() {
   const auto initrd = fs::canonical(folder / "initrd", error);
   if (error)
     return fail_with_hint(fmt::format("the default image in {} has no initrd", folder.string()), kHint);
-  return DefaultImage{kernel.string(), initrd.string()};
+  DefaultImage image{kernel.string(), {initrd.string()}};
+  // Of a kernel that has its drivers in modules.
+  const auto modules = fs::canonical(folder / "modules", error);
+  if (!error) image.initrds.push_back(modules.string());
+  return image;
 }
 
 }  // namespace snug::cli

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "vmm/base/result.h"
 
@@ -9,7 +10,7 @@ namespace snug::cli {
 
 struct DefaultImage {
   std::string kernel;
-  std::string initrd;
+  std::vector<std::string> initrds;  // one behind the other
 };
 
 // ${XDG_CACHE_HOME:-~/.cache}/snug/default, links resolved. Errors: not prepared, with the command that does

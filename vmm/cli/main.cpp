@@ -1,14 +1,19 @@
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <pthread.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
+#include <functional>
+#include <span>
 
 #include "vmm/base/log.h"
 #include "vmm/cli/commands.h"
+#include "vmm/cli/life_commands.h"
 #include "vmm/cli/put.h"
+#include "vmm/cli/usage.h"
 #include "vmm/machine/runner.h"
 
 namespace {
@@ -20,8 +25,10 @@ constexpr const char* kAbout =
     "\n"
     "  snug run                          boot the default guest image; Ctrl-A x quits\n"
     "  snug run vm.yaml                  boot what a spec describes\n"
-    "  snug run -k bzImage -i initrd.img -m 512M -c 2\n"
+    "  snug run -k bzImage --initrd initrd.img -m 512M\n"
     "  snug run -- uname -a              run a command in the default guest, take its exit status\n"
+    "  snug run -d vm.yaml               in the background: then ps, logs, attach, stop\n"
+    "  snug exec NAME -- ps              in a guest that runs; snug shell NAME, snug cp FILE NAME:/tmp\n"
     "  snug doctor                       can guests run here? what is missing?\n";
 
 constexpr const char* kRunFooter =
@@ -53,7 +60,31 @@ void fill_standard_descriptors() {
   }
 }
 
-int dispatch(int argc, char** argv) {
+// Of the threads to come. Little enough that a host that likes huge pages cannot make one of a stack.
+void limit_stacks() {
+  pthread_attr_t attributes;
+  if (::pthread_attr_init(&attributes) != 0) return;
+  ::pthread_attr_setstacksize(&attributes, size_t{1} << 20);
+  ::pthread_setattr_default_np(&attributes);
+  ::pthread_attr_destroy(&attributes);
+}
+
+// The flags of a command cost time, so they are made for the one that is given.
+void when_given(CLI::App* command, std::function<void()> add_flags) {
+  command->preparse_callback([add = std::move(add_flags)](size_t) { add(); });
+}
+
+struct Arguments {
+  cli::RunArguments run;
+  cli::ExecArguments exec;
+  cli::CopyArguments copy;
+  cli::ValidateArguments validate;
+};
+
+// What is to be done, with `given` then. The parser goes before it is done: a machine that runs for days has
+// no use for its memory.
+std::function<int()> parse(int argc, char** argv, Arguments& given) {
+  const auto ends_with = [](int status) { return [status] { return status; }; };
   // What stands behind "--" belongs to the guest, untouched by our own flags.
   char** const separator =
       std::find_if(argv, argv + argc, [](const char* word) { return std::string_view(word) == "--"; });
@@ -64,17 +95,58 @@ int dispatch(int argc, char** argv) {
   app.require_subcommand(1);
   app.set_version_flag("--version", std::string("snug ") + SNUG_VERSION);
 
-  cli::RunArguments run_arguments;
+  cli::RunArguments& run_arguments = given.run;
   if (separator != argv + argc) run_arguments.command.assign(separator + 1, argv + argc);
   std::string run_spec;
   auto* run = app.add_subcommand("run", "Boot a guest and stay with it until it ends");
-  run->add_option("SPEC", run_spec, "YAML file that describes the guest; flags win over it");
-  add_spec_flags(*run, run_arguments.flags);
-  run->add_flag("--stats", run_arguments.stats, "Print exits and CPU time at the end, on stderr");
+  when_given(run, [&] {
+    run->add_option("SPEC", run_spec, "YAML file that describes the guest; flags win over it");
+    add_spec_flags(*run, run_arguments.flags);
+    run->add_flag("-i,--interactive", run_arguments.interactive, "Give our stdin to the command behind --")
+        ->group("Command");
+    run->add_flag("-t,--tty", run_arguments.tty,
+                  "Run the command on a terminal; Ctrl-] three times leaves it")
+        ->group("Command");
+    run->add_option("--junit", run_arguments.junit,
+                    "Write the results of the commands to a file, as JUnit XML")
+        ->type_name("PATH")
+        ->group("Command");
+    run->add_flag("-d,--detach", run_arguments.detach,
+                  "In the background; prints the name once the guest runs");
+    run->add_flag("--rm", run_arguments.remove,
+                  "With --detach: keep nothing of the machine when it has ended");
+    run->add_flag("--stats", run_arguments.stats, "Print exits and CPU time at the end, on stderr");
+  });
   run->formatter(std::make_shared<RunHelp>());
   run->footer(kRunFooter);
 
-  cli::ValidateArguments validate_arguments;
+  cli::ExecArguments& exec_arguments = given.exec;
+  if (separator != argv + argc) exec_arguments.command = run_arguments.command;
+  auto* exec = app.add_subcommand("exec", "Run a command in a guest that runs: snug exec NAME -- COMMAND");
+  auto* shell = app.add_subcommand("shell", "A shell in a guest that runs, on this terminal");
+  for (auto* command : {exec, shell}) {
+    when_given(command, [&exec_arguments, command, exec] {
+      command->add_option("NAME", exec_arguments.machine, "The machine")->required();
+      command->add_option("-e,--env", exec_arguments.variables, "A variable of its environment")
+          ->type_name("NAME=VALUE")
+          ->allow_extra_args(false);
+      command->add_option("-w,--workdir", exec_arguments.folder, "The folder in which it runs")
+          ->type_name("DIR");
+      command->add_option("-u,--user", exec_arguments.user, "The guest's user: NAME[:GROUP] or UID[:GID]")
+          ->type_name("USER");
+      if (command != exec) return;
+      command->add_flag("-i,--interactive", exec_arguments.interactive, "Give it our stdin");
+      command->add_flag("-t,--tty", exec_arguments.tty, "On a terminal; Ctrl-] three times leaves it");
+    });
+  }
+  exec->formatter(std::make_shared<RunHelp>());
+
+  cli::CopyArguments& copy_arguments = given.copy;
+  auto* copy = app.add_subcommand("cp", "Copy a file or a folder to or from a guest that runs");
+  copy->add_option("FROM", copy_arguments.from, "PATH here, or NAME:PATH in the guest")->required();
+  copy->add_option("TO", copy_arguments.to, "NAME:PATH in the guest, or PATH here")->required();
+
+  cli::ValidateArguments& validate_arguments = given.validate;
   auto* validate = app.add_subcommand("validate", "Check a spec and report every problem in it");
   validate->add_option("SPEC", validate_arguments.spec_path, "YAML file to check")->required();
   validate->add_flag("--print", validate_arguments.print, "Print the spec with every default filled in");
@@ -85,35 +157,46 @@ int dispatch(int argc, char** argv) {
   auto* completion =
       app.add_subcommand("completion", "Print a bash completion script: source <(snug completion)");
 
+  std::function<int()> on_machines;
+  cli::add_life_commands(app, on_machines);
+
   try {
     app.parse(own_arguments, argv);
   } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return app.exit(error);
-    cli::put(stderr, "snug: {}\n", error.what());
-    const bool in_run = run->parsed();
-    cli::put(stderr, "snug: try: snug {}--help\n", in_run ? "run " : "");
-    return kStatusFailure;
+    if (error.get_exit_code() == 0) return ends_with(app.exit(error));
+    return ends_with(cli::explain_usage(app, std::span(argv, static_cast<size_t>(own_arguments)), error));
   }
   if (!run_spec.empty()) run_arguments.spec_path = run_spec;
   if (separator != argv + argc && run_arguments.command.empty() && run->parsed()) {
     cli::put(stderr, "snug: nothing behind --: give the command to run in the guest\n");
-    return kStatusFailure;
+    return ends_with(kStatusFailure);
   }
-  if (run->parsed()) return cli::run(run_arguments);
-  if (validate->parsed()) return cli::validate(validate_arguments);
-  if (schema->parsed()) return cli::schema();
-  if (doctor->parsed()) return cli::doctor();
-  if (version->parsed()) return cli::version();
-  if (completion->parsed()) return cli::completion();
-  return kStatusFailure;
+  if (on_machines) return on_machines;
+  if (run->parsed()) return [&given] { return cli::run(given.run); };
+  if (exec->parsed() && exec_arguments.command.empty()) {
+    cli::put(stderr, "snug: what is to be run? snug exec NAME -- COMMAND\n");
+    return ends_with(kStatusFailure);
+  }
+  if (exec->parsed()) return [&given] { return cli::exec(given.exec); };
+  if (shell->parsed()) return [&given] { return cli::shell(given.exec); };
+  if (copy->parsed()) return [&given] { return cli::copy(given.copy); };
+  if (validate->parsed()) return [&given] { return cli::validate(given.validate); };
+  if (schema->parsed()) return cli::schema;
+  if (doctor->parsed()) return cli::doctor;
+  if (version->parsed()) return cli::version;
+  if (completion->parsed()) return cli::completion;
+  return ends_with(kStatusFailure);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   fill_standard_descriptors();
+  limit_stacks();
   (void)log_open(LogLevel::kWarn);
-  const int status = dispatch(argc, argv);
+  Arguments given;
+  const std::function<int()> chosen = parse(argc, argv, given);
+  const int status = chosen();
   // A result that could not be written is a failure: the reader must not take half of it for the whole.
   if ((std::fflush(stdout) != 0 || std::ferror(stdout) != 0) && status == 0) {
     cli::put(stderr, "snug: cannot write to stdout: {}\n", errno_text(errno));

@@ -1,14 +1,19 @@
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <optional>
 
 #include "vmm/base/log.h"
+#include "vmm/cli/background.h"
 #include "vmm/cli/commands.h"
 #include "vmm/cli/default_image.h"
+#include "vmm/cli/junit.h"
 #include "vmm/cli/put.h"
 #include "vmm/cli/stats_report.h"
+#include "vmm/control/vm_directory.h"
 #include "vmm/kvm/kvm.h"
 #include "vmm/machine/runner.h"
+#include "vmm/spec/describe.h"
 #include "vmm/spec/load.h"
 
 namespace snug::cli {
@@ -19,52 +24,130 @@ int fail_run(const Error& error) {
   return kStatusFailure;
 }
 
-// One word of a kernel command line: everything but harmless characters as %XX.
-std::string percent_encoded(std::string_view text) {
-  std::string encoded;
-  for (const char c : text) {
-    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                       std::string_view("-_./,:+@").find(c) != std::string_view::npos;
-    if (plain)
-      encoded += c;
-    else
-      encoded += fmt::format("%{:02X}", static_cast<unsigned char>(c));
-  }
-  return encoded;
-}
-
-// The words as one shell command: each in single quotes when it needs them.
-std::string shell_command(const std::vector<std::string>& words) {
-  std::string command;
+// The words as a person would type them: each in single quotes when it needs them.
+std::string shell_words(const std::vector<std::string>& words) {
+  constexpr std::string_view kPlain =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./,:+@%=";
+  std::string line;
   for (const auto& word : words) {
-    if (!command.empty()) command += ' ';
-    if (!word.empty() && percent_encoded(word) == word) {
-      command += word;
+    if (!line.empty()) line += ' ';
+    if (!word.empty() && word.find_first_not_of(kPlain) == std::string::npos) {
+      line += word;
       continue;
     }
-    command += '\'';
-    for (const char c : word) command += c == '\'' ? std::string("'\\''") : std::string(1, c);
-    command += '\'';
+    line += '\'';
+    for (const char c : word) line += c == '\'' ? std::string("'\\''") : std::string(1, c);
+    line += '\'';
   }
-  return command;
+  return line;
 }
 
-Result<void> complete(Spec& spec, const RunArguments& arguments) {
+// What the machine is started for; no commands: for itself.
+Result<CommandPlan> plan_commands(const Spec& spec, const RunArguments& arguments) {
+  CommandPlan plan;
+  if (!arguments.command.empty()) {
+    plan.commands.push_back({arguments.command, shell_words(arguments.command)});
+  } else {
+    for (const auto& line : spec.command) plan.commands.push_back({{"sh", "-c", line}, line});
+  }
+  const bool wants_streams = arguments.interactive || arguments.tty;
+  if (plan.commands.empty() && (wants_streams || !arguments.junit.empty()))
+    return fail_with_hint("-i, -t and --junit are for a command in the guest",
+                          "give one: snug run -it -- sh");
+  if (plan.commands.size() > 1 && wants_streams)
+    return fail_with_hint("-i and -t are for one command, not for several", "give one behind --");
+  plan.variables = spec.env;
+  plan.folder = spec.workdir;
+  plan.user = spec.user;
+  plan.interactive = arguments.interactive;
+  plan.tty = arguments.tty;
+  plan.keep_output = !arguments.junit.empty();
+  return plan;
+}
+
+// The guest waits for commands.
+void make_ready_for_commands(Spec& spec) {
+  // Nobody watches it, and every line costs the guest time. Whoever wants to see more says so.
+  bool chosen = false;
+  for (const char* word : {"quiet", "loglevel", "debug"})
+    chosen |= spec.cmdline.find(word) != std::string::npos;
+  if (!chosen) spec.cmdline += spec.cmdline.empty() ? "quiet" : " quiet";
+  spec.cmdline += " snug.agent";
+}
+
+// For exec, shell and cp. A machine of one's own has the device when its spec says so.
+void give_socket(Spec& spec, bool wanted) {
+  if (wanted && spec.vsock.socket.kind == VsockKind::kNone) spec.vsock.socket.kind = VsockKind::kAuto;
+}
+
+Result<void> complete(Spec& spec, const CommandPlan& plan, const RunArguments& arguments) {
+  give_socket(spec, arguments.detach || spec.kernel.empty() || !plan.commands.empty());
   if (spec.kernel.empty()) {
     const auto image = SNUG_TRY(find_default_image());
     spec.kernel = image.kernel;
     std::string said = image.kernel;
     if (spec.initrd.empty()) {
-      spec.initrd = {image.initrd};
-      said += " with " + image.initrd;
+      spec.initrd = image.initrds;
+      said += " with " + image.initrds.front();
     }
-    put(stderr, "snug: no kernel given: using {}\n", said);
+    // The command's output is all that its caller wants to see.
+    if (plan.commands.empty()) put(stderr, "snug: no kernel given: using {}\n", said);
+    log_info("no kernel given: using {}", said);
   }
-  if (!arguments.command.empty()) {
-    if (!spec.cmdline.empty()) spec.cmdline += ' ';
-    spec.cmdline += "snug.run=" + percent_encoded(shell_command(arguments.command));
-  }
+  if (!plan.commands.empty()) make_ready_for_commands(spec);
   return {};
+}
+
+// The machine's directory. One in the foreground does without when there is no place for it.
+Result<std::optional<VmDirectory>> take_name(Spec& spec, bool named, const RunArguments& arguments) {
+  if (!named) spec.name = unused_name(spec.name);
+  const Keep keep = arguments.detach && !arguments.remove ? Keep::kYes : Keep::kNo;
+  if (const auto folder = machines_folder(); !folder && !arguments.detach) {
+    log_info("{}; snug ps will not show this machine", folder.error().text());
+    if (spec.vsock.socket.kind == VsockKind::kAuto) spec.vsock.socket.kind = VsockKind::kNone;
+    return std::nullopt;
+  }
+  auto directory = SNUG_TRY(VmDirectory::create(spec.name, keep));
+  SNUG_TRY(directory.write_file("spec.yaml", effective_spec_yaml(spec)));
+  return std::optional(std::move(directory));
+}
+
+int report_end(const RunReport& report, const RunArguments& arguments) {
+  if (!report.detail.empty()) log_error("{}", report.detail);
+  if (!report.message.empty()) put(stderr, "snug: {}\n", report.message);
+  if (arguments.stats) put(stderr, "{}", stats_report(report));
+  return report.exit_status;
+}
+
+int run_here(Spec& spec, bool named, const CommandPlan& plan, const RunArguments& arguments,
+             Background* background) {
+  if (auto completed = complete(spec, plan, arguments); !completed) return fail_run(completed.error());
+  const auto kvm = kvm::Kvm::open();
+  if (!kvm) return fail_run(kvm.error());
+  const auto directory = take_name(spec, named, arguments);
+  if (!directory) return fail_run(directory.error());
+  RunnerOptions options;
+  options.commands = plan.commands.empty() ? nullptr : &plan;
+  options.directory = *directory ? &**directory : nullptr;
+  options.background = background != nullptr;
+  options.started = [&] {
+    // What machines have left that were killed goes now, while the guest boots.
+    if (*directory) (void)list_machines();
+    if (background != nullptr) background->started(**directory);
+  };
+  auto runner = Runner::create(*kvm, spec, std::move(options));
+  if (!runner) return fail_run(runner.error());
+  const auto report = (*runner)->run();
+  const std::vector<CommandResult> results = (*runner)->command_results();
+  // The terminal is itself again before anything is said about the end.
+  runner->reset();
+  if (!report) return fail_run(report.error());
+  const int status = report_end(*report, arguments);
+  if (arguments.junit.empty()) return status;
+  const auto written = write_junit(arguments.junit, junit_xml(spec.name, plan, results, report->message));
+  if (!written) put(stderr, "snug: {}\n", written.error().text());
+  // Results that nobody will see are no success.
+  return written || status != 0 ? status : kStatusFailure;
 }
 
 }  // namespace
@@ -80,19 +163,14 @@ int run(const RunArguments& arguments) {
     put(stderr, "snug: error: log: {}\n", opened.error().text());
     return kStatusFailure;
   }
-  if (auto completed = complete(spec, arguments); !completed) return fail_run(completed.error());
-  const auto kvm = kvm::Kvm::open();
-  if (!kvm) return fail_run(kvm.error());
-  auto runner = Runner::create(*kvm, spec);
-  if (!runner) return fail_run(runner.error());
-  const auto report = (*runner)->run();
-  // The terminal is itself again before anything is said about the end.
-  runner->reset();
-  if (!report) return fail_run(report.error());
-  if (!report->detail.empty()) log_error("{}", report->detail);
-  if (!report->message.empty()) put(stderr, "snug: {}\n", report->message);
-  if (arguments.stats) put(stderr, "{}", stats_report(*report));
-  return report->exit_status;
+  const auto plan = plan_commands(spec, arguments);
+  if (!plan) return fail_run(plan.error());
+  if (!arguments.detach) return run_here(spec, outcome.named, *plan, arguments, nullptr);
+  if (plan->interactive || plan->tty)
+    return fail_run(Error{"-i and -t are for a command that is stayed with, not for --detach",
+                          "start the machine without a command, then: snug exec -it NAME -- COMMAND"});
+  return in_background(
+      [&](Background& background) { return run_here(spec, outcome.named, *plan, arguments, &background); });
 }
 
 }  // namespace snug::cli

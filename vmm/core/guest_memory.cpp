@@ -62,6 +62,31 @@ bool GuestMemory::zero(uint64_t gpa, uint64_t length) const {
   return true;
 }
 
+bool GuestMemory::discard(uint64_t gpa, uint64_t length) const {
+  const Region* region = find(gpa, length);
+  if (region == nullptr || gpa % 4096 != 0 || length % 4096 != 0) return false;
+  const uint64_t end = gpa + length;
+  const auto host = [&](uint64_t address) { return region->host + (address - region->gpa); };
+  const auto drop_anonymous = [&](uint64_t to) {
+    const bool done = gpa == to || ::madvise(host(gpa), to - gpa, MADV_DONTNEED) == 0;
+    gpa = to;
+    return done;
+  };
+  // What was mapped from a file would come back with the file's content: memory of our own takes its place.
+  for (const Range& file : files_) {
+    const uint64_t from = std::max(gpa, file.gpa);
+    const uint64_t to = std::min(end, file.gpa + file.length);
+    if (from >= to) continue;
+    if (!drop_anonymous(from)) return false;
+    if (::mmap(host(from), to - from, PROT_READ | PROT_WRITE,
+               MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == MAP_FAILED)
+      return false;
+    ::madvise(host(from), to - from, MADV_DONTFORK);
+    gpa = to;
+  }
+  return drop_anonymous(end);
+}
+
 bool GuestMemory::append_iovec(uint64_t gpa, uint64_t length, std::vector<iovec>& iovecs) const {
   const Region* region = find(gpa, length);
   if (region == nullptr) return false;
@@ -93,6 +118,8 @@ Result<void> GuestMemory::map_file(int fd, uint64_t offset, uint64_t gpa, uint64
              static_cast<off_t>(offset)) == MAP_FAILED)
     return fail_errno(errno, "mmap");
   ::madvise(to, length, MADV_DONTFORK);
+  const auto behind = std::ranges::find_if(files_, [gpa](const Range& file) { return file.gpa > gpa; });
+  files_.insert(behind, {gpa, length});
   return {};
 }
 

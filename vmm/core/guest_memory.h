@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <optional>
 #include <span>
 #include <type_traits>
@@ -60,6 +61,29 @@ class GuestMemory {
     return write(gpa, std::as_bytes(std::span(&value, 1)));
   }
 
+  // Gives the pages back to the host: they are zero from now on and cost memory again once they are touched.
+  // Both numbers are multiples of 4 KiB. False unless the whole range is RAM and the host took it.
+  [[nodiscard]] bool discard(uint64_t gpa, uint64_t length) const;
+
+  // Adds `delta`, modulo the type's range, to the number of type T (in this machine's byte order) at each of
+  // the `offsets` from `gpa`. False when one of them does not lie within [gpa, gpa + size), or that range is
+  // not RAM; the numbers before it have changed then.
+  template <class T>
+  requires std::is_unsigned_v<T>
+  [[nodiscard]] bool add_at(uint64_t gpa, uint64_t size, std::span<const uint32_t> offsets, T delta) const {
+    const Region* region = find(gpa, size);
+    if (region == nullptr || size < sizeof(T)) return offsets.empty();
+    std::byte* const start = region->host + (gpa - region->gpa);
+    for (const uint32_t offset : offsets) {
+      if (offset > size - sizeof(T)) return false;
+      T value;
+      std::memcpy(&value, start + offset, sizeof value);
+      value = static_cast<T>(value + delta);
+      std::memcpy(start + offset, &value, sizeof value);
+    }
+    return true;
+  }
+
   // Appends the host memory of the range for one system call (preadv, readv, io_uring). False, with nothing
   // appended, unless the whole range is RAM.
   [[nodiscard]] bool append_iovec(uint64_t gpa, uint64_t length, std::vector<iovec>& iovecs) const;
@@ -70,13 +94,20 @@ class GuestMemory {
 
   // Puts `length` bytes of `fd` from `offset` in the place of RAM at `gpa`, copy-on-write; all three are
   // multiples of 4 KiB. The file must never get shorter: touching what it lost is a SIGBUS. Errors: range
-  // outside RAM, a file that cannot be mapped; RAM is as before then.
+  // outside RAM, a file that cannot be mapped; RAM is as before then. During set-up only.
   Result<void> map_file(int fd, uint64_t offset, uint64_t gpa, uint64_t length) const;
 
  private:
   const Region* find(uint64_t gpa, uint64_t length) const;
 
+  // What map_file() has put in the place of RAM; ascending, set-up only.
+  struct Range {
+    uint64_t gpa;
+    uint64_t length;
+  };
+
   uint64_t size_ = 0;
+  mutable std::vector<Range> files_;
   std::vector<Mapping> mappings_;
   std::vector<Region> regions_;
 };

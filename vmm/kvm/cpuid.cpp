@@ -102,6 +102,34 @@ void patch(Entry& entry, const CpuTopology& topology, uint32_t apic_id) {
   }
 }
 
+// Without XSAVE nobody can switch on the registers of AVX and what came after it (Intel SDM vol. 1, 14.3).
+// KVM reports such instructions as its own CPU does, even where the host's kernel has no XSAVE; Linux guests
+// then use them in kernel mode, and die of invalid opcodes.
+void drop_what_needs_xsave(std::vector<Entry>& entries) {
+  constexpr uint32_t kEcxXsave = 1u << 26;
+  constexpr uint32_t kFma = 1u << 12, kAvx = 1u << 28, kF16c = 1u << 29;
+  constexpr uint32_t kXop = 1u << 11, kFma4 = 1u << 16;
+  // Leaf 7: AVX2, the parts of AVX-512, VAES, VPCLMULQDQ, AMX; then AVX-VNNI, AVX-IFMA, AVX10 and the like.
+  constexpr uint32_t kLeaf7Ebx = 0xdc230020, kLeaf7Ecx = 0x00005e42, kLeaf7Edx = 0x03c0010c;
+  constexpr uint32_t kLeaf71Eax = 0x00a00030, kLeaf71Edx = 0x00080130;
+  const auto leaf1 =
+      std::find_if(entries.begin(), entries.end(), [](const Entry& entry) { return entry.function == 1; });
+  if (leaf1 == entries.end() || (leaf1->ecx & kEcxXsave) != 0) return;
+  leaf1->ecx &= ~(kFma | kAvx | kF16c);
+  for (Entry& entry : entries) {
+    if (entry.function == 7 && entry.index == 0) {
+      entry.ebx &= ~kLeaf7Ebx;
+      entry.ecx &= ~kLeaf7Ecx;
+      entry.edx &= ~kLeaf7Edx;
+    }
+    if (entry.function == 7 && entry.index == 1) {
+      entry.eax &= ~kLeaf71Eax;
+      entry.edx &= ~kLeaf71Edx;
+    }
+    if (entry.function == 0x80000001) entry.ecx &= ~(kXop | kFma4);
+  }
+}
+
 bool is_topology_leaf(uint32_t function) { return function == 0xb || function == 0x1f; }
 
 void append_timing(std::vector<Entry>& entries, const CpuTopology& topology) {
@@ -152,6 +180,7 @@ std::vector<Entry> guest_cpuid(std::span<const Entry> supported, const CpuTopolo
     if (leaf0->eax >= 0x1f) append_topology(entries, 0x1f, topology, apic_id);
   }
   append_timing(entries, topology);
+  drop_what_needs_xsave(entries);
   return entries;
 }
 

@@ -114,6 +114,8 @@ Result<void> Vcpu::enable_local_apic() {
 void Vcpu::request_exit() { std::atomic_ref(run_area().immediate_exit).store(1); }
 void Vcpu::clear_exit_request() { std::atomic_ref(run_area().immediate_exit).store(0); }
 
+void Vcpu::forgive_pause() { ::ioctl(fd_.get(), KVM_KVMCLOCK_CTRL, 0); }
+
 void Vcpu::complete_access() {
   request_exit();
   ::ioctl(fd_.get(), KVM_RUN, 0);

@@ -47,6 +47,10 @@ class Vcpu {
   // Finishes the access that the last exit was about (KVM completes it on entry) without running the guest.
   void complete_access();
 
+  // Before the first run() after a pause (KVM_KVMCLOCK_CTRL): the guest's watchdogs take the time that is
+  // missing for what it is. Nothing happens where the guest does not use kvm-clock. Any thread.
+  void forgive_pause();
+
   // Registers, control registers, segments: several lines for a report. "" when they cannot be read.
   std::string describe_registers() const;
   // The guest-virtual address of the next instruction.

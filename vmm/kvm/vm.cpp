@@ -58,8 +58,34 @@ Result<void> Vm::add_memory(const GuestMemory& memory) {
 }
 
 Result<void> Vm::add_slot(uint64_t gpa, uint64_t size, std::byte* host, SlotAccess access) {
+  const std::lock_guard lock(slots_mutex_);
+  return set_slot(next_slot_++, gpa, size, host, access);
+}
+
+Result<void> Vm::show(uint64_t gpa, std::span<const std::byte> pages) {
+  const std::lock_guard lock(slots_mutex_);
+  if (free_slots_.empty()) free_slots_.push_back(next_slot_++);
+  const uint32_t slot = free_slots_.back();
+  SNUG_TRY(set_slot(slot, gpa, pages.size(), pages.data(), SlotAccess::kReadOnly));
+  free_slots_.pop_back();
+  shown_[gpa] = slot;
+  return {};
+}
+
+void Vm::hide(uint64_t gpa) {
+  const std::lock_guard lock(slots_mutex_);
+  const auto shown = shown_.find(gpa);
+  if (shown == shown_.end()) return;
+  // A slot that exists can be removed: size 0.
+  (void)set_slot(shown->second, gpa, 0, nullptr, SlotAccess::kReadOnly);
+  free_slots_.push_back(shown->second);
+  shown_.erase(shown);
+}
+
+Result<void> Vm::set_slot(uint32_t slot, uint64_t gpa, uint64_t size, const std::byte* host,
+                          SlotAccess access) {
   kvm_userspace_memory_region region{};
-  region.slot = next_slot_++;
+  region.slot = slot;
   region.flags = access == SlotAccess::kReadOnly ? KVM_MEM_READONLY : 0;
   region.guest_phys_addr = gpa;
   region.memory_size = size;

@@ -1,22 +1,26 @@
 // One virtual machine (KVM "VM ioctls"): memory slots, the in-kernel interrupt chip, doorbells.
 //
-// Thread: set-up on one thread; irq lines, MSIs, doorbells and routes afterwards from any. Must outlive its
-// vCPUs, lines and vectors.
+// Thread: set-up on one thread; irq lines, MSIs, doorbells, pages and routes afterwards from any. Must
+// outlive its vCPUs, lines and vectors.
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <mutex>
+#include <vector>
 
 #include "vmm/base/result.h"
 #include "vmm/base/unique_fd.h"
 #include "vmm/core/doorbell.h"
 #include "vmm/core/guest_memory.h"
 #include "vmm/core/interrupt.h"
+#include "vmm/core/page_binder.h"
 #include "vmm/kvm/kvm.h"
 
 namespace snug::kvm {
 
-class Vm final : public DoorbellBinder, public MsiSink {
+class Vm final : public DoorbellBinder, public MsiSink, public PageBinder {
  public:
   // A VM with an in-kernel interrupt chip (IOAPIC and local APICs; the PIC is connected to nothing) and no
   // memory.
@@ -43,16 +47,24 @@ class Vm final : public DoorbellBinder, public MsiSink {
   Result<void> bind(const Doorbell& doorbell, int event_fd) override;
   void unbind(const Doorbell& doorbell, int event_fd) override;
 
+  // PageBinder: read-only memory slots.
+  Result<void> show(uint64_t gpa, std::span<const std::byte> pages) override;
+  void hide(uint64_t gpa) override;
+
   int fd() const { return fd_.get(); }
   const Kvm& kvm() const { return kvm_; }
 
  private:
   explicit Vm(const Kvm& kvm) : kvm_(kvm) {}
+  Result<void> set_slot(uint32_t slot, uint64_t gpa, uint64_t size, const std::byte* host, SlotAccess access);
   Result<void> set_doorbell(const Doorbell& doorbell, int event_fd, uint32_t flags);
 
   const Kvm& kvm_;
   UniqueFd fd_;
+  std::mutex slots_mutex_;  // guards what follows
   uint32_t next_slot_ = 0;
+  std::vector<uint32_t> free_slots_;
+  std::map<uint64_t, uint32_t> shown_;  // gpa: slot
 };
 
 }  // namespace snug::kvm

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
-#include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -12,6 +11,7 @@
 #include <string_view>
 
 #include "vmm/base/log.h"
+#include "vmm/machine/pty.h"
 
 namespace snug {
 namespace {
@@ -35,10 +35,7 @@ bool writable_now(int fd, int timeout_ms) {
 Result<std::unique_ptr<Console>> Console::open(const ConsoleSpec& spec, EventLoop& loop,
                                                std::function<void()> on_quit) {
   std::unique_ptr<Console> console(new Console(loop, std::move(on_quit)));
-  console->rest_timer_ = SNUG_TRY(loop.timer([console = console.get()] {
-    console->resting_ = false;
-    console->pump_input();
-  }));
+  SNUG_TRY(console->create_rest_timer());
   console->discards_output_ = spec.kind == ConsoleKind::kNone;
   switch (spec.kind) {
     case ConsoleKind::kStdio:
@@ -56,7 +53,23 @@ Result<std::unique_ptr<Console>> Console::open(const ConsoleSpec& spec, EventLoo
   return console;
 }
 
+Result<std::unique_ptr<Console>> Console::open_socket(UniqueFd socket, EventLoop& loop) {
+  std::unique_ptr<Console> console(new Console(loop, [] {}));
+  SNUG_TRY(console->create_rest_timer());
+  console->output_fd_ = SNUG_TRY(duplicate(socket.get()));
+  console->input_fd_ = std::move(socket);
+  return console;
+}
+
 Console::~Console() = default;
+
+Result<void> Console::create_rest_timer() {
+  rest_timer_ = SNUG_TRY(loop_.timer([this] {
+    resting_ = false;
+    pump_input();
+  }));
+  return {};
+}
 
 Result<void> Console::open_stdio() {
   // A closed stdin or stdout is a console that says nothing or hears nothing, not an error.
@@ -82,18 +95,10 @@ Result<void> Console::open_file_output(const std::string& path) {
 }
 
 Result<void> Console::open_pty() {
-  input_fd_ = UniqueFd(::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK));
-  std::array<char, 128> name{};
-  if (!input_fd_ || ::grantpt(input_fd_.get()) != 0 || ::unlockpt(input_fd_.get()) != 0 ||
-      ::ptsname_r(input_fd_.get(), name.data(), name.size()) != 0)
-    return fail_errno(errno, "open a pty");
-  pty_path_ = name.data();
-  pty_slave_ = SNUG_TRY(open_file(pty_path_, O_RDWR | O_NOCTTY));
-  termios settings{};
-  if (::tcgetattr(pty_slave_.get(), &settings) == 0) {
-    ::cfmakeraw(&settings);
-    ::tcsetattr(pty_slave_.get(), TCSANOW, &settings);
-  }
+  Pty pty = SNUG_TRY(snug::open_pty());
+  input_fd_ = std::move(pty.master);
+  pty_slave_ = std::move(pty.slave);
+  pty_path_ = std::move(pty.path);
   output_fd_ = SNUG_TRY(duplicate(input_fd_.get()));
   return {};
 }

@@ -38,6 +38,8 @@ class Console final : public SerialOutput {
   // Errors: the file cannot be created, no pty. `on_quit`: Ctrl-A x was typed.
   static Result<std::unique_ptr<Console>> open(const ConsoleSpec& spec, EventLoop& loop,
                                                std::function<void()> on_quit);
+  // One whose host's end is a socket (non-blocking).
+  static Result<std::unique_ptr<Console>> open_socket(UniqueFd socket, EventLoop& loop);
   ~Console() override;
 
   // Connects the input to a new machine whose port is not open yet; nullptr disconnects.
@@ -61,6 +63,7 @@ class Console final : public SerialOutput {
  private:
   explicit Console(EventLoop& loop, std::function<void()> on_quit)
       : loop_(loop), on_quit_(std::move(on_quit)) {}
+  Result<void> create_rest_timer();
   Result<void> open_stdio();
   Result<void> open_file_output(const std::string& path);
   Result<void> open_pty();

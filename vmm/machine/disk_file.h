@@ -3,16 +3,41 @@
 // Thread: any, before the machine is built.
 #pragma once
 
+#include "devices/virtio/block/overlay.h"
 #include "vmm/base/result.h"
 #include "vmm/base/unique_fd.h"
-#include "vmm/machine/machine.h"
+#include "vmm/machine/virtio_devices.h"
 #include "vmm/spec/spec.h"
 
 namespace snug {
 
-// Fills `config` but for the descriptor. The lock (F_OFD_SETLK: shared for read-only disks, else exclusive)
-// lasts as long as the descriptor. Errors: what open says; a file that another has locked; smaller than a
-// sector.
-Result<UniqueFd> open_disk(const DiskSpec& disk, DiskConfig& config);
+// The open files of one disk. They outlive resets of the guest, and what is in an overlay with them.
+class DiskFile {
+ public:
+  // The lock (F_OFD_SETLK: shared for disks that are not written to, else exclusive) lasts as long as this.
+  // The overlay of an ephemeral disk is a file without a name in $TMPDIR, or else /var/tmp.
+  // Errors: what open says; a file that another has locked; smaller than a sector; no direct I/O there.
+  static Result<DiskFile> open(const DiskSpec& disk);
+
+  // For a machine; points to this. With the size that the file has now.
+  DiskConfig config();
+
+ private:
+  DiskFile() = default;
+  Result<void> measure(const std::string& path);
+  Result<void> open_overlay();
+  Result<void> open_direct();
+
+  UniqueFd fd_;
+  UniqueFd overlay_fd_;
+  std::vector<UniqueFd> direct_fds_;
+  std::vector<BlockFile> files_;
+  SectorMap written_;
+  DiskIo io_ = DiskIo::kAuto;
+  BlockConfig block_;
+};
+
+// Bytes of a file or block device.
+Result<uint64_t> disk_size(int fd);
 
 }  // namespace snug

@@ -1,5 +1,7 @@
 #include "vmm/machine/escape.h"
 
+#include <cctype>
+
 namespace snug {
 namespace {
 constexpr std::byte kEscape{0x01};  // Ctrl-A
@@ -14,10 +16,8 @@ EscapeCommand EscapeFilter::feed(std::span<const std::byte> input, std::vector<s
       continue;
     }
     escaped_ = false;
+    if (std::tolower(std::to_integer<unsigned char>(byte)) == quit_) return EscapeCommand::kQuit;
     switch (std::to_integer<char>(byte)) {
-      case 'x':
-      case 'X':
-        return EscapeCommand::kQuit;
       case 'h':
       case '?':
         command = EscapeCommand::kHelp;

@@ -12,11 +12,15 @@ enum class EscapeCommand { kNone, kQuit, kHelp };
 
 class EscapeFilter {
  public:
+  // `quit`: the letter that is kQuit after Ctrl-A, in either case.
+  explicit EscapeFilter(char quit = 'x') : quit_(quit) {}
+
   // Appends what is meant for the guest to `out` and returns the last command found. After kQuit the rest of
   // the input is dropped. The state carries over: Ctrl-A and x may come in two reads.
   EscapeCommand feed(std::span<const std::byte> input, std::vector<std::byte>& out);
 
  private:
+  char quit_;
   bool escaped_ = false;
 };
 

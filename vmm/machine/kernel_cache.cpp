@@ -56,23 +56,32 @@ Result<KernelCache> KernelCache::open(const std::string& folder) {
   return cache;
 }
 
-Result<boot::LoadedKernel> KernelCache::load(int kernel_fd, const GuestMemory& memory) const {
+Result<boot::LoadedKernel> KernelCache::load(int kernel_fd, const GuestMemory& memory,
+                                             const boot::Placement& placement) const {
+  auto kernel = SNUG_TRY(load_unmoved(kernel_fd, memory, placement));
+  SNUG_TRY(boot::randomise_addresses(memory, kernel, placement));
+  return kernel;
+}
+
+// What is kept is the kernel before its virtual addresses are moved: every boot moves them anew.
+Result<boot::LoadedKernel> KernelCache::load_unmoved(int kernel_fd, const GuestMemory& memory,
+                                                     const boot::Placement& placement) const {
   const std::string name = folder_ ? name_of(kernel_fd) : "";
-  if (name.empty()) return boot::load_kernel(kernel_fd, memory);
-  auto prepared = load_prepared(name, memory);
+  if (name.empty()) return boot::load_kernel(kernel_fd, memory, placement);
+  auto prepared = load_prepared(name, memory, placement);
   if (prepared) return prepared;
-  auto kernel = SNUG_TRY(boot::load_kernel(kernel_fd, memory));
+  auto kernel = SNUG_TRY(boot::load_kernel(kernel_fd, memory, placement));
   if (auto stored = store(name, kernel, memory); !stored)
     log_debug("kernel cache: {}", stored.error().text());
   return kernel;
 }
 
-Result<boot::LoadedKernel> KernelCache::load_prepared(const std::string& name,
-                                                      const GuestMemory& memory) const {
+Result<boot::LoadedKernel> KernelCache::load_prepared(const std::string& name, const GuestMemory& memory,
+                                                      const boot::Placement& placement) const {
   const UniqueFd file(::openat(folder_.get(), name.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
   if (!file) return fail_errno(errno, "open {}", name);
   SNUG_TRY(check_private(file.get()));
-  auto kernel = SNUG_TRY(boot::map_prepared(file.get(), memory));
+  auto kernel = SNUG_TRY(boot::map_prepared(file.get(), memory, placement));
   ::utimensat(folder_.get(), name.c_str(), nullptr, 0);  // used: prune() takes others first
   log_debug("kernel cache: mapped {}", name);
   return kernel;

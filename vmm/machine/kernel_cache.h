@@ -21,17 +21,21 @@ namespace snug {
 
 class KernelCache {
  public:
-  // A cache that is off: load() is boot::load_kernel().
+  // A cache that is off: load() is boot::load_kernel() and boot::randomise_addresses().
   KernelCache() = default;
   // Makes the folder (its parents too) where it is missing. Errors: cannot be made or opened; another user's
   // or writable for others.
   static Result<KernelCache> open(const std::string& folder);
 
   // Errors: those of boot::load_kernel().
-  Result<boot::LoadedKernel> load(int kernel_fd, const GuestMemory& memory) const;
+  Result<boot::LoadedKernel> load(int kernel_fd, const GuestMemory& memory,
+                                  const boot::Placement& placement = {}) const;
 
  private:
-  Result<boot::LoadedKernel> load_prepared(const std::string& name, const GuestMemory& memory) const;
+  Result<boot::LoadedKernel> load_unmoved(int kernel_fd, const GuestMemory& memory,
+                                          const boot::Placement& placement) const;
+  Result<boot::LoadedKernel> load_prepared(const std::string& name, const GuestMemory& memory,
+                                           const boot::Placement& placement) const;
   Result<void> store(const std::string& name, const boot::LoadedKernel& kernel,
                      const GuestMemory& memory) const;
   // Removes the files longest unused beyond the cache's bounds.

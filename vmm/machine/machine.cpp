@@ -1,9 +1,5 @@
 #include "vmm/machine/machine.h"
 
-#include <sys/epoll.h>
-#include <sys/random.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <chrono>
 
@@ -11,12 +7,10 @@
 #include "boot/entry.h"
 #include "boot/initrd.h"
 #include "boot/reset_vector.h"
-#include "devices/virtio/block/block.h"
-#include "devices/virtio/rng/rng.h"
 #include "vmm/base/assertion.h"
-#include "vmm/base/log.h"
 #include "vmm/core/address_map.h"
 #include "vmm/kvm/cpuid.h"
+#include "vmm/machine/kernel_placement.h"
 
 namespace snug {
 namespace {
@@ -27,19 +21,9 @@ uint64_t mmio64_start(const GuestMemory& memory) {
   return std::max(map::kHoleEnd, (memory.end() + kAlignment - 1) & ~(kAlignment - 1));
 }
 
-// Empties an eventfd.
-void take_events(int event_fd) {
-  uint64_t count = 0;
-  (void)!::read(event_fd, &count, sizeof count);
-}
-
-void host_random(std::span<std::byte> out) {
-  while (!out.empty()) {
-    const ssize_t count = ::getrandom(out.data(), out.size(), 0);
-    // Fails only when interrupted: the pool is ready long before anybody runs guests.
-    if (count > 0) out = out.subspan(static_cast<size_t>(count));
-  }
-}
+// Linux reaches configuration space by ports in segment 0 and by ECAM in any other. Ports are exits, ECAM is
+// memory to read.
+constexpr uint16_t kPciSegmentOfLinux = 1;
 
 }  // namespace
 
@@ -68,7 +52,9 @@ Result<std::unique_ptr<Machine>> Machine::build(const kvm::Kvm& kvm, MachineConf
 }
 
 Result<void> Machine::load(const MachineConfig& config) {
-  kernel_ = SNUG_TRY(with_context(config.kernel_cache->load(config.kernel_fd, memory_), "kernel"));
+  const bool kaslr = config.kaslr && !forbids_kaslr(config.cmdline);
+  const auto placement = kaslr ? random_placement(config.initrd_fds) : boot::Placement{};
+  kernel_ = SNUG_TRY(with_context(config.kernel_cache->load(config.kernel_fd, memory_, placement), "kernel"));
   std::optional<boot::InitrdPlacement> initrd;
   if (!config.initrd_fds.empty())
     initrd = SNUG_TRY(with_context(boot::load_initrds(config.initrd_fds, memory_, kernel_), "initrd"));
@@ -77,10 +63,14 @@ Result<void> Machine::load(const MachineConfig& config) {
   acpi.mmio64_start = mmio64_start(memory_);
   acpi.mmio64_size = map::kPciMmio64Size;
   acpi.pvpanic = true;
+  acpi.pci_segment = kernel_.is_linux && !config.pci_ports ? kPciSegmentOfLinux : 0;
   const auto tables = SNUG_TRY(with_context(boot::build_acpi_tables(acpi), "ACPI tables"));
   SNUG_TRY(boot::write_acpi_tables(memory_, tables));
   SNUG_TRY(boot::write_reset_vector(memory_));
-  entry_ = SNUG_TRY(boot::prepare_entry(memory_, kernel_, initrd, config.cmdline));
+  // A loader of the kernel's own moves it by itself unless it is told not to.
+  const bool tell = !kaslr && kernel_.unpacks_itself;
+  entry_ = SNUG_TRY(
+      boot::prepare_entry(memory_, kernel_, initrd, tell ? "nokaslr " + config.cmdline : config.cmdline));
   return {};
 }
 
@@ -111,11 +101,13 @@ Result<void> Machine::create_devices() {
   power_ = std::make_unique<Synced<AcpiPower>>(*acpi_irq_, *this);
   SNUG_TRY(ports_.add({map::kPortAcpi, 16}, "acpi", *power_));
 
-  pci_ = std::make_unique<Synced<PciRoot>>(&bars_);
+  bars_ = std::make_unique<PciBars>(mmio_, *vm_);
+  pci_ = std::make_unique<Synced<PciRoot>>(bars_.get());
   pci_ports_ = std::make_unique<Synced<PciConfigPorts>>(*pci_);
   SNUG_TRY(ports_.add({map::kPortPciConfig, 8}, "pci config ports", *pci_ports_));
   pci_ecam_ = std::make_unique<Synced<PciEcam>>(*pci_);
   SNUG_TRY(mmio_.add({map::kEcam, map::kEcamSize}, "pci ecam", *pci_ecam_));
+  SNUG_TRY(vm_->show(map::kEcam, pci_->unguarded().host_bridge_page()));
 
   // Index registers and a line setting: they only matter to what the guest does next. (Not the serial port's
   // FIFO control, after which waiting input may come in.)
@@ -125,106 +117,18 @@ Result<void> Machine::create_devices() {
   return {};
 }
 
-// In the order in which the guest sees them: slots 1, 2, ...
+// In the order in which the guest sees them.
 Result<void> Machine::create_virtio_devices(MachineConfig& config) {
-  irq_routes_ = std::make_unique<kvm::IrqRoutes>(*vm_);
-  pci_irq_ = std::make_unique<SharedIrqLine>(vm_->irq_line(map::kGsiPciFirst));
-  for (const DiskConfig& disk : config.disks) SNUG_TRY(add_disk(disk));
-  for (NicConfig& nic : config.nics) SNUG_TRY(add_nic(std::move(nic)));
-  if (config.rng) SNUG_TRY(add_virtio(std::make_unique<VirtioRng>(host_random)));
+  virtio_ = std::make_unique<VirtioDevices>(
+      VirtioDevices::Environment{loop_, memory_, *vm_, *pci_, *bars_, config.packed_rings});
+  for (DiskConfig& disk : config.disks) SNUG_TRY(virtio_->add_disk(std::move(disk)));
+  for (NicConfig& nic : config.nics) SNUG_TRY(virtio_->add_nic(std::move(nic)));
+  if (config.vsock) SNUG_TRY(virtio_->add_vsock(*config.vsock));
+  if (config.rng) SNUG_TRY(virtio_->add_rng());
+  if (config.balloon) SNUG_TRY(virtio_->add_balloon(*config.balloon));
+  for (HostPort* console : config.consoles) SNUG_TRY(virtio_->add_console(*console));
+  if (!config.channels.empty()) SNUG_TRY(virtio_->add_channels(config.channels));
   return {};
-}
-
-Result<void> Machine::add_virtio(std::unique_ptr<VirtioDevice> device) {
-  const auto slot_number = static_cast<uint8_t>(virtio_.size() + 1);
-  VirtioSlot slot;
-  slot.device = std::move(device);
-  slot.line = pci_irq_->input();
-  slot.transport =
-      SNUG_TRY(VirtioPci::create(*slot.device, *slot.line, map::kGsiPciFirst, {memory_, *vm_, *irq_routes_}));
-  Synced<VirtioPci>& transport = *slot.transport;
-  transport.unguarded().config().place_bar(VirtioPci::kBar,
-                                           map::kPciMmio32 + slot_number * VirtioPci::kBarSize);
-  transport.unguarded().config().enable();
-  for (uint16_t queue = 0; queue < transport.unguarded().queue_count(); ++queue) {
-    const int doorbell = transport.unguarded().doorbell_fd(queue);
-    slot.watches.push_back(SNUG_TRY(loop_.watch(doorbell, EPOLLIN, [&transport, doorbell, queue](uint32_t) {
-      take_events(doorbell);
-      transport.lock()->notified(queue);
-    })));
-  }
-  const std::string name(slot.device->name());
-  virtio_.push_back(std::move(slot));
-  SNUG_TRY(pci_->lock()->add(slot_number, transport));
-  return bars_.add(slot_number, name, transport);
-}
-
-Result<void> Machine::add_disk(const DiskConfig& config) {
-  BlockConfig block;
-  block.name = fmt::format("disk vd{}", static_cast<char>('a' + virtio_.size()));
-  block.size = config.size;
-  block.block_size = config.block_size;
-  block.read_only = config.read_only;
-  block.discard = true;
-  block.serial = config.serial;
-  block.queues = config.queues;
-  auto backend = make_uring_backend(config.fd);
-  if (!backend) {
-    log_info("{}: {}; threads do the work", block.name, backend.error().text());
-    backend = make_thread_backend(config.fd);
-  }
-  auto device = std::make_unique<VirtioBlock>(std::move(block), SNUG_TRY(std::move(backend)));
-  VirtioBlock& disk = *device;
-  SNUG_TRY(add_virtio(std::move(device)));
-  VirtioSlot& slot = virtio_.back();
-  Synced<VirtioPci>& transport = *slot.transport;
-  slot.watches.push_back(SNUG_TRY(loop_.watch(disk.event_fd(), EPOLLIN, [&transport, &disk](uint32_t) {
-    take_events(disk.event_fd());
-    auto guard = transport.lock();
-    disk.completed();
-  })));
-  return {};
-}
-
-Result<void> Machine::add_nic(NicConfig config) {
-  auto device = std::make_unique<VirtioNet>(std::move(config.device), std::move(config.backend));
-  NicSlot nic;
-  nic.device = device.get();
-  SNUG_TRY(add_virtio(std::move(device)));
-  nic.transport = virtio_.back().transport.get();
-  nics_.push_back(std::move(nic));
-  return watch_nic(nics_.back());
-}
-
-Result<void> Machine::watch_nic(NicSlot& nic) {
-  nic.watches.clear();
-  for (uint16_t pair = 0; pair < nic.device->pairs(); ++pair) {
-    nic.watches.push_back(
-        SNUG_TRY(loop_.watch(nic.device->event_fd(pair), EPOLLIN | EPOLLOUT | EPOLLET,
-                             [device = nic.device, transport = nic.transport, pair](uint32_t) {
-                               auto guard = transport->lock();
-                               device->backend_ready(pair);
-                             })));
-  }
-  return {};
-}
-
-void Machine::disconnect_nic(size_t index) {
-  NicSlot& nic = nics_[index];
-  nic.watches.clear();
-  auto guard = nic.transport->lock();
-  nic.device->set_link(false);
-}
-
-Result<void> Machine::connect_nic(size_t index, std::unique_ptr<NetBackend> backend) {
-  NicSlot& nic = nics_[index];
-  nic.watches.clear();
-  {
-    auto guard = nic.transport->lock();
-    nic.device->connect(std::move(backend));
-    nic.device->set_link(true);
-  }
-  return watch_nic(nic);
 }
 
 Result<void> Machine::create_vcpus(const MachineConfig& config) {
@@ -242,7 +146,7 @@ Result<void> Machine::create_vcpus(const MachineConfig& config) {
   }
   vcpus_ = std::make_unique<VcpuThreads>(
       std::move(vcpus),
-      VcpuThreads::Environment{ports_, mmio_, memory_, [this] { bars_.apply(); },
+      VcpuThreads::Environment{ports_, mmio_, memory_, [this] { bars_->apply(); },
                                [this](VcpuReport report) {
                                  vcpus_->request_stop();
                                  loop_.post([this, alive = std::weak_ptr<int>(alive_), report] {

@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,15 +19,11 @@
 #include "devices/legacy/serial.h"
 #include "devices/pci/root.h"
 #include "devices/pci/windows.h"
-#include "devices/virtio/net/net.h"
-#include "devices/virtio/pci.h"
 #include "vmm/base/result.h"
 #include "vmm/core/bus.h"
 #include "vmm/core/event_loop.h"
 #include "vmm/core/guest_memory.h"
 #include "vmm/core/lifecycle.h"
-#include "vmm/core/shared_irq_line.h"
-#include "vmm/kvm/irq_routes.h"
 #include "vmm/kvm/kvm.h"
 #include "vmm/kvm/vm.h"
 #include "vmm/machine/console.h"
@@ -34,22 +31,9 @@
 #include "vmm/machine/pci_bars.h"
 #include "vmm/machine/run_state.h"
 #include "vmm/machine/vcpu_threads.h"
+#include "vmm/machine/virtio_devices.h"
 
 namespace snug {
-
-struct DiskConfig {
-  int fd = -1;        // the caller's, open for reading, and writing unless read-only
-  uint64_t size = 0;  // bytes
-  uint32_t block_size = 512;
-  bool read_only = false;
-  std::string serial;
-  uint16_t queues = 1;
-};
-
-struct NicConfig {
-  NetConfig device;
-  std::unique_ptr<NetBackend> backend;
-};
 
 // Open files and numbers: building a machine opens nothing by name.
 struct MachineConfig {
@@ -59,10 +43,17 @@ struct MachineConfig {
   const KernelCache* kernel_cache = nullptr;  // the caller's
   std::vector<int> initrd_fds;
   std::string cmdline;
+  bool kaslr = true;
   bool stop_on_panic = true;  // vCPUs stop as soon as the guest reports a panic
   std::vector<DiskConfig> disks;
   std::vector<NicConfig> nics;
-  bool rng = true;  // an entropy device
+  std::optional<VsockDeviceConfig> vsock;
+  bool rng = true;                  // an entropy device
+  bool packed_rings = true;         // offered to virtio drivers
+  bool pci_ports = false;           // Linux may reach configuration space by ports
+  std::optional<uint64_t> balloon;  // the bytes it is to have at first; nothing: no balloon
+  std::vector<HostPort*> consoles;  // the caller's
+  std::vector<ChannelEnd> channels;
 };
 
 // What happens to a machine, told on the loop's thread.
@@ -70,21 +61,6 @@ struct MachineEvents {
   std::function<void(GuestEvent, uint32_t value)> guest_event;
   std::function<void(VcpuReport)> vcpu_end;
   std::function<void()> console_opened;  // the guest opened its serial port: user space is about to start
-};
-
-// A virtio device with all that it hangs on, in the order of use.
-struct VirtioSlot {
-  std::unique_ptr<VirtioDevice> device;
-  std::unique_ptr<IrqLine> line;
-  std::unique_ptr<Synced<VirtioPci>> transport;
-  std::vector<EventLoop::Watch> watches;  // doorbells, the device's own events
-};
-
-// A network interface among the slots.
-struct NicSlot {
-  VirtioNet* device = nullptr;
-  Synced<VirtioPci>* transport = nullptr;
-  std::vector<EventLoop::Watch> watches;  // the backend's
 };
 
 class Machine final : public LifecycleSink {
@@ -103,13 +79,13 @@ class Machine final : public LifecycleSink {
 
   void press_power_button();
 
-  // Of interface `index`: its cable pulled out; its cable plugged into another backend.
-  void disconnect_nic(size_t index);
-  Result<void> connect_nic(size_t index, std::unique_ptr<NetBackend> backend);
+  // To reach devices while the guest runs.
+  VirtioDevices& virtio() { return *virtio_; }
 
   // The exit status that the guest has asked for; 0 unless it has.
   int guest_status() { return guest_status_->lock()->status(); }
   const boot::LoadedKernel& kernel() const { return kernel_; }
+  const GuestMemory& memory() const { return memory_; }
   // After stop().
   std::string describe_vcpus() const { return vcpus_->describe(); }
   ExitStats exit_stats() const { return vcpus_->stats(); }
@@ -121,10 +97,6 @@ class Machine final : public LifecycleSink {
   Machine(EventLoop& loop, Console& console, MachineEvents events, GuestMemory memory);
   Result<void> create_devices();
   Result<void> create_virtio_devices(MachineConfig& config);
-  Result<void> add_virtio(std::unique_ptr<VirtioDevice> device);
-  Result<void> add_disk(const DiskConfig& config);
-  Result<void> add_nic(NicConfig config);
-  Result<void> watch_nic(NicSlot& nic);
   Result<void> load(const MachineConfig& config);
   Result<void> create_vcpus(const MachineConfig& config);
   void connect_console();
@@ -140,7 +112,6 @@ class Machine final : public LifecycleSink {
   // Declared in the order of use: vCPU threads go first, memory last.
   GuestMemory memory_;
   std::unique_ptr<kvm::Vm> vm_;
-  std::unique_ptr<kvm::IrqRoutes> irq_routes_;
   Bus ports_{"port"};
   Bus mmio_{"MMIO"};
   std::unique_ptr<IrqLine> serial_irq_;
@@ -153,10 +124,8 @@ class Machine final : public LifecycleSink {
   std::unique_ptr<Synced<PostCode>> post_code_;
   std::unique_ptr<Synced<Pvpanic>> pvpanic_;
   std::unique_ptr<Synced<AcpiPower>> power_;
-  std::unique_ptr<SharedIrqLine> pci_irq_;  // INTA of every slot
-  std::vector<VirtioSlot> virtio_;
-  std::vector<NicSlot> nics_;
-  PciBars bars_{mmio_};
+  std::unique_ptr<VirtioDevices> virtio_;
+  std::unique_ptr<PciBars> bars_;
   std::unique_ptr<Synced<PciRoot>> pci_;
   std::unique_ptr<Synced<PciConfigPorts>> pci_ports_;
   std::unique_ptr<Synced<PciEcam>> pci_ecam_;

@@ -192,6 +192,10 @@ Passt::~Passt() {
   ::waitpid(pid_, nullptr, 0);
 }
 
+void Passt::kill() {
+  if (pid_ >= 0) ::kill(pid_, SIGKILL);
+}
+
 bool Passt::hear() {
   constexpr size_t kKept = 1024;
   for (;;) {

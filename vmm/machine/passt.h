@@ -32,6 +32,8 @@ class Passt {
   // more will come.
   int output_fd() const { return output_.get(); }
   bool hear();
+  // Ends it, soon.
+  void kill();
   // After its end: what it said last and how it ended. For a person.
   std::string last_words();
 

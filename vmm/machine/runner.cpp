@@ -1,15 +1,12 @@
 #include "vmm/machine/runner.h"
 
-#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "vmm/base/cache_folder.h"
 #include "vmm/base/log.h"
+#include "vmm/base/setup_memory.h"
 #include "vmm/kvm/kernel_mode.h"
-#include "vmm/machine/disk_file.h"
-#include "vmm/spec/network.h"
 
 namespace snug {
 namespace {
@@ -22,6 +19,9 @@ constexpr std::chrono::milliseconds kSameSignal{250};
 
 // passt's longest packet: frames that large cost both sides least.
 constexpr uint32_t kUserMtu = 65520;
+
+// A guest that ends before has no use for it: what it dropped it would soon touch again.
+constexpr std::chrono::seconds kSettled{1};
 
 // noearly: Linux looks through every slot for chips with known bugs before it knows what machine it is on;
 // there are none here, and each look is an exit (46 in all).
@@ -48,50 +48,27 @@ Result<void> check_kernel_mode(const kvm::Kvm& kvm) {
 
 }  // namespace
 
-Result<std::unique_ptr<Runner>> Runner::create(const kvm::Kvm& kvm, const Spec& spec) {
-  std::unique_ptr<Runner> runner(new Runner(kvm, spec));
+Result<std::unique_ptr<Runner>> Runner::create(const kvm::Kvm& kvm, const Spec& spec, RunnerOptions options) {
+  std::unique_ptr<Runner> runner(new Runner(kvm, spec, std::move(options)));
   SNUG_TRY(runner->open_inputs());
   runner->loop_ = SNUG_TRY(EventLoop::create());
   EventLoop& loop = *runner->loop_;
   runner->signals_ = SNUG_TRY(SignalWatch::create(loop, {SIGTERM, SIGINT, SIGHUP, SIGTSTP},
                                                   [r = runner.get()](int number) { r->on_signal(number); }));
-  runner->console_ = SNUG_TRY(
-      Console::open(spec.console, loop, [r = runner.get()] { r->finish(RunState::kKilled, 0, "quit"); }));
+  SNUG_TRY(runner->open_console());
+  SNUG_TRY(runner->open_vsock());
+  SNUG_TRY(runner->open_ports());
   runner->timeout_ = SNUG_TRY(loop.timer([r = runner.get()] {
     r->finish(
         RunState::kKilled, kStatusTimeout,
         fmt::format("timeout of {} reached; {}", seconds_text(*r->spec_.timeout), r->last_console_line()));
   }));
   runner->boot_timeout_ = SNUG_TRY(loop.timer([r = runner.get()] { r->on_boot_timeout(); }));
-  runner->grace_ = SNUG_TRY(loop.timer([r = runner.get()] {
-    r->finish(RunState::kKilled, 128 + r->ending_signal_,
-              fmt::format("the guest did not power off within the grace period of {}; stopped",
-                          seconds_text(*r->spec_.grace_period)));
-  }));
+  runner->settled_ = SNUG_TRY(loop.timer(drop_setup_memory));
+  runner->grace_ = SNUG_TRY(loop.timer([r = runner.get()] { r->on_grace_end(); }));
+  SNUG_TRY(runner->open_commands());
+  SNUG_TRY(runner->open_control());
   return runner;
-}
-
-Result<void> Runner::open_inputs() {
-  kernel_ = SNUG_TRY(with_context(open_file(spec_.kernel, O_RDONLY), "kernel"));
-  const std::string cache = spec_.kernel_cache ? cache_folder() : "";
-  if (!cache.empty()) {
-    auto opened = KernelCache::open(cache + "/kernels");
-    if (opened) {
-      kernel_cache_ = std::move(*opened);
-    } else {
-      log_debug("kernel cache: {}", opened.error().text());
-    }
-  }
-  for (const auto& path : spec_.initrd)
-    initrds_.push_back(SNUG_TRY(with_context(open_file(path, O_RDONLY), "initrd")));
-  nics_ = network_interfaces(spec_);
-  for (const DiskSpec& disk : spec_.disks) {
-    DiskConfig config;
-    auto fd = SNUG_TRY(with_context(open_disk(disk, config), "disk " + disk.path));
-    config.fd = fd.get();
-    disks_.push_back({std::move(fd), std::move(config)});
-  }
-  return {};
 }
 
 Result<void> Runner::boot() {
@@ -101,11 +78,20 @@ Result<void> Runner::boot() {
   config.kernel_fd = kernel_.get();
   config.kernel_cache = &kernel_cache_;
   for (const UniqueFd& initrd : initrds_) config.initrd_fds.push_back(initrd.get());
-  config.cmdline = kDefaultCmdline;
+  // hostname: a name for guests that have none of their own (Linux 6.0; an /etc/hostname wins under systemd).
+  config.cmdline = fmt::format("{} hostname={}", kDefaultCmdline, spec_.name);
+  config.kaslr = spec_.kaslr;
   if (!spec_.cmdline.empty()) config.cmdline += " " + spec_.cmdline;
-  for (const Disk& disk : disks_) config.disks.push_back(disk.config);
+  for (DiskFile& disk : disks_) config.disks.push_back(disk.config());
   SNUG_TRY(start_networks(config));
+  if (vsock_) config.vsock = {{.cid = spec_.vsock.cid}, vsock_.get()};
   config.rng = spec_.rng;
+  config.packed_rings = spec_.packed_rings;
+  config.pci_ports = spec_.pci == PciAccess::kPorts;
+  config.balloon = spec_.balloon;
+  for (const auto& port : consoles_) config.consoles.push_back(port.get());
+  for (size_t i = 0; i < channels_.size(); ++i)
+    config.channels.push_back({spec_.channels[i].name, channels_[i].get()});
   config.stop_on_panic = spec_.on_panic != OnPanic::kIgnore;
   log_debug("command line: {}", config.cmdline);
   MachineEvents events;
@@ -113,58 +99,95 @@ Result<void> Runner::boot() {
   events.vcpu_end = [this](VcpuReport report) { on_vcpu_end(std::move(report)); };
   events.console_opened = [this] {
     log_debug("the guest opened its console");
-    boot_timeout_.disarm();
+    if (!commands_) boot_timeout_.disarm();
   };
   machine_ = SNUG_TRY(Machine::build(kvm_, std::move(config), *loop_, *console_, std::move(events)));
+  if (vsock_)
+    vsock_->attach([machine = machine_.get()](uint32_t port, UniqueFd stream, VsockDone done) {
+      machine->virtio().connect_vsock(port, std::move(stream), std::move(done));
+    });
   const boot::LoadedKernel& kernel = machine_->kernel();
   log_debug("kernel: {}, entered at {:#x}", kernel.format, kernel.entry);
   if (kernel.is_linux && report_.boots == 0) SNUG_TRY(check_kernel_mode(kvm_));
   ++report_.boots;
-  if (spec_.boot_timeout) boot_timeout_.arm(*spec_.boot_timeout);
+  if (const TimeLimit limit = boot_limit()) boot_timeout_.arm(*limit);
   return machine_->start();
 }
 
-// Connections do not outlive the guest that held them: each boot has processes of its own.
 Result<void> Runner::start_networks(MachineConfig& config) {
   networks_.clear();
   for (size_t i = 0; i < nics_.size(); ++i) {
-    UserNetwork::Events events;
-    events.connected = [this, i](std::unique_ptr<NetBackend> backend) {
-      if (!machine_) return;
-      if (auto connected = machine_->connect_nic(i, std::move(backend)); !connected)
-        log_warn("net[{}]: {}", i, connected.error().text());
-    };
-    events.lost = [this, i] {
-      if (machine_) machine_->disconnect_nic(i);
-    };
-    events.failed = [this, i](const std::string& why) {
-      finish(RunState::kFailed, kStatusFailure, fmt::format("net[{}]: {}", i, why));
-    };
-    auto network = SNUG_TRY(
-        with_context(UserNetwork::start(*loop_, nics_[i], std::move(events)), fmt::format("net[{}]", i)));
+    const NetSpec& net = nics_[i];
+    const auto tap = taps_.find(i);
     NicConfig nic;
     nic.device.name = fmt::format("net[{}]", i);
-    nic.device.mac = *nics_[i].mac;
-    nic.device.mtu = static_cast<uint16_t>(nics_[i].mtu != 0 ? nics_[i].mtu : kUserMtu);
-    nic.backend = network->take_backend();
+    nic.device.mac = *net.mac;
+    nic.device.pairs = static_cast<uint16_t>(net.queues);
+    nic.device.queue_size = static_cast<uint16_t>(net.queue_size);
+    // From any thread, with locks held.
+    nic.device.broken = [this, i, boot = report_.boots + 1] {
+      loop_->post([this, i, boot] {
+        if (machine_ && report_.boots == boot) on_broken_network(i);
+      });
+    };
+    uint32_t mtu = net.mtu;
+    if (tap != taps_.end()) {
+      nic.device.control = true;
+      nic.backend = SNUG_TRY(with_context(make_tap_backend(tap->second.files()), nic.device.name));
+      if (mtu == 0) mtu = tap->second.mtu();
+    } else {
+      nic.backend = SNUG_TRY(start_user_network(i));
+      if (mtu == 0) mtu = kUserMtu;
+    }
+    nic.device.mtu = static_cast<uint16_t>(mtu);
     config.nics.push_back(std::move(nic));
-    networks_.push_back(std::move(network));
   }
   return {};
+}
+
+// Connections do not outlive the guest that held them: each boot has processes of its own.
+Result<std::unique_ptr<NetBackend>> Runner::start_user_network(size_t i) {
+  UserNetwork::Events events;
+  events.connected = [this, i](std::unique_ptr<NetBackend> backend) {
+    if (!machine_) return;
+    if (auto connected = machine_->virtio().connect_nic(i, std::move(backend)); !connected)
+      log_warn("net[{}]: {}", i, connected.error().text());
+  };
+  events.lost = [this, i] {
+    if (machine_) machine_->virtio().disconnect_nic(i);
+  };
+  events.failed = [this, i](const std::string& why) {
+    finish(RunState::kFailed, kStatusFailure, fmt::format("net[{}]: {}", i, why));
+  };
+  networks_[i] = SNUG_TRY(
+      with_context(UserNetwork::start(*loop_, nics_[i], std::move(events)), fmt::format("net[{}]", i)));
+  return networks_[i]->take_backend();
+}
+
+void Runner::on_broken_network(size_t i) {
+  if (const auto user = networks_.find(i); user != networks_.end()) return user->second->give_up();
+  log_warn("net[{}]: the interface {} is gone; the guest is without it", i, nics_[i].tap);
+  machine_->virtio().disconnect_nic(i);
 }
 
 Result<RunReport> Runner::run() {
   if (!console_->pty_path().empty()) log_line(LogLevel::kWarn, "the console is " + console_->pty_path());
   SNUG_TRY(boot());
   if (spec_.timeout) timeout_.arm(*spec_.timeout);
+  if (options_.started) options_.started();
+  settled_.arm(kSettled);
   SNUG_TRY(loop_->run());
   stop_machine(report_.state);
   console_->finish(kOutputPatience);
+  if (console_server_) console_server_->finish();
+  if (options_.directory != nullptr) options_.directory->record_end(report_.exit_status, report_.message);
+  if (control_) control_->finish(report_.exit_status, report_.message);
   return report_;
 }
 
 void Runner::stop_machine(RunState state) {
   if (!machine_) return;
+  if (vsock_) vsock_->detach();
   machine_->stop(state);
   console_->connect(nullptr);
   if (state == RunState::kKilled && log_enabled(LogLevel::kDebug))
@@ -190,6 +213,7 @@ void Runner::restart() {
 void Runner::on_guest_event(GuestEvent event, uint32_t value) {
   switch (event) {
     case GuestEvent::kPowerOff:
+      if (commands_) return on_guest_end(RunState::kPoweredOff, "the guest powered off");
       return finish(RunState::kPoweredOff, machine_->guest_status(), {});
     case GuestEvent::kReset:
       return on_reset();
@@ -209,20 +233,28 @@ void Runner::on_reset() {
   // A kernel without a pvpanic driver reports its panic on the console only, then resets (panic=-1).
   if (spec_.on_panic != OnPanic::kIgnore && console_->tail().panic_line())
     return on_crash("the guest's kernel panicked", {});
-  if (spec_.on_reboot == OnReboot::kExit) return finish(RunState::kReset, machine_->guest_status(), {});
+  // What it was started for is gone.
+  if (commands_) return on_guest_end(RunState::kReset, "the guest reset");
+  // A guest that was asked to end has ended, whichever way it goes down.
+  if (spec_.on_reboot == OnReboot::kExit || ending_signal_ != 0)
+    return finish(RunState::kReset, machine_->guest_status(), {});
   restart();
 }
 
 void Runner::on_crash(const std::string& what, std::string detail) {
-  if (spec_.on_panic == OnPanic::kRestart) {
+  if (spec_.on_panic == OnPanic::kRestart && !commands_ && ending_signal_ == 0) {
     log_warn("{}; {}", what, last_console_line());
     return restart();
   }
   const auto panic = console_->tail().panic_line();
-  finish(RunState::kCrashed, kStatusPanic,
-         panic ? fmt::format("{}: {}; {}", what, *panic, last_console_line())
-               : fmt::format("{}; {}", what, last_console_line()),
-         std::move(detail));
+  std::string message = panic ? fmt::format("{}: {}; {}", what, *panic, last_console_line())
+                              : fmt::format("{}; {}", what, last_console_line());
+  if (commands_under_way()) {
+    // Nobody has seen it yet.
+    detail += (detail.empty() || detail.ends_with('\n') ? "" : "\n") + console_lines();
+    return end_without_command({RunState::kCrashed, kStatusPanic, std::move(message), std::move(detail)});
+  }
+  finish(RunState::kCrashed, kStatusPanic, std::move(message), std::move(detail));
 }
 
 void Runner::on_vcpu_end(VcpuReport report) {
@@ -244,7 +276,9 @@ void Runner::on_vcpu_end(VcpuReport report) {
 void Runner::on_signal(int number) {
   if (number == SIGTSTP) {
     console_->suspend_terminal();
+    if (commands_) commands_->suspend_terminal();
     ::raise(SIGSTOP);
+    if (commands_) commands_->resume_terminal();
     return console_->resume_terminal();
   }
   const char* name = ::sigabbrev_np(number);
@@ -253,15 +287,47 @@ void Runner::on_signal(int number) {
   if (ending_signal_ != 0 && now - ending_since_ < kSameSignal) return;
   if (ending_signal_ != 0 || !machine_)
     return finish(RunState::kKilled, 128 + number, fmt::format("stopped by SIG{}", name));
-  ending_signal_ = number;
-  ending_since_ = now;
+  if (commands_under_way()) return on_command_signal(number);
   log_warn("SIG{}: power button pressed; the guest has {} (a second signal stops it at once)", name,
            spec_.grace_period ? seconds_text(*spec_.grace_period) : "all the time it wants");
-  if (spec_.grace_period) grace_.arm(*spec_.grace_period);
+  begin_ending(number, spec_.grace_period);
+}
+
+void Runner::begin_ending(int signal, TimeLimit grace) {
+  ending_signal_ = signal;
+  ending_since_ = std::chrono::steady_clock::now();
+  ending_grace_ = grace;
+  if (grace) {
+    grace_.arm(*grace);
+  } else {
+    grace_.disarm();
+  }
+  machine_->resume();
   machine_->press_power_button();
 }
 
+void Runner::on_grace_end() {
+  const auto grace =
+      ending_grace_ ? *ending_grace_ : spec_.grace_period.value_or(std::chrono::milliseconds(0));
+  const std::string what = fmt::format(
+      "the {} within the grace period of {}; stopped",
+      commands_under_way() ? "command did not end" : "guest did not power off", seconds_text(grace));
+  // The command's status is known, whatever becomes of the guest.
+  if (commands_ && ending_signal_ == 0) {
+    log_warn("{}", what);
+    return finish(RunState::kKilled, command_status_, command_message_);
+  }
+  finish(RunState::kKilled, 128 + ending_signal_, what);
+}
+
 void Runner::on_boot_timeout() {
+  if (commands_)
+    return finish(
+        RunState::kKilled, kStatusTimeout,
+        fmt::format("the guest's agent did not call within {}: the guest hangs, or its image has no "
+                    "snug-agent or no driver for virtio-vsock; {}",
+                    seconds_text(*boot_limit()), last_console_line()),
+        console_lines());
   finish(RunState::kKilled, kStatusTimeout,
          fmt::format("the guest did not open its console within boot_timeout ({}); {}",
                      seconds_text(*spec_.boot_timeout), last_console_line()));
@@ -270,6 +336,13 @@ void Runner::on_boot_timeout() {
 std::string Runner::last_console_line() {
   const auto line = console_->tail().last_line();
   return line.empty() ? "the console is empty" : fmt::format("last console line: {}", line);
+}
+
+// For a report on a guest whose console nobody saw.
+std::string Runner::console_lines() {
+  constexpr size_t kLines = 40;
+  const std::string lines = console_->tail().last_lines(kLines);
+  return lines.empty() ? "" : "the end of the guest's console:\n" + lines;
 }
 
 void Runner::finish(RunState state, int exit_status, std::string message, std::string detail) {

@@ -15,6 +15,7 @@ namespace {
 struct SavedTerminal {
   int fd = -1;
   termios settings{};
+  TerminalOutput output = TerminalOutput::kProcessed;
   std::atomic<bool> raw = false;
 };
 SavedTerminal saved;
@@ -35,17 +36,18 @@ void on_fatal_signal(int number) {
 void apply_raw() {
   termios raw = saved.settings;
   ::cfmakeraw(&raw);
-  raw.c_oflag = saved.settings.c_oflag;
+  if (saved.output == TerminalOutput::kProcessed) raw.c_oflag = saved.settings.c_oflag;
   saved.raw = true;
   ::tcsetattr(saved.fd, TCSANOW, &raw);
 }
 
 }  // namespace
 
-Result<RawTerminal> RawTerminal::enter(int fd) {
+Result<RawTerminal> RawTerminal::enter(int fd, TerminalOutput output) {
   SNUG_ASSERT(!saved.raw);
   if (::tcgetattr(fd, &saved.settings) != 0) return fail_errno(errno, "terminal settings");
   saved.fd = fd;
+  saved.output = output;
   set_abort_hook(restore);
   for (const int number : kFatalSignals) {
     struct sigaction action {};

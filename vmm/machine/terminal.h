@@ -10,12 +10,18 @@
 
 namespace snug {
 
+// What the terminal still does to what is printed on it.
+enum class TerminalOutput {
+  kProcessed,  // line ends and all, as before: messages of our own are printed there too
+  kUntouched,  // nothing: it comes from another terminal, which has done that already
+};
+
 class RawTerminal {
  public:
   // Switches `fd` (a tty, kept open by the caller for this object's life) to raw mode: no echo, no line
-  // editing, no signals from keys; output processing stays on. One per process: the state that a signal
+  // editing, no signals from keys. One per process: the state that a signal
   // handler needs is static. Installs handlers for the fatal signals and the abort hook.
-  static Result<RawTerminal> enter(int fd);
+  static Result<RawTerminal> enter(int fd, TerminalOutput output = TerminalOutput::kProcessed);
   RawTerminal(RawTerminal&& other) noexcept : active_(other.active_) { other.active_ = false; }
   RawTerminal& operator=(RawTerminal&&) = delete;
   ~RawTerminal();

@@ -32,6 +32,10 @@ class UserNetwork {
   static Result<std::unique_ptr<UserNetwork>> start(EventLoop& loop, const NetSpec& net, Events events);
   // For the first process. Once.
   std::unique_ptr<NetBackend> take_backend() { return std::move(backend_); }
+  // What passt sends makes no sense, or it has closed its socket: it ends, and a new one follows.
+  void give_up() {
+    if (passt_) passt_->kill();
+  }
 
  private:
   UserNetwork(EventLoop& loop, const NetSpec& net, Events events)

@@ -94,7 +94,10 @@ void VcpuThreads::pause() {
   handle_coalesced_writes();
 }
 
-void VcpuThreads::resume() { command(Command::kRun); }
+void VcpuThreads::resume() {
+  for (const Worker& worker : workers_) worker.vcpu->forgive_pause();
+  command(Command::kRun);
+}
 
 void VcpuThreads::request_stop() { command(Command::kStop); }
 

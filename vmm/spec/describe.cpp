@@ -47,7 +47,7 @@ void print_keys(std::string& out, const KeyList& keys, const void* object, const
       print_nested(out, key, object, indent);
       continue;
     }
-    const auto texts = key.value.print(object);
+    const auto texts = key.value->print(object);
     if (texts.size() == 1) out += fmt::format("{}{}: {}\n", indent, key.name, yaml_text(texts[0]));
     if (texts.size() <= 1) continue;
     out += fmt::format("{}{}:\n", indent, key.name);
@@ -65,19 +65,19 @@ std::string value_schema(const Value& value) {
 std::string object_schema(const KeyList& keys, const void* defaults, const std::string& indent);
 
 std::string key_schema(const Key& key, const void* defaults, const std::string& indent) {
-  std::string help = key.help;
+  std::string help(key.help);
   if (!key.default_text.empty()) help += fmt::format(" Default: {}.", key.default_text);
   std::string out = fmt::format("{{\n{}  \"description\": {},\n", indent, json_string(help));
   if (!key.nested) {
-    out += fmt::format("{}  {}", indent, value_schema(key.value));
-    const auto standard = key.value.print(defaults);
+    out += fmt::format("{}  {}", indent, value_schema(*key.value));
+    const auto standard = key.value->print(defaults);
     if (key.default_text.empty() && standard.size() == 1) {
       out += fmt::format(",\n{}  \"default\": {}", indent,
-                         key.value.is_literal ? standard[0] : json_string(standard[0]));
+                         key.value->is_literal ? standard[0] : json_string(standard[0]));
     }
     if (!key.example.empty()) {
       out += fmt::format(",\n{}  \"examples\": [{}]", indent,
-                         key.value.is_literal ? key.example : json_string(key.example));
+                         key.value->is_literal ? std::string(key.example) : json_string(key.example));
     }
     return out + fmt::format("\n{}}}", indent);
   }
@@ -87,7 +87,7 @@ std::string key_schema(const Key& key, const void* defaults, const std::string& 
   const std::string map = object_schema(nested.keys, inner, indent + "    ");
   std::string item;
   for (const auto& inner_key : nested.keys) {
-    if (inner_key.name == nested.shorthand) item += fmt::format("{{{}}}, ", value_schema(inner_key.value));
+    if (inner_key.name == nested.shorthand) item += fmt::format("{{{}}}, ", value_schema(*inner_key.value));
   }
   item += fmt::format("{{\n{}\n{}  }}", map, indent);
   if (nested.is_list) item += fmt::format(", {{\"type\": \"array\", \"items\": {{\"anyOf\": [{}]}}}}", item);
@@ -101,8 +101,11 @@ std::string object_schema(const KeyList& keys, const void* defaults, const std::
   bool first = true;
   for (const auto& key : keys) {
     Key shown = key;
-    if (defaults == nullptr && !key.nested)
-      shown.value.print = [](const void*) { return std::vector<std::string>{}; };
+    if (defaults == nullptr && !key.nested) {
+      Value without_default = *key.value;
+      without_default.print = [](const void*) { return std::vector<std::string>{}; };
+      shown.value = std::make_shared<const Value>(std::move(without_default));
+    }
     out += fmt::format("{}\n{}  {}: {}", first ? "" : ",", indent, json_string(key.name),
                        key_schema(shown, defaults, indent + "  "));
     first = false;
@@ -144,7 +147,8 @@ std::string json_schema() {
   return schema_of(spec_keys(), &defaults);
 }
 
-std::string bash_completion(std::string_view program, std::span<const std::string_view> commands) {
+std::string bash_completion(std::string_view program, std::span<const std::string_view> commands,
+                            std::span<const std::string_view> on_machines) {
   std::vector<const Key*> keys;
   collect_flags(spec_keys(), keys);
   std::string flags;
@@ -153,23 +157,33 @@ std::string bash_completion(std::string_view program, std::span<const std::strin
     const auto names = split(key->flags, ',');
     flags += (flags.empty() ? "" : " ") + joined(names, " ");
     std::string action = "return";  // free text: nothing to offer
-    if (key->value.is_path) action = "COMPREPLY=($(compgen -f -- \"$word\")); return";
-    if (!key->value.words.empty()) {
+    if (key->value && key->value->is_path) action = "COMPREPLY=($(compgen -f -- \"$word\")); return";
+    if (key->value && !key->value->words.empty()) {
       action =
-          fmt::format("COMPREPLY=($(compgen -W '{}' -- \"$word\")); return", joined(key->value.words, " "));
+          fmt::format("COMPREPLY=($(compgen -W '{}' -- \"$word\")); return", joined(key->value->words, " "));
     }
     cases += fmt::format("    {}) {} ;;\n", joined(names, "|"), action);
+  }
+  std::string names;
+  if (!on_machines.empty()) {
+    names = fmt::format(
+        "  elif [[ ' {1} ' == *\" ${{COMP_WORDS[1]}} \"* && $word != -* ]]; then\n"
+        "    COMPREPLY=($(compgen -W \"$({0} ps -aq 2>/dev/null)\" -- \"$word\"))\n",
+        program, fmt::join(on_machines, " "));
   }
   return fmt::format(
       "# bash completion for {0}\n"
       "_{0}() {{\n"
       "  local word=\"${{COMP_WORDS[COMP_CWORD]}}\" before=\"${{COMP_WORDS[COMP_CWORD-1]}}\"\n"
       "  COMPREPLY=()\n"
+      // Of logs, a flag without a value.
+      "  [[ ${{COMP_WORDS[1]}} != logs ]] || before=\n"
       "  case \"$before\" in\n"
       "{1}"
       "  esac\n"
       "  if [[ $COMP_CWORD -eq 1 ]]; then\n"
       "    COMPREPLY=($(compgen -W '{2}' -- \"$word\"))\n"
+      "{4}"
       "  elif [[ $word == -* ]]; then\n"
       "    COMPREPLY=($(compgen -W '{3}' -- \"$word\"))\n"
       "  else\n"
@@ -177,7 +191,7 @@ std::string bash_completion(std::string_view program, std::span<const std::strin
       "  fi\n"
       "}}\n"
       "complete -o filenames -F _{0} {0}\n",
-      program, cases, fmt::join(commands, " "), flags);
+      program, cases, fmt::join(commands, " "), flags, names);
 }
 
 }  // namespace snug

@@ -19,7 +19,9 @@ std::string effective_spec_yaml(const Spec& spec);
 
 // A bash completion script for `program`, whose first word is one of `commands`: flags, the words and files
 // they take, and spec files.
-std::string bash_completion(std::string_view program, std::span<const std::string_view> commands);
+// `on_machines`: commands whose arguments are names of machines, which `PROGRAM ps -q` lists.
+std::string bash_completion(std::string_view program, std::span<const std::string_view> commands,
+                            std::span<const std::string_view> on_machines = {});
 
 // The same for any table; `object` is the struct the table describes.
 std::string yaml_of(const KeyList& keys, const void* object);

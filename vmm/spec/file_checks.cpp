@@ -6,6 +6,8 @@
 
 #include <cerrno>
 
+#include "vmm/base/cache_folder.h"
+
 namespace snug {
 namespace {
 
@@ -17,7 +19,14 @@ std::string folder_of(const std::string& path) {
 
 // What a failed look at the file means. A path with a '~' is nearly always one that a shell would have
 // expanded.
+// One in the cache belongs to an image that nobody has made yet.
 std::string not_found(const FileUse& file, int error) {
+  const std::string cache = cache_folder() + "/";
+  if (error == ENOENT && cache.size() > 1 && file.path.starts_with(cache)) {
+    const std::string image =
+        file.path.substr(cache.size(), file.path.find('/', cache.size()) - cache.size());
+    return fmt::format("no such file: {}; to make it: guest-images/build {}", file.path, image);
+  }
   if (error != ENOENT) return fmt::format("{}: {}", errno_text(error), file.path);
   const bool tilde = file.path.starts_with("~") || file.path.find("/~") != std::string::npos;
   return fmt::format("no such file: {}{}", file.path,
@@ -60,9 +69,21 @@ std::optional<std::string> output_problem(const FileUse& file) {
   return fmt::format("cannot be made ({}): {}", errno_text(errno), file.path);
 }
 
+// A socket left behind by a machine that was killed is no problem.
+std::optional<std::string> socket_problem(const FileUse& file) {
+  struct stat status {};
+  if (file.path.ends_with('/')) return "is a folder, not a socket: " + file.path;
+  if (::stat(file.path.c_str(), &status) == 0) {
+    if (S_ISSOCK(status.st_mode)) return std::nullopt;
+    return fmt::format("is a {}, not a socket: {}", S_ISDIR(status.st_mode) ? "folder" : "file", file.path);
+  }
+  return output_problem(file);
+}
+
 }  // namespace
 
 std::optional<std::string> file_problem(const FileUse& file) {
+  if (file.kind == FileUse::Kind::kSocket) return socket_problem(file);
   return file.kind == FileUse::Kind::kOutput ? output_problem(file) : input_problem(file);
 }
 

@@ -11,11 +11,11 @@ namespace snug {
 namespace {
 
 std::string help_of(const Key& key, const void* defaults) {
-  std::string text = key.help;
+  std::string text(key.help);
   if (!key.example.empty()) text += fmt::format(" Example: {}.", key.example);
-  std::string standard = key.default_text;
-  if (standard.empty() && key.value.print) {
-    for (const auto& part : key.value.print(defaults)) standard += part;
+  std::string standard(key.default_text);
+  if (standard.empty() && key.value) {
+    for (const auto& part : key.value->print(defaults)) standard += part;
   }
   if (!standard.empty()) text += fmt::format(" Default: {}.", standard);
   return text;
@@ -24,17 +24,17 @@ std::string help_of(const Key& key, const void* defaults) {
 void add_list(CLI::App& app, const KeyList& keys, FlagValues& values, const std::string& path,
               const void* defaults) {
   for (const auto& key : keys) {
-    const std::string key_path = path.empty() ? key.name : path + "." + key.name;
+    const std::string key_path = path.empty() ? std::string(key.name) : fmt::format("{}.{}", path, key.name);
     if (key.nested && !key.nested->is_list) {
       add_list(app, key.nested->keys, values, key_path,
                defaults != nullptr ? key.nested->item(defaults, 0) : nullptr);
     }
     if (key.flags.empty()) continue;
     auto* option = app.add_option_function<std::vector<std::string>>(
-        key.flags,
+        std::string(key.flags),
         [&values, key_path](const std::vector<std::string>& given) { values.by_key[key_path] = given; },
-        defaults != nullptr ? help_of(key, defaults) : key.help);
-    option->type_name(key.placeholder)->group(key.group);
+        defaults != nullptr ? help_of(key, defaults) : std::string(key.help));
+    option->type_name(std::string(key.placeholder))->group(std::string(key.group));
     // One value behind each; "--kernel a b" must leave b alone.
     option->type_size(1)->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
     option->allow_extra_args(false);

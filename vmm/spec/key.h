@@ -18,7 +18,7 @@ namespace snug {
 
 // A file that a value names, to be checked once file and flags are merged.
 struct FileUse {
-  enum class Kind { kInput, kOutput, kDisk };
+  enum class Kind { kInput, kOutput, kDisk, kSocket };
   Kind kind = Kind::kInput;
   std::string path;       // resolved
   bool relative = false;  // as written
@@ -51,15 +51,16 @@ struct Value {
 struct Nested;
 
 struct Key {
-  std::string name;          // as in YAML
-  std::string flags;         // "-c,--cpus"; empty for maps and for keys inside of lists
-  std::string placeholder;   // "N"
-  std::string group;         // of the help
-  std::string help;          // a sentence
-  std::string example;       // a value, as in YAML and behind the flag
-  std::string default_text;  // instead of the printed default
-  std::string also;          // what others call it, separated by spaces: for suggestions only
-  Value value;               // without a setter when nested
+  // Literals of the table.
+  std::string_view name;               // as in YAML
+  std::string_view flags;              // "-c,--cpus"; empty for maps and for keys inside of lists
+  std::string_view placeholder;        // "N"
+  std::string_view group;              // of the help
+  std::string_view help;               // a sentence
+  std::string_view example;            // a value, as in YAML and behind the flag
+  std::string_view default_text;       // instead of the printed default
+  std::string_view also;               // what others call it, separated by spaces: for suggestions only
+  std::shared_ptr<const Value> value;  // null when nested
   std::shared_ptr<const Nested> nested;
 };
 
@@ -80,7 +81,7 @@ struct Nested {
 
 template <class T>
 struct ValueOf {
-  Value value;
+  std::shared_ptr<const Value> value;
 };
 
 template <class T>

@@ -1,106 +1,14 @@
 // The keys of a spec. A new setting is a row here and a field in spec.h; everything else follows.
 #include "vmm/base/checked.h"
 #include "vmm/spec/key.h"
+#include "vmm/spec/nested_keys.h"
 #include "vmm/spec/spec.h"
 #include "vmm/spec/values.h"
 
 namespace snug {
 namespace {
 
-Keys<LogSpec> log_keys() {
-  return {
-      {.name = "level",
-       .flags = "--log-level",
-       .placeholder = "LEVEL",
-       .group = "Console and log",
-       .help = "How much snug says about its own work.",
-       .example = "debug",
-       .value = word(&LogSpec::level, {{"trace", LogLevel::kTrace},
-                                       {"debug", LogLevel::kDebug},
-                                       {"info", LogLevel::kInfo},
-                                       {"warn", LogLevel::kWarn},
-                                       {"error", LogLevel::kError},
-                                       {"off", LogLevel::kOff}})},
-      {.name = "file",
-       .flags = "--log-file",
-       .placeholder = "PATH",
-       .group = "Console and log",
-       .help = "Where snug's log lines go; appended to.",
-       .example = "snug.log",
-       .default_text = "stderr",
-       .value = path(&LogSpec::file, FileUse::Kind::kOutput)},
-  };
-}
-
-Keys<DiskSpec> disk_keys() {
-  return {
-      {.name = "path",
-       .placeholder = "PATH",
-       .help = "The disk's content: a file or a block device.",
-       .example = "disk.img",
-       .also = "file path_on_host source image",
-       .value = path(&DiskSpec::path, FileUse::Kind::kDisk)},
-      {.name = "format",
-       .placeholder = "WORD",
-       .help = "How the file holds it; never guessed from the content.",
-       .example = "raw",
-       .also = "type driver",
-       .value = word(&DiskSpec::format, {{"raw", DiskFormat::kRaw}})},
-      {.name = "readonly",
-       .placeholder = "BOOL",
-       .help = "Whether the guest can only read it.",
-       .example = "true",
-       .also = "ro read_only is_read_only",
-       .value = boolean(&DiskSpec::readonly)},
-      {.name = "serial",
-       .placeholder = "TEXT",
-       .help = "The id that the guest sees, as in /dev/disk/by-id.",
-       .example = "data-1",
-       .also = "id drive_id",
-       .value = serial_number(&DiskSpec::serial)},
-      {.name = "queues",
-       .placeholder = "N",
-       .help = "Number of request queues.",
-       .example = "2",
-       .also = "num_queues",
-       .value = whole_number(&DiskSpec::queues, 1, 16)},
-  };
-}
-
-constexpr size_t kPortsMax = 256;
-
-Keys<NetSpec> net_keys() {
-  return {
-      {.name = "mode",
-       .placeholder = "WORD",
-       .help = "What is at the other end: user needs no privileges (by passt), none is no interface.",
-       .example = "user",
-       .also = "type backend",
-       .value = word(&NetSpec::mode, {{"user", NetMode::kUser}, {"none", NetMode::kNone}})},
-      {.name = "ports",
-       .placeholder = "[HOST_IP:]HOST_PORT:GUEST_PORT[/udp]",
-       .help = "Ports of the host that lead to the guest; without an address, on 127.0.0.1 only.",
-       .example = "8080:80",
-       .also = "publish forward hostfwd portForwards",
-       .value = port_list(&NetSpec::ports, kPortsMax)},
-      {.name = "host_loopback",
-       .placeholder = "BOOL",
-       .help = "Whether the guest reaches services on the host's 127.0.0.1, at its gateway's address.",
-       .example = "true",
-       .value = boolean(&NetSpec::host_loopback)},
-      {.name = "mac",
-       .placeholder = "MAC",
-       .help = "The interface's address; without one it is made from the machine's name.",
-       .example = "02:00:00:12:34:56",
-       .also = "mac_address macaddr guest_mac",
-       .value = mac_address(&NetSpec::mac)},
-      {.name = "mtu",
-       .placeholder = "N",
-       .help = "The longest packet; 0 is the mode's own.",
-       .example = "1500",
-       .value = whole_number(&NetSpec::mtu, 0, 65520)},
-  };
-}
+constexpr size_t kCommandsMax = 1024;  // and variables
 
 Keys<Spec> all_keys() {
   return {
@@ -144,8 +52,15 @@ Keys<Spec> all_keys() {
        .help = "Whether the kernel is kept unpacked in the cache folder, for the next boot to map.",
        .example = "false",
        .value = boolean(&Spec::kernel_cache)},
+      {.name = "kaslr",
+       .flags = "--kaslr",
+       .placeholder = "BOOL",
+       .group = "Boot",
+       .help = "Whether a kernel that can be moved is put at random addresses, other ones at each boot.",
+       .example = "false",
+       .value = boolean(&Spec::kaslr)},
       {.name = "initrd",
-       .flags = "-i,--initrd",
+       .flags = "--initrd",
        .placeholder = "PATH",
        .group = "Boot",
        .help = "Initial RAM disk, or a list of several, loaded one behind the other.",
@@ -161,7 +76,7 @@ Keys<Spec> all_keys() {
        .also = "append args params boot_args kernel_args",
        .value = line(&Spec::cmdline)},
       {.name = "disks",
-       .flags = "-d,--disk",
+       .flags = "--disk",
        .placeholder = "PATH[,KEY=VALUE...]",
        .group = "Devices",
        .help = "A disk, or a list of several; the guest sees them as vda, vdb, ...",
@@ -185,6 +100,11 @@ Keys<Spec> all_keys() {
        .example = "8080:80",
        .also = "publish forward",
        .value = port_list(&Spec::ports, kPortsMax)},
+      {.name = "vsock",
+       .help = "Sockets between host and guest (AF_VSOCK).",
+       .example = "auto",
+       .also = "socket virtio-vsock",
+       .nested = map_of(&Spec::vsock, vsock_keys(), "socket")},
       {.name = "rng",
        .flags = "--rng",
        .placeholder = "BOOL",
@@ -193,6 +113,84 @@ Keys<Spec> all_keys() {
        .example = "false",
        .also = "entropy random",
        .value = boolean(&Spec::rng)},
+      {.name = "packed_rings",
+       .flags = "--packed-rings",
+       .placeholder = "BOOL",
+       .group = "Devices",
+       .help = "Whether virtio devices offer packed rings, the newer of the two layouts of their queues.",
+       .example = "true",
+       .also = "packed ring_packed",
+       .value = boolean(&Spec::packed_rings)},
+      {.name = "pci",
+       .flags = "--pci",
+       .placeholder = "WORD",
+       .group = "Devices",
+       .help = "How Linux reads what a PCI device is: ecam costs no exits, ports is for a kernel without "
+               "CONFIG_PCI_MMCONFIG.",
+       .example = "ports",
+       .value = word(&Spec::pci, {{"ecam", PciAccess::kEcam}, {"ports", PciAccess::kPorts}})},
+      {.name = "balloon",
+       .flags = "--balloon",
+       .placeholder = "SIZE",
+       .group = "Devices",
+       .help = "Memory that the guest is asked to give back to the host; with 0 it gives back what it has no "
+               "use for, with none nothing.",
+       .example = "128M",
+       .also = "virtio_balloon",
+       .value = size_or_none(&Spec::balloon, 1024 * kGiB, 4 * kKiB)},
+      {.name = "virtio_consoles",
+       .flags = "--virtio-console",
+       .placeholder = "WHERE",
+       .group = "Console and log",
+       .help = "A further console, or a list of several; the guest sees them as hvc0, hvc1, ...",
+       .example = "pty",
+       .also = "consoles virtio_console hvc virtconsole",
+       .nested = list_of(&Spec::consoles, hvc_keys(), "to")},
+      {.name = "channels",
+       .flags = "--channel",
+       .placeholder = "NAME,socket=PATH",
+       .group = "Devices",
+       .help = "A stream of bytes between a program of the guest and one of the host, or a list of several.",
+       .example = "org.example.agent,socket=agent.sock",
+       .also = "channel virtio_ports virtserialport",
+       .nested = list_of(&Spec::channels, channel_keys(), "name")},
+      {.name = "command",
+       .flags = "--command",
+       .placeholder = "LINE",
+       .group = "Command",
+       .help = "What the guest's shell runs, or a list, one after the other; then the machine ends with the "
+               "status "
+               "of the first that failed.",
+       .example = "make check",
+       .also = "cmd commands run exec entrypoint",
+       .value =
+           text_list(&Spec::command, kCommandsMax, detail::shell_lines_value(), detail::parse_shell_line)},
+      {.name = "env",
+       .flags = "-e,--env",
+       .placeholder = "NAME=VALUE",
+       .group = "Command",
+       .help = "A variable of the command's environment, or a list.",
+       .example = "LANG=C.UTF-8",
+       .also = "environment variables",
+       .value = text_list(&Spec::env, kCommandsMax, detail::variables_value(), detail::parse_variable)},
+      {.name = "workdir",
+       .flags = "-w,--workdir",
+       .placeholder = "DIR",
+       .group = "Command",
+       .help = "The folder of the guest in which the command runs.",
+       .example = "/tmp",
+       .default_text = "the user's home",
+       .also = "working_dir cwd chdir",
+       .value = checked_text(&Spec::workdir, detail::guest_folder_value(), detail::parse_guest_folder)},
+      {.name = "user",
+       .flags = "-u,--user",
+       .placeholder = "USER",
+       .group = "Command",
+       .help = "The guest's user that runs the command: NAME[:GROUP] or UID[:GID].",
+       .example = "nobody",
+       .default_text = "root",
+       .also = "uid",
+       .value = checked_text(&Spec::user, detail::user_value(), detail::parse_user)},
       {.name = "console",
        .flags = "--console",
        .placeholder = "WHERE",
@@ -221,10 +219,10 @@ Keys<Spec> all_keys() {
        .flags = "--grace-period",
        .placeholder = "TIME",
        .group = "Life cycle",
-       .help = "How long a guest asked to power off is waited for.",
+       .help = "How long a guest asked to power off is waited for; 0 stops it at once, none waits for ever.",
        .example = "1m30s",
        .also = "stop_timeout shutdown_timeout",
-       .value = time_limit(&Spec::grace_period)},
+       .value = time_limit(&Spec::grace_period, Zero::kAtOnce)},
       {.name = "on_reboot",
        .flags = "--on-reboot",
        .placeholder = "WHAT",
@@ -255,7 +253,7 @@ Keys<Spec> all_keys() {
 
 std::string long_flag(const Key& key) {
   const auto start = key.flags.find("--");
-  return start == std::string::npos ? key.flags : key.flags.substr(start);
+  return std::string(start == std::string_view::npos ? key.flags : key.flags.substr(start));
 }
 
 const KeyList& spec_keys() {

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <set>
 #include <system_error>
 
 #include "vmm/base/unique_fd.h"
@@ -14,6 +15,9 @@
 
 namespace snug {
 namespace {
+
+constexpr size_t kConsolesMax = 4;
+constexpr size_t kChannelsMax = 15;
 
 struct SpecFile {
   std::string text;
@@ -72,10 +76,48 @@ void check_files(SpecReader& reader) {
   }
 }
 
-// What has no default and was left out.
-void check_missing(SpecReader& reader, const Spec& spec, const std::string& file) {
-  for (size_t i = 0; i < spec.disks.size(); ++i)
+// What keys say only together.
+void check_disks(SpecReader& reader, const Spec& spec, const std::string& file) {
+  for (size_t i = 0; i < spec.disks.size(); ++i) {
     if (spec.disks[i].path.empty()) reader.add({file, 0, 0, fmt::format("disks[{}]: path is missing", i)});
+    if (spec.disks[i].readonly && spec.disks[i].ephemeral)
+      reader.add({file, 0, 0,
+                  fmt::format("disks[{}]: readonly and ephemeral exclude each other: the guest either cannot "
+                              "write, or what it writes is thrown away",
+                              i)});
+  }
+}
+
+void check_vsock(SpecReader& reader, const Spec& spec, const std::string& file) {
+  if (spec.vsock.cid != VsockSpec{}.cid && spec.vsock.socket.kind == VsockKind::kNone)
+    reader.add({file, 0, 0, "vsock: a cid alone makes no device: say where its socket is, socket: auto"});
+}
+
+void check_channels(SpecReader& reader, const Spec& spec, const std::string& file) {
+  const auto add = [&](std::string message) { reader.add({file, 0, 0, std::move(message)}); };
+  if (spec.consoles.size() > kConsolesMax)
+    add(fmt::format("virtio_consoles: at most {}, got {}", kConsolesMax, spec.consoles.size()));
+  if (spec.channels.size() > kChannelsMax)
+    add(fmt::format("channels: at most {}, got {}", kChannelsMax, spec.channels.size()));
+  std::set<std::string> names;
+  std::set<std::string> sockets;
+  for (const HvcSpec& console : spec.consoles)
+    if (console.to.kind == PortKind::kSocket && !sockets.insert(console.to.path).second)
+      add(fmt::format("virtio_consoles: two with the socket {}", console.to.path));
+  for (size_t i = 0; i < spec.channels.size(); ++i) {
+    const ChannelSpec& channel = spec.channels[i];
+    if (channel.name.empty()) add(fmt::format("channels[{}]: name is missing", i));
+    if (channel.socket.empty()) add(fmt::format("channels[{}]: socket is missing", i));
+    if (!channel.name.empty() && !names.insert(channel.name).second)
+      add(fmt::format("channels: two are named {}", channel.name));
+    if (!channel.socket.empty() && !sockets.insert(channel.socket).second)
+      add(fmt::format("channels[{}]: the socket {} is used already", i, channel.socket));
+  }
+}
+
+void check_balloon(SpecReader& reader, const Spec& spec, const std::string& file) {
+  if (spec.balloon.value_or(0) >= spec.memory)
+    reader.add({file, 0, 0, "balloon: the guest cannot give back all of its memory"});
 }
 
 }  // namespace
@@ -127,8 +169,12 @@ ParseOutcome load_spec(const std::optional<std::string>& spec_path, const FlagVa
   const std::string folder = working_folder();
   reader.read_flags(flags, folder, &outcome.spec);
   if (!reader.was_set("name") && spec_path) outcome.spec.name = default_name(file.shown_name);
+  outcome.named = reader.was_set("name") || (spec_path && !file.shown_name.starts_with('<'));
   check_files(reader);
-  check_missing(reader, outcome.spec, file.shown_name);
+  check_disks(reader, outcome.spec, file.shown_name);
+  check_vsock(reader, outcome.spec, file.shown_name);
+  check_channels(reader, outcome.spec, file.shown_name);
+  check_balloon(reader, outcome.spec, file.shown_name);
   for (auto& problem : network_problems(outcome.spec))
     reader.add({file.shown_name, 0, 0, std::move(problem)});
   outcome.problems = reader.take_problems();

@@ -21,6 +21,7 @@ constexpr size_t kMaxProblems = 100;
 // `spec` is only meaningful when `problems` is empty.
 struct ParseOutcome {
   Spec spec;
+  bool named = false;  // the name comes from the file, a flag or the file's own name
   std::vector<Problem> problems;
 };
 

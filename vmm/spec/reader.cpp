@@ -31,7 +31,7 @@ const Key* find_key(const KeyList& keys, std::string_view name) {
 
 std::vector<std::string> names_of(const KeyList& keys) {
   std::vector<std::string> names;
-  for (const auto& key : keys) names.push_back(key.name);
+  for (const auto& key : keys) names.emplace_back(key.name);
   return names;
 }
 
@@ -54,12 +54,12 @@ std::string unknown_key(const KeyList& keys, const std::string& name, const std:
 std::string map_expected(const Nested& nested) {
   const std::string map = "a map with " + or_list(names_of(nested.keys));
   const Key* key = find_key(nested.keys, nested.shorthand);
-  const std::string item = key == nullptr ? map : key->value.expected + ", or " + map;
+  const std::string item = key == nullptr ? map : key->value->expected + ", or " + map;
   return nested.is_list ? item + ", or a list of them" : item;
 }
 
-std::string joined(const std::string& path, const std::string& name) {
-  return path.empty() ? name : path + "." + name;
+std::string joined(const std::string& path, std::string_view name) {
+  return path.empty() ? std::string(name) : fmt::format("{}.{}", path, name);
 }
 
 }  // namespace
@@ -149,13 +149,13 @@ void SpecReader::read_map(const KeyList& keys, const YamlRef& ref, const std::st
 void SpecReader::read_key(const Key& key, const YamlRef& ref, const std::string& path, void* object) {
   set_.insert(path);
   if (document_.at(ref).kind == YamlNode::Kind::kNull) {
-    const std::string expected = key.nested ? map_expected(*key.nested) : key.value.expected;
+    const std::string expected = key.nested ? map_expected(*key.nested) : key.value->expected;
     report(ref, fmt::format("{}: needs a value: {}", path, expected));
   } else if (key.nested) {
     read_nested(key, ref, path, object);
   } else {
     forget(path);
-    key.value.clear(object);
+    key.value->clear(object);
     read_values(key, ref, path, object);
   }
 }
@@ -187,7 +187,7 @@ void SpecReader::read_nested_item(const Nested& nested, const YamlRef& ref, cons
 
 void SpecReader::read_values(const Key& key, const YamlRef& ref, const std::string& path, void* object) {
   const YamlNode& node = document_.at(ref);
-  if (node.kind != YamlNode::Kind::kSequence || !key.value.repeatable)
+  if (node.kind != YamlNode::Kind::kSequence || !key.value->repeatable)
     return read_scalar(key, ref, path, object);
   for (const auto& item : node.children) {
     const size_t before = problems_.size() + left_out_;
@@ -201,7 +201,7 @@ void SpecReader::read_scalar(const Key& key, const YamlRef& ref, const std::stri
   const YamlNode& node = document_.at(ref);
   if (node.kind != YamlNode::Kind::kScalar) {
     return report(ref,
-                  fmt::format("{}: expected {}, got {}", path, key.value.expected, kind_name(node.kind)));
+                  fmt::format("{}: expected {}, got {}", path, key.value->expected, kind_name(node.kind)));
   }
   set_value(key, node.text, path, path, place_of(ref), object);
 }
@@ -209,7 +209,7 @@ void SpecReader::read_scalar(const Key& key, const YamlRef& ref, const std::stri
 void SpecReader::set_value(const Key& key, const std::string& text, const std::string& path,
                            const std::string& prefix, const Problem& place, void* object) {
   SetContext context{base_dir_};
-  const auto done = key.value.set(object, text, context);
+  const auto done = key.value->set(object, text, context);
   if (!done) {
     Problem problem = place;
     problem.message = fmt::format("{}: {}", prefix, done.error().text());
@@ -243,8 +243,8 @@ void SpecReader::read_flag_list(const KeyList& keys, const FlagValues& flags, co
         read_flag_item(*key.nested, text, key_path, flag, key.nested->open(object));
       continue;
     }
-    key.value.clear(object);
-    const size_t first = key.value.repeatable ? 0 : texts.size() - 1;
+    key.value->clear(object);
+    const size_t first = key.value->repeatable ? 0 : texts.size() - 1;
     for (size_t i = first; i < texts.size(); ++i) set_value(key, texts[i], key_path, flag, {}, object);
   }
 }
@@ -259,9 +259,9 @@ void SpecReader::read_flag_item(const Nested& nested, const std::string& text, c
     const bool unnamed = i == 0 && equals == std::string::npos && !nested.shorthand.empty();
     const std::string name = unnamed ? nested.shorthand : parts[i].substr(0, equals);
     const Key* key = find_key(nested.keys, name);
-    if (key == nullptr || !key->value.set) {
+    if (key == nullptr || !key->value) {
       add({"", 0, 0, fmt::format("{}: {}", flag, unknown_key(nested.keys, name, ""))});
-    } else if (!seen.insert(name).second && !key->value.repeatable) {
+    } else if (!seen.insert(name).second && !key->value->repeatable) {
       add({"", 0, 0, fmt::format("{}: duplicate key '{}'", flag, name)});
     } else if (equals == std::string::npos && !unnamed) {
       add({"", 0, 0, fmt::format("{}: '{}' needs a value: {}={}", flag, name, name, key->placeholder)});

@@ -28,18 +28,60 @@ struct ConsoleSpec {
   bool operator==(const ConsoleSpec&) const = default;
 };
 
+enum class PortKind { kPty, kFile, kSocket };
+
+// Where the host's end of a virtio console is.
+struct PortSpec {
+  PortKind kind = PortKind::kPty;
+  std::string path;  // of a file or a socket
+  bool operator==(const PortSpec&) const = default;
+};
+
+// A console beside the serial one.
+struct HvcSpec {
+  PortSpec to;
+  bool operator==(const HvcSpec&) const = default;
+};
+
+// A stream of bytes between a program of the guest and one of the host.
+struct ChannelSpec {
+  std::string name;    // as a machine's; no two have the same
+  std::string socket;  // where the host's program connects
+  bool operator==(const ChannelSpec&) const = default;
+};
+
 enum class DiskFormat { kRaw };
+
+// What does a disk's work on the host.
+enum class PciAccess {
+  kEcam,   // Linux finds the bus in segment 1, to which only ECAM leads
+  kPorts,  // in segment 0: by the ports 0xcf8 to 0xcff where it can
+};
+
+enum class DiskIo {
+  kAuto,     // io_uring where the host has it, else threads
+  kIoUring,  // that or nothing
+  kThreads,
+};
 
 struct DiskSpec {
   std::string path;  // a file or a block device
   DiskFormat format = DiskFormat::kRaw;
   bool readonly = false;
+  bool ephemeral =
+      false;            // the file stays as it is; what the guest writes is gone with it. Not with readonly
+  bool direct = false;  // past the host's page cache
   std::string serial;   // what the guest reads as the disk's id: at most 20 bytes of [a-zA-Z0-9_.-]
   uint32_t queues = 1;  // 1 to 16
+  uint32_t queue_size = 256;  // requests that fit into each: a power of two, 16 to 1024
+  DiskIo io = DiskIo::kAuto;
   bool operator==(const DiskSpec&) const = default;
 };
 
-enum class NetMode { kUser, kNone };
+enum class NetMode { kUser, kTap, kNone };
+
+// Whether the kernel moves the frames of a tap interface by itself (vhost-net).
+enum class VhostUse { kAuto, kOn, kOff };
 
 // A port of the host that leads to one of the guest.
 struct PortForward {
@@ -55,11 +97,30 @@ using MacAddress = std::array<uint8_t, 6>;
 // A network interface.
 struct NetSpec {
   NetMode mode = NetMode::kUser;
-  std::vector<PortForward> ports;  // at most 256
-  bool host_loopback = false;      // the guest reaches the host's 127.0.0.1 at its gateway's address
-  std::optional<MacAddress> mac;   // nothing: made from the machine's name
-  uint32_t mtu = 0;                // 576 to 65520; 0: the mode's own
+  std::vector<PortForward> ports;    // at most 256
+  bool host_loopback = false;        // the guest reaches the host's 127.0.0.1 at its gateway's address
+  std::optional<MacAddress> mac;     // nothing: made from the machine's name
+  uint32_t mtu = 0;                  // 576 to 65520; 0: the mode's own
+  std::string tap;                   // kTap only: an interface's name, or "fd:N[:N...]"
+  uint32_t queues = 1;               // pairs, 1 to 16; more than one for kTap only
+  uint32_t queue_size = 256;         // frames that fit into each: a power of two, 16 to 1024
+  VhostUse vhost = VhostUse::kAuto;  // kAuto, where the host can; something else for kTap only
   bool operator==(const NetSpec&) const = default;
+};
+
+enum class VsockKind { kNone, kAuto, kPath };
+
+// The unix socket that leads to the guest's sockets.
+struct VsockSocket {
+  VsockKind kind = VsockKind::kNone;
+  std::string path;  // kPath only
+  bool operator==(const VsockSocket&) const = default;
+};
+
+struct VsockSpec {
+  VsockSocket socket;
+  uint32_t cid = 3;  // 3 to 0xfffffffe: the guest's id; guests of other machines do not see it
+  bool operator==(const VsockSpec&) const = default;
 };
 
 // snug's own log.
@@ -80,13 +141,25 @@ struct Spec {
   uint64_t memory = uint64_t{256} << 20;  // bytes: 16 MiB to 1 TiB, whole pages of 4 KiB
   std::string kernel;                     // empty: none given
   bool kernel_cache = true;               // keep the kernel ready to be mapped
+  bool kaslr = true;                      // random addresses for a kernel that can be moved
   std::vector<std::string> initrd;        // loaded one behind the other; at most 64
   std::string cmdline;                    // appended to snug's own defaults
   std::vector<DiskSpec> disks;            // the guest sees them in this order; at most 16
   std::vector<NetSpec> net;               // at most 8; the guest sees them in this order
   std::vector<PortForward> ports;         // of the first interface of mode user, besides its own
-  bool rng = true;                        // an entropy device
+  VsockSpec vsock;
+  bool rng = true;           // an entropy device
+  bool packed_rings = true;  // offered by virtio devices
+  PciAccess pci = PciAccess::kEcam;
+  // A balloon, and the bytes that the guest is asked to give back at first: whole pages, less than memory.
+  std::optional<uint64_t> balloon = 0;
+  std::vector<std::string> command;  // lines for the guest's shell, run one after the other; at most 1024
+  std::vector<std::string> env;      // NAME=VALUE, of those commands; at most 1024
+  std::string workdir;               // theirs, absolute; empty: the user's home
+  std::string user;                  // NAME[:GROUP] or numbers; empty: root
   ConsoleSpec console;
+  std::vector<HvcSpec> consoles;                      // the guest sees them as hvc0, hvc1, ...; at most 4
+  std::vector<ChannelSpec> channels;                  // at most 15
   TimeLimit timeout;                                  // for the whole run
   TimeLimit boot_timeout;                             // from the first guest instruction to user space
   TimeLimit grace_period = std::chrono::seconds(10);  // between asking the guest to power off and killing it

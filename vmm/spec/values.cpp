@@ -7,14 +7,14 @@
 #include <cctype>
 #include <charconv>
 
+#include "vmm/base/cache_folder.h"
 #include "vmm/spec/text.h"
 
 namespace snug::detail {
 namespace {
 
 constexpr size_t kMaxName = 63;
-constexpr size_t kMaxPath = 4095;  // PATH_MAX without its NUL
-constexpr size_t kMaxLine = size_t{64} << 10;
+constexpr std::string_view kCachePrefix = "cache:";
 
 bool is_name(std::string_view text) {
   const auto alnum = [](char c) {
@@ -25,6 +25,20 @@ bool is_name(std::string_view text) {
     if (!alnum(c) && c != '_' && c != '.' && c != '-') return false;
   }
   return true;
+}
+
+// A file of a prepared image, wherever this user's cache is.
+Result<std::string> parse_cache_path(const std::string& text, FileUse::Kind kind, SetContext& context) {
+  const std::string folder = cache_folder();
+  const std::string rest = text.substr(kCachePrefix.size());
+  if (rest.empty() || rest.starts_with('/'))
+    return fail("expected an image and a file after '{}', as in '{}debian-rootfs/disk', got {}", kCachePrefix,
+                kCachePrefix, in_quotes(text));
+  if (folder.empty()) return fail("{}: HOME is not set: there is no cache folder", in_quotes(text));
+  std::string path = folder + "/" + rest;
+  if (path.size() > kMaxPath) return fail("the path is longer than {} bytes: {}", kMaxPath, in_quotes(text));
+  context.files.push_back({kind, path, false});
+  return path;
 }
 
 }  // namespace
@@ -49,10 +63,10 @@ Result<uint64_t> parse_size_within(const std::string& text, uint64_t min, uint64
   return bytes;
 }
 
-Result<TimeLimit> parse_limit(const std::string& text) {
+Result<TimeLimit> parse_limit(const std::string& text, Zero zero) {
   if (text == "none") return TimeLimit();
   const auto duration = SNUG_TRY(parse_duration(text));
-  return duration.count() == 0 ? TimeLimit() : TimeLimit(duration);
+  return duration.count() == 0 && zero == Zero::kNoLimit ? TimeLimit() : TimeLimit(duration);
 }
 
 std::string print_limit(const TimeLimit& limit) { return limit ? format_duration(*limit) : "none"; }
@@ -60,6 +74,7 @@ std::string print_limit(const TimeLimit& limit) { return limit ? format_duration
 Result<std::string> parse_path(const std::string& text, FileUse::Kind kind, SetContext& context) {
   if (text.empty()) return fail("the path is empty");
   if (auto reason = bad_text(text)) return fail("{} in a path, got {}", *reason, in_quotes(text));
+  if (text.starts_with(kCachePrefix)) return parse_cache_path(text, kind, context);
   const bool relative = !text.starts_with('/');
   std::string_view rest = text;
   while (relative && rest.starts_with("./") && rest.size() > 2) rest.remove_prefix(2);
@@ -92,6 +107,31 @@ Result<bool> parse_boolean(const std::string& text) {
   for (const char* word : {"false", "no", "off"})
     if (text == word) return false;
   return fail("expected 'true' or 'false', got {}", in_quotes(text));
+}
+
+// IFNAMSIZ of <linux/if.h> less the NUL, and characters that need no quoting anywhere.
+bool is_interface_name(std::string_view text) {
+  return !text.empty() && text.size() <= 15 && std::all_of(text.begin(), text.end(), [](unsigned char c) {
+    return std::isalnum(c) || c == '_' || c == '.' || c == '-';
+  });
+}
+
+// "fd:3" or "fd:3:4", each number of at most six digits.
+bool is_descriptor_list(std::string_view text) {
+  if (!text.starts_with("fd:")) return false;
+  size_t digits = 0;
+  for (const char c : text.substr(3)) {
+    if (c == ':' && digits == 0) return false;
+    digits = c == ':' ? 0 : digits + 1;
+    if (c != ':' && (c < '0' || c > '9' || digits > 6)) return false;
+  }
+  return digits > 0;
+}
+
+Result<std::string> parse_tap(const std::string& text) {
+  if (!is_interface_name(text) && !is_descriptor_list(text))
+    return fail("expected {}, got {}", tap_value().expected, in_quotes(text));
+  return text;
 }
 
 Result<std::string> parse_serial(const std::string& text) {
@@ -176,6 +216,49 @@ std::string print_port(const PortForward& forward) {
                      forward.guest_port, forward.udp ? "/udp" : "");
 }
 
+Result<std::string> parse_shell_line(const std::string& text) {
+  if (text.find_first_not_of(' ') == std::string::npos) return fail("the command is empty");
+  if (text.find('\n') != std::string::npos)
+    return fail("the command has several lines: make a list of them, each is run by itself");
+  if (auto reason = bad_text(text)) return fail("{}, got {}", *reason, in_quotes(text));
+  if (text.size() > kMaxLine) return fail("longer than {} bytes", kMaxLine);
+  return text;
+}
+
+Result<std::string> parse_variable(const std::string& text) {
+  const size_t equals = text.find('=');
+  if (equals == std::string::npos || equals == 0)
+    return fail("expected {}, got {}", variables_value().expected, in_quotes(text));
+  if (auto reason = bad_text(text)) return fail("{}, got {}", *reason, in_quotes(text));
+  if (text.size() > kMaxLine) return fail("longer than {} bytes", kMaxLine);
+  return text;
+}
+
+Result<std::string> parse_guest_folder(const std::string& text) {
+  if (!text.starts_with('/'))
+    return fail("expected {}, got {}", guest_folder_value().expected, in_quotes(text));
+  if (auto reason = bad_text(text)) return fail("{}, got {}", *reason, in_quotes(text));
+  if (text.size() > kMaxPath) return fail("longer than {} bytes", kMaxPath);
+  return text;
+}
+
+// A user's or group's name, or number.
+bool is_account(std::string_view text) {
+  const auto plain = [](unsigned char c) { return std::isalnum(c) || c == '_'; };
+  return !text.empty() && text.size() <= 63 && plain(static_cast<unsigned char>(text.front())) &&
+         std::all_of(text.begin(), text.end(),
+                     [&plain](unsigned char c) { return plain(c) || c == '.' || c == '-'; });
+}
+
+Result<std::string> parse_user(const std::string& text) {
+  const std::string_view all(text);
+  const size_t colon = all.find(':');
+  const bool good = is_account(all.substr(0, colon)) &&
+                    (colon == std::string_view::npos || is_account(all.substr(colon + 1)));
+  if (!good) return fail("expected {}, got {}", user_value().expected, in_quotes(text));
+  return text;
+}
+
 Result<void> append_words(std::string& line, const std::string& text) {
   std::string flat = text;
   for (char& c : flat) {
@@ -189,6 +272,21 @@ Result<void> append_words(std::string& line, const std::string& text) {
   if (!line.empty()) line += ' ';
   line += flat;
   return {};
+}
+
+Result<PortSpec> parse_port_end(const std::string& text, SetContext& context) {
+  if (text == "pty") return PortSpec{PortKind::kPty, {}};
+  if (text.starts_with("file:"))
+    return PortSpec{PortKind::kFile, SNUG_TRY(parse_path(text.substr(5), FileUse::Kind::kOutput, context))};
+  if (text.starts_with("socket:"))
+    return PortSpec{PortKind::kSocket, SNUG_TRY(parse_path(text.substr(7), FileUse::Kind::kSocket, context))};
+  const std::vector<std::string> words{"pty", "file:PATH", "socket:PATH"};
+  return fail("expected {}, got {}{}", or_list(words), in_quotes(text), did_you_mean(text, words));
+}
+
+std::string print_port_end(const PortSpec& port) {
+  if (port.kind == PortKind::kPty) return "pty";
+  return (port.kind == PortKind::kFile ? "file:" : "socket:") + port.path;
 }
 
 Result<ConsoleSpec> parse_console(const std::string& text, SetContext& context) {
@@ -220,78 +318,26 @@ std::string print_console(const ConsoleSpec& console) {
   return "none";
 }
 
-Value whole_value(uint64_t min, uint64_t max) {
-  return {.expected = fmt::format("a whole number from {} to {}", min, max),
-          .schema = fmt::format(R"("type": "integer", "minimum": {}, "maximum": {})", min, max),
-          .is_literal = true};
+Result<VsockSocket> parse_vsock(const std::string& text, SetContext& context) {
+  if (text == "auto") return VsockSocket{VsockKind::kAuto, {}};
+  if (text == "none") return VsockSocket{VsockKind::kNone, {}};
+  // A word is more likely a slip than the name of a socket.
+  if (text.find_first_of("./") == std::string::npos)
+    return fail("expected {}, got {}{}", vsock_value().expected, in_quotes(text),
+                did_you_mean(text, std::vector<std::string>{"auto", "none"}));
+  return VsockSocket{VsockKind::kPath, SNUG_TRY(parse_path(text, FileUse::Kind::kSocket, context))};
 }
 
-Value boolean_value() {
-  return {.expected = "'true' or 'false'",
-          .schema = R"("type": "boolean")",
-          .words = {"true", "false"},
-          .is_literal = true};
-}
-
-Value serial_value() {
-  return {.expected = "at most 20 letters, digits, '_', '.' and '-'",
-          .schema = R"("type": "string", "pattern": "^[a-zA-Z0-9_.-]{0,20}$")"};
-}
-
-Value mac_value() {
-  return {.expected = "a MAC address such as 02:00:00:12:34:56",
-          .schema = R"("type": "string", "pattern": "^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$")"};
-}
-
-Value ports_value() {
-  return {.expected = "[HOST_IP:]HOST_PORT:GUEST_PORT[/udp]",
-          .schema = R"("type": "string", "pattern": )"
-                    R"("^(([0-9.]+|\\[[0-9a-fA-F:.]+\\]):)?[0-9]{1,5}:[0-9]{1,5}(/(tcp|udp))?$")",
-          .repeatable = true};
-}
-
-Value size_value(uint64_t min, uint64_t max) {
-  return {.expected = fmt::format("a size from {} to {}", format_size(min), format_size(max)),
-          .schema = R"("type": "string", "pattern": "^[0-9]+[KkMmGgTt]([Ii][Bb])?$")"};
-}
-
-Value limit_value() {
-  return {.expected = "a duration or 'none'",
-          .schema = R"("anyOf": [{"type": "string", "pattern": )"
-                    R"("^(none|0|(?=[0-9])([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?)$"}, {"const": 0}])",
-          .words = {"none"}};
-}
-
-Value path_value(bool list) {
-  return {.expected = list ? "a path or a list of paths" : "a path",
-          .schema = fmt::format(R"("type": "string", "minLength": 1, "maxLength": {})", kMaxPath),
-          .is_path = true,
-          .repeatable = list};
-}
-
-Value name_value() {
-  return {.expected = "a name",
-          .schema = R"("type": "string", "pattern": "^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$")"};
-}
-
-Value word_value(std::vector<std::string> words) {
-  std::string list;
-  for (const auto& word : words) list += (list.empty() ? "" : ", ") + json_string(word);
-  return {
-      .expected = or_list(words), .schema = fmt::format(R"("enum": [{}])", list), .words = std::move(words)};
-}
-
-Value line_value() {
-  return {.expected = "text or a list of texts",
-          .schema = R"("type": "string")",
-          .repeatable = true,
-          .joined = true};
-}
-
-Value console_value() {
-  return {.expected = "stdio, file:PATH, pty or none",
-          .schema = R"("type": "string", "pattern": "^(stdio|pty|none|file:.+)$")",
-          .words = {"stdio", "file:", "pty", "none"}};
+std::string print_vsock(const VsockSocket& socket) {
+  switch (socket.kind) {
+    case VsockKind::kNone:
+      return "none";
+    case VsockKind::kAuto:
+      return "auto";
+    case VsockKind::kPath:
+      return socket.path;
+  }
+  return "none";
 }
 
 }  // namespace snug::detail

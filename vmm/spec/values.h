@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <bit>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -13,7 +14,13 @@
 
 namespace snug {
 
+// What 0 is to a time limit.
+enum class Zero { kNoLimit, kAtOnce };
+
 namespace detail {
+
+constexpr size_t kMaxPath = 4095;  // PATH_MAX without its NUL
+constexpr size_t kMaxLine = size_t{64} << 10;
 
 // The table is for T and the member is of type M: turns functions over M into functions over void*.
 template <class T, class M, class Set, class Print>
@@ -23,38 +30,56 @@ ValueOf<T> bind(Value value, M T::*member, Set set, Print print) {
   };
   value.clear = [member](void* object) { static_cast<T*>(object)->*member = T{}.*member; };
   value.print = [member, print](const void* object) { return print(static_cast<const T*>(object)->*member); };
-  return {std::move(value)};
+  return {std::make_shared<const Value>(std::move(value))};
 }
 
 Result<uint64_t> parse_whole(const std::string& text, uint64_t min, uint64_t max);
 Result<uint64_t> parse_size_within(const std::string& text, uint64_t min, uint64_t max, uint64_t step);
-Result<TimeLimit> parse_limit(const std::string& text);
+Result<TimeLimit> parse_limit(const std::string& text, Zero zero);
 std::string print_limit(const TimeLimit& limit);
 Result<std::string> parse_path(const std::string& text, FileUse::Kind kind, SetContext& context);
 Result<std::string> parse_name(const std::string& text);
 Result<size_t> parse_word(const std::string& text, const std::vector<std::string>& words);
 Result<bool> parse_boolean(const std::string& text);
 Result<std::string> parse_serial(const std::string& text);
+Result<std::string> parse_tap(const std::string& text);
 Result<MacAddress> parse_mac(const std::string& text);
 std::string print_mac(const MacAddress& mac);
 Result<PortForward> parse_port(const std::string& text);
 std::string print_port(const PortForward& forward);
+Result<std::string> parse_shell_line(const std::string& text);
+Result<std::string> parse_variable(const std::string& text);
+Result<std::string> parse_guest_folder(const std::string& text);
+Result<std::string> parse_user(const std::string& text);
 Result<void> append_words(std::string& line, const std::string& text);
+Result<PortSpec> parse_port_end(const std::string& text, SetContext& context);
+std::string print_port_end(const PortSpec& port);
 Result<ConsoleSpec> parse_console(const std::string& text, SetContext& context);
 std::string print_console(const ConsoleSpec& console);
+Result<VsockSocket> parse_vsock(const std::string& text, SetContext& context);
+std::string print_vsock(const VsockSocket& socket);
 
+// What each kind is: in words, in the schema, on the command line (value_kinds.cpp).
 Value whole_value(uint64_t min, uint64_t max);
 Value size_value(uint64_t min, uint64_t max);
 Value boolean_value();
 Value serial_value();
+Value tap_value();
 Value mac_value();
 Value ports_value();
+Value shell_lines_value();
+Value variables_value();
+Value guest_folder_value();
+Value user_value();
 Value limit_value();
 Value path_value(bool list);
 Value name_value();
 Value word_value(std::vector<std::string> words);
 Value line_value();
+Value port_end_value();
+Value size_or_none_value(uint64_t max);
 Value console_value();
+Value vsock_value();
 
 inline std::vector<std::string> one_or_none(const std::string& text) {
   return text.empty() ? std::vector<std::string>{} : std::vector<std::string>{text};
@@ -68,6 +93,20 @@ ValueOf<T> whole_number(uint32_t T::*member, uint32_t min, uint32_t max) {
       detail::whole_value(min, max), member,
       [=](uint32_t& out, const std::string& text, SetContext&) -> Result<void> {
         out = static_cast<uint32_t>(SNUG_TRY(detail::parse_whole(text, min, max)));
+        return {};
+      },
+      [](uint32_t number) { return std::vector{std::to_string(number)}; });
+}
+
+template <class T>
+ValueOf<T> power_of_two(uint32_t T::*member, uint32_t min, uint32_t max) {
+  return detail::bind(
+      detail::whole_value(min, max), member,
+      [=](uint32_t& out, const std::string& text, SetContext&) -> Result<void> {
+        const auto number = static_cast<uint32_t>(SNUG_TRY(detail::parse_whole(text, min, max)));
+        if (!std::has_single_bit(number))
+          return fail("{} is not a power of two; {} is", number, std::bit_floor(number));
+        out = number;
         return {};
       },
       [](uint32_t number) { return std::vector{std::to_string(number)}; });
@@ -91,6 +130,18 @@ ValueOf<T> serial_number(std::string T::*member) {
       detail::serial_value(), member,
       [](std::string& out, const std::string& text, SetContext&) -> Result<void> {
         out = SNUG_TRY(detail::parse_serial(text));
+        return {};
+      },
+      [](const std::string& text) { return detail::one_or_none(text); });
+}
+
+// The name of a tap interface, or the descriptors of one.
+template <class T>
+ValueOf<T> tap_name(std::string T::*member) {
+  return detail::bind(
+      detail::tap_value(), member,
+      [](std::string& out, const std::string& text, SetContext&) -> Result<void> {
+        out = SNUG_TRY(detail::parse_tap(text));
         return {};
       },
       [](const std::string& text) { return detail::one_or_none(text); });
@@ -127,6 +178,33 @@ ValueOf<T> port_list(std::vector<PortForward> T::*member, size_t max_count) {
       });
 }
 
+// A text or a list of them, each checked by itself.
+template <class T>
+ValueOf<T> text_list(std::vector<std::string> T::*member, size_t max_count, Value value,
+                     Result<std::string> (*parse)(const std::string&)) {
+  return detail::bind(
+      std::move(value), member,
+      [=](std::vector<std::string>& out, const std::string& text, SetContext&) -> Result<void> {
+        if (out.size() >= max_count) return fail("at most {} are allowed", max_count);
+        out.push_back(SNUG_TRY(parse(text)));
+        return {};
+      },
+      [](const std::vector<std::string>& texts) { return texts; });
+}
+
+// A text, checked.
+template <class T>
+ValueOf<T> checked_text(std::string T::*member, Value value,
+                        Result<std::string> (*parse)(const std::string&)) {
+  return detail::bind(
+      std::move(value), member,
+      [=](std::string& out, const std::string& text, SetContext&) -> Result<void> {
+        out = SNUG_TRY(parse(text));
+        return {};
+      },
+      [](const std::string& text) { return detail::one_or_none(text); });
+}
+
 // Bytes; `step`: what it must be a multiple of.
 template <class T>
 ValueOf<T> size(uint64_t T::*member, uint64_t min, uint64_t max, uint64_t step) {
@@ -139,13 +217,29 @@ ValueOf<T> size(uint64_t T::*member, uint64_t min, uint64_t max, uint64_t step) 
       [](uint64_t bytes) { return std::vector{format_size(bytes)}; });
 }
 
-// A duration; "none" and 0 are no limit.
+// Bytes, or "none".
 template <class T>
-ValueOf<T> time_limit(TimeLimit T::*member) {
+ValueOf<T> size_or_none(std::optional<uint64_t> T::*member, uint64_t max, uint64_t step) {
+  return detail::bind(
+      detail::size_or_none_value(max), member,
+      [=](std::optional<uint64_t>& out, const std::string& text, SetContext&) -> Result<void> {
+        out.reset();
+        if (text == "none") return {};
+        out = text == "0" ? 0 : SNUG_TRY(detail::parse_size_within(text, 0, max, step));
+        return {};
+      },
+      [](const std::optional<uint64_t>& bytes) {
+        return std::vector{bytes ? format_size(*bytes) : std::string("none")};
+      });
+}
+
+// A duration; "none" is no limit, and so is 0 if `zero` says so.
+template <class T>
+ValueOf<T> time_limit(TimeLimit T::*member, Zero zero = Zero::kNoLimit) {
   return detail::bind(
       detail::limit_value(), member,
-      [](TimeLimit& out, const std::string& text, SetContext&) -> Result<void> {
-        out = SNUG_TRY(detail::parse_limit(text));
+      [zero](TimeLimit& out, const std::string& text, SetContext&) -> Result<void> {
+        out = SNUG_TRY(detail::parse_limit(text, zero));
         return {};
       },
       [](const TimeLimit& limit) { return std::vector{detail::print_limit(limit)}; });
@@ -215,6 +309,18 @@ ValueOf<T> word(E T::*member, std::vector<std::pair<std::string, E>> choices) {
       });
 }
 
+// The host's end of a virtio console.
+template <class T>
+ValueOf<T> port_end(PortSpec T::*member) {
+  return detail::bind(
+      detail::port_end_value(), member,
+      [](PortSpec& out, const std::string& text, SetContext& context) -> Result<void> {
+        out = SNUG_TRY(detail::parse_port_end(text, context));
+        return {};
+      },
+      [](const PortSpec& port) { return std::vector{detail::print_port_end(port)}; });
+}
+
 template <class T>
 ValueOf<T> console(ConsoleSpec T::*member) {
   return detail::bind(
@@ -224,6 +330,18 @@ ValueOf<T> console(ConsoleSpec T::*member) {
         return {};
       },
       [](const ConsoleSpec& console) { return std::vector{detail::print_console(console)}; });
+}
+
+// Where the unix socket to the guest's sockets is.
+template <class T>
+ValueOf<T> vsock_socket(VsockSocket T::*member) {
+  return detail::bind(
+      detail::vsock_value(), member,
+      [](VsockSocket& out, const std::string& text, SetContext& context) -> Result<void> {
+        out = SNUG_TRY(detail::parse_vsock(text, context));
+        return {};
+      },
+      [](const VsockSocket& socket) { return std::vector{detail::print_vsock(socket)}; });
 }
 
 }  // namespace snug

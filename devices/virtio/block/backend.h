@@ -25,10 +25,19 @@ enum class BlockOperation {
 
 struct BlockRequest {
   BlockOperation operation;
+  size_t file = 0;            // which of the backend's files
   uint64_t offset = 0;        // bytes
   uint64_t length = 0;        // bytes; of reads and writes: what the iovecs hold
   std::vector<iovec> iovecs;  // stay valid until the request is reported
   uint64_t tag = 0;           // names it in the report
+  bool durable = false;       // on the medium before it is reported done, as if flushed
+};
+
+// A file that holds bytes of a disk, open twice when the host's page cache is to be passed by.
+struct BlockFile {
+  int fd = -1;
+  int direct_fd = -1;         // with O_DIRECT, or -1
+  uint32_t alignment = 4096;  // bytes: what direct_fd asks of offsets, lengths and addresses
 };
 
 class BlockBackend {
@@ -45,10 +54,10 @@ class BlockBackend {
   virtual void reap(const Report& report) = 0;
 };
 
-// io_uring. `fd` is the caller's and outlives the backend, which waits for what is under way when it ends.
-// Errors: the kernel has none, or it is forbidden.
-Result<std::unique_ptr<BlockBackend>> make_uring_backend(int fd);
+// io_uring. The descriptors are the caller's and outlive the backend, which waits for what is under way when
+// it ends. Errors: the kernel has none, or it is forbidden.
+Result<std::unique_ptr<BlockBackend>> make_uring_backend(std::vector<BlockFile> files);
 // A few threads with preadv and pwritev, for where there is no io_uring.
-Result<std::unique_ptr<BlockBackend>> make_thread_backend(int fd);
+Result<std::unique_ptr<BlockBackend>> make_thread_backend(std::vector<BlockFile> files);
 
 }  // namespace snug

@@ -1,25 +1,30 @@
 #include "devices/virtio/block/block.h"
 
 #include <algorithm>
+#include <bit>
+#include <cerrno>
 #include <cstring>
 
 #include "vmm/base/assertion.h"
 #include "vmm/base/checked.h"
 #include "vmm/base/endian.h"
+#include "vmm/base/log.h"
+#include "vmm/base/result.h"
 
 namespace snug {
 namespace {
 
 constexpr uint64_t kSector = 512;
-constexpr uint16_t kQueueSize = 256;
-constexpr uint32_t kMaxSegments = kQueueSize - 2;  // header and status take two
-constexpr uint32_t kMaxRangeSectors = 1u << 22;    // of one discard: 2 GiB
+constexpr size_t kRequestsMax = 256;             // under way at once; more wait in the rings
+constexpr uint16_t kSegmentsMax = 254;           // of a request; fewer where the ring has no room for them
+constexpr uint32_t kMaxRangeSectors = 1u << 22;  // of one discard: 2 GiB
 
 // 5.2.3: feature bits.
 constexpr uint64_t kSegMax = uint64_t{1} << 2;
 constexpr uint64_t kReadOnly = uint64_t{1} << 5;
 constexpr uint64_t kBlockSize = uint64_t{1} << 6;
 constexpr uint64_t kFlushes = uint64_t{1} << 9;
+constexpr uint64_t kTopology = uint64_t{1} << 10;
 constexpr uint64_t kMultiQueue = uint64_t{1} << 12;
 constexpr uint64_t kDiscards = uint64_t{1} << 13;
 constexpr uint64_t kWritesZeroes = uint64_t{1} << 14;
@@ -63,14 +68,15 @@ bool copy_out(const GuestMemory& memory, const std::vector<VirtBuffer>& buffers,
 
 VirtioBlock::VirtioBlock(BlockConfig config, std::unique_ptr<BlockBackend> backend)
     : config_(std::move(config)),
-      queue_sizes_(config_.queues, kQueueSize),
-      waiting_(config_.queues),
+      queue_sizes_(config_.queues, config_.queue_size),
+      queues_(config_.queues),
       backend_(std::move(backend)) {
   SNUG_ASSERT(config_.queues >= 1 && config_.queues <= kMaxQueues);
 }
 
 uint64_t VirtioBlock::features() const {
-  uint64_t bits = kSegMax | kBlockSize | kFlushes;
+  uint64_t bits = kSegMax | kBlockSize | kTopology;
+  if (!config_.ephemeral) bits |= kFlushes;
   if (config_.read_only) bits |= kReadOnly;
   if (config_.queues > 1) bits |= kMultiQueue;
   if (config_.discard && !config_.read_only) bits |= kDiscards | kWritesZeroes;
@@ -84,8 +90,12 @@ void VirtioBlock::read_config(uint64_t offset, std::span<std::byte> data) const 
     store_le(std::span<std::byte>(image).subspan(where, width), value);
   };
   put(0, 8, config_.size / kSector);
-  put(12, 4, kMaxSegments);
+  // Header and status take two entries.
+  put(12, 4, std::min<uint16_t>(kSegmentsMax, config_.queue_size - 2));
   put(20, 4, config_.block_size);
+  const uint32_t blocks = std::max(config_.physical_block_size / config_.block_size, 1u);
+  put(24, 1, static_cast<uint64_t>(std::countr_zero(blocks)));
+  put(26, 2, blocks);  // the smallest transfer that is as good as it gets
   put(34, 2, config_.queues);
   if (config_.discard) {
     const uint32_t alignment = std::max<uint32_t>(config_.block_size, 4096) / kSector;
@@ -101,18 +111,38 @@ void VirtioBlock::read_config(uint64_t offset, std::span<std::byte> data) const 
   std::copy_n(image.begin() + static_cast<ptrdiff_t>(offset), length, data.begin());
 }
 
-void VirtioBlock::start(VirtioHost& host, uint64_t) { host_ = &host; }
+void VirtioBlock::start(VirtioHost& host, uint64_t features) {
+  host_ = &host;
+  // 5.2.5: a driver without FLUSH takes what is done for stable.
+  write_through_ = !config_.ephemeral && (features & kFlushes) == 0;
+  started_ = true;
+}
+
+void VirtioBlock::set_size(uint64_t bytes) {
+  if (bytes == config_.size) return;
+  log_info("{}: {} has {} bytes now, and had {}", config_.name, config_.storage, bytes, config_.size);
+  config_.size = bytes;
+  if (started_) host_->config_changed();
+}
 
 bool VirtioBlock::stop() {
-  std::fill(waiting_.begin(), waiting_.end(), false);
+  started_ = false;
+  for (Queue& queue : queues_) queue.waiting = queue.stopping = false;
   stopping_ = under_way_ > 0;
   return !stopping_;
+}
+
+bool VirtioBlock::stop_queue(uint16_t index) {
+  Queue& queue = queues_[index];
+  queue.waiting = false;
+  queue.stopping = queue.under_way > 0;
+  return !queue.stopping;
 }
 
 void VirtioBlock::queue_ready(uint16_t index) {
   VirtQueue& queue = host_->queue(index);
   bool answered = false;
-  waiting_[index] = false;
+  queues_[index].waiting = false;
   do {
     queue.disable_notifications();
     // One round of the ring at a time: other devices share the loop.
@@ -121,8 +151,8 @@ void VirtioBlock::queue_ready(uint16_t index) {
         host_->again(index);
         break;
       }
-      if (free_.empty() && slots_.size() >= size_t{kQueueSize}) {
-        waiting_[index] = true;
+      if (free_.empty() && slots_.size() >= kRequestsMax) {
+        queues_[index].waiting = true;
         break;
       }
       const auto popped = queue.pop(chain_);
@@ -135,7 +165,7 @@ void VirtioBlock::queue_ready(uint16_t index) {
       if (taken == Taken::kBroken) break;
       answered = answered || taken == Taken::kAnswered;
     }
-  } while (!waiting_[index] && queue.enable_notifications());
+  } while (!queues_[index].waiting && queue.enable_notifications());
   backend_->kick();
   if (answered) host_->used(index);
 }
@@ -159,6 +189,7 @@ VirtioBlock::Taken VirtioBlock::take(uint16_t index) {
   Slot& slot = *slots_[free_.back()];
   slot.request.iovecs.clear();
   slot.data_bytes = 0;
+  slot.request.durable = write_through_;
   const uint8_t status = prepare(slot, header.type, header.sector);
   if (status != kUnderWay) return answer(index, status, 1);
   slot.queue = index;
@@ -167,6 +198,7 @@ VirtioBlock::Taken VirtioBlock::take(uint16_t index) {
   if (!backend_->submit(slot.request)) return answer(index, kIoError, 1);
   free_.pop_back();
   ++under_way_;
+  ++queues_[index].under_way;
   return Taken::kUnderWay;
 }
 
@@ -178,8 +210,7 @@ uint8_t VirtioBlock::prepare(Slot& slot, uint32_t type, uint64_t sector) {
       return !config_.read_only && prepare_transfer(slot, sector, false) ? kUnderWay : kIoError;
     case kFlush:
       slot.request.operation = BlockOperation::kFlush;
-      // Nothing of ours can be unwritten.
-      return config_.read_only ? kOk : kUnderWay;
+      return config_.read_only || config_.ephemeral ? kOk : kUnderWay;
     case kDiscard:
     case kWriteZeroes:
       if (!config_.discard || config_.read_only) return kUnsupported;
@@ -239,27 +270,47 @@ VirtioBlock::Taken VirtioBlock::answer(uint16_t index, uint8_t status, uint32_t 
   return Taken::kAnswered;
 }
 
+// The guest sees an I/O error and no more; the person who runs it sees why. Once: a full disk fails each
+// write.
+void VirtioBlock::complain(const BlockRequest& request, int error) {
+  if (complained_ || error == EOPNOTSUPP) return;
+  complained_ = true;
+  const char* what = request.operation == BlockOperation::kRead    ? "read from"
+                     : request.operation == BlockOperation::kFlush ? "flush of"
+                                                                   : "write to";
+  log_warn("{}: {} {}: {}; the guest sees I/O errors", config_.name, what, config_.storage,
+           errno_text(error));
+}
+
 void VirtioBlock::completed() {
   std::array<bool, kMaxQueues> touched{};
   backend_->reap([&](uint64_t tag, int error) {
     Slot& slot = *slots_[tag];
+    Queue& queue = queues_[slot.queue];
     free_.push_back(tag);
     --under_way_;
-    if (stopping_) return;
+    --queue.under_way;
+    touched[slot.queue] = true;
+    if (error != 0) complain(slot.request, error);
+    if (stopping_ || queue.stopping) return;
     const uint8_t status = error == 0 ? kOk : error == EOPNOTSUPP ? kUnsupported : kIoError;
     (void)host_->memory().store(slot.status_gpa, status);
     (void)host_->queue(slot.queue).push(slot.head, (error == 0 ? slot.data_bytes : 0) + 1);
-    touched[slot.queue] = true;
   });
-  if (stopping_ && under_way_ == 0) {
-    stopping_ = false;
-    host_->stopped();
+  if (stopping_) {
+    stopping_ = under_way_ > 0;
+    if (!stopping_) host_->stopped();
     return;
   }
-  if (stopping_) return;
   for (uint16_t i = 0; i < config_.queues; ++i) {
-    if (touched[i]) host_->used(i);
-    if (waiting_[i]) host_->again(i);
+    Queue& queue = queues_[i];
+    if (queue.stopping && queue.under_way == 0) {
+      queue.stopping = false;
+      host_->queue_stopped(i);
+    } else if (touched[i] && !queue.stopping) {
+      host_->used(i);
+    }
+    if (queue.waiting) host_->again(i);
   }
 }
 

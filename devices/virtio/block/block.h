@@ -14,13 +14,17 @@
 namespace snug {
 
 struct BlockConfig {
-  std::string name;           // for messages
-  uint64_t size = 0;          // bytes; what is beyond the last whole sector of 512 is not shown
-  uint32_t block_size = 512;  // logical, bytes
+  std::string name;                     // for messages
+  std::string storage;                  // where the bytes are, for messages
+  uint64_t size = 0;                    // bytes; what is beyond the last whole sector of 512 is not shown
+  uint32_t block_size = 512;            // logical, bytes
+  uint32_t physical_block_size = 4096;  // bytes: writes of less cost more
   bool read_only = false;
-  bool discard = false;  // offer DISCARD and WRITE_ZEROES
-  std::string serial;    // at most 20 bytes
-  uint16_t queues = 1;   // 1 to kMaxQueues
+  bool ephemeral = false;     // nothing outlives the guest: there is nothing to flush
+  bool discard = false;       // offer DISCARD and WRITE_ZEROES
+  std::string serial;         // at most 20 bytes
+  uint16_t queues = 1;        // 1 to kMaxQueues
+  uint16_t queue_size = 256;  // entries of each, a power of two from 16
 };
 
 class VirtioBlock final : public VirtioDevice {
@@ -30,6 +34,8 @@ class VirtioBlock final : public VirtioDevice {
   // Counts up when completed() is to be called.
   int event_fd() const { return backend_->event_fd(); }
   void completed();
+  // The disk has become larger or smaller; the guest is told.
+  void set_size(uint64_t bytes);
 
   VirtioType type() const override { return VirtioType::kBlock; }
   std::string_view name() const override { return config_.name; }
@@ -40,6 +46,7 @@ class VirtioBlock final : public VirtioDevice {
   void start(VirtioHost& host, uint64_t features) override;
   void queue_ready(uint16_t queue) override;
   bool stop() override;
+  bool stop_queue(uint16_t queue) override;
 
   static constexpr size_t kMaxQueues = 16;
 
@@ -53,6 +60,12 @@ class VirtioBlock final : public VirtioDevice {
     uint32_t data_bytes = 0;  // that the guest may read afterwards
   };
 
+  struct Queue {
+    bool waiting = false;   // found no free slot
+    bool stopping = false;  // what is under way is not given back
+    size_t under_way = 0;
+  };
+
   // What became of a chain.
   enum class Taken { kUnderWay, kAnswered, kBroken };
   Taken take(uint16_t queue);
@@ -61,16 +74,20 @@ class VirtioBlock final : public VirtioDevice {
   bool prepare_range(Slot& slot, uint32_t type);
   uint8_t prepare(Slot& slot, uint32_t type, uint64_t sector);
   Taken answer_id(uint16_t queue);
+  void complain(const BlockRequest& request, int error);
 
   BlockConfig config_;
   std::vector<uint16_t> queue_sizes_;
   VirtioHost* host_ = nullptr;
+  bool started_ = false;
+  bool write_through_ = false;
   bool stopping_ = false;
+  bool complained_ = false;
   VirtChain chain_;
   uint64_t status_gpa_ = 0;                   // of chain_
   std::vector<std::unique_ptr<Slot>> slots_;  // never shrinks; requests stay where they are
   std::vector<size_t> free_;                  // indexes of slots_
-  std::vector<bool> waiting_;                 // queues that found no free slot
+  std::vector<Queue> queues_;
   size_t under_way_ = 0;
   std::unique_ptr<BlockBackend> backend_;  // last: it ends only when it is done with the slots
 };

@@ -18,7 +18,7 @@ namespace {
 
 class ThreadBackend final : public BlockBackend {
  public:
-  explicit ThreadBackend(int fd) : fd_(fd) {}
+  explicit ThreadBackend(std::vector<BlockFile> files) : files_(std::move(files)) {}
 
   ~ThreadBackend() override {
     {
@@ -86,29 +86,33 @@ class ThreadBackend final : public BlockBackend {
   }
 
   int perform(BlockRequest& request) const {
+    const int fd = files_[request.file].fd;
     switch (request.operation) {
       case BlockOperation::kRead:
       case BlockOperation::kWrite:
         return transfer(request);
       case BlockOperation::kFlush:
-        return ::fdatasync(fd_) == 0 ? 0 : errno;
+        return ::fdatasync(fd) == 0 ? 0 : errno;
       case BlockOperation::kDiscard:
       case BlockOperation::kWriteZeroes:
       case BlockOperation::kZeroAndFree:
         break;
     }
-    const int result = ::fallocate(fd_, fallocate_mode(request.operation), static_cast<off_t>(request.offset),
+    const int result = ::fallocate(fd, fallocate_mode(request.operation), static_cast<off_t>(request.offset),
                                    static_cast<off_t>(request.length));
-    return result == 0 ? 0 : fallocate_error(request.operation, errno);
+    if (result != 0) return fallocate_error(request.operation, errno);
+    return !request.durable || ::fdatasync(fd) == 0 ? 0 : errno;
   }
 
   int transfer(BlockRequest& request) const {
     while (!request.iovecs.empty()) {
       const int count = static_cast<int>(std::min<size_t>(request.iovecs.size(), IOV_MAX));
+      const int fd = transfer_fd(files_[request.file], request);
       const auto offset = static_cast<off_t>(request.offset);
-      const ssize_t done = request.operation == BlockOperation::kRead
-                               ? ::preadv(fd_, request.iovecs.data(), count, offset)
-                               : ::pwritev(fd_, request.iovecs.data(), count, offset);
+      const ssize_t done =
+          request.operation == BlockOperation::kRead
+              ? ::preadv(fd, request.iovecs.data(), count, offset)
+              : ::pwritev2(fd, request.iovecs.data(), count, offset, transfer_flags(request));
       if (done < 0 && errno == EINTR) continue;
       if (done < 0) return errno;
       if (done == 0) return EIO;  // the file has become shorter than the disk
@@ -117,7 +121,7 @@ class ThreadBackend final : public BlockBackend {
     return 0;
   }
 
-  int fd_;
+  std::vector<BlockFile> files_;
   UniqueFd event_fd_;
   std::mutex mutex_;
   std::condition_variable work_;
@@ -130,8 +134,8 @@ class ThreadBackend final : public BlockBackend {
 
 }  // namespace
 
-Result<std::unique_ptr<BlockBackend>> make_thread_backend(int fd) {
-  auto backend = std::make_unique<ThreadBackend>(fd);
+Result<std::unique_ptr<BlockBackend>> make_thread_backend(std::vector<BlockFile> files) {
+  auto backend = std::make_unique<ThreadBackend>(std::move(files));
   SNUG_TRY(backend->open());
   return backend;
 }

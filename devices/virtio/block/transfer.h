@@ -1,12 +1,28 @@
-// What both backends know of one request: how it goes on after a short transfer, what fallocate does it.
+// What both backends know of one request: which descriptor takes it, how it goes on after a short transfer,
+// what fallocate does it.
 #pragma once
 
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <linux/fs.h>
+
+#include <algorithm>
 
 #include "devices/virtio/block/backend.h"
 
 namespace snug {
+
+// Direct transfers are for what is aligned; the kernel keeps the rest, which goes through its page cache,
+// coherent with them.
+inline int transfer_fd(const BlockFile& file, const BlockRequest& request) {
+  if (file.direct_fd < 0) return file.fd;
+  const auto aligned = [&](uint64_t value) { return value % file.alignment == 0; };
+  const bool fits = aligned(request.offset) &&
+                    std::all_of(request.iovecs.begin(), request.iovecs.end(), [&](const iovec& part) {
+                      return aligned(reinterpret_cast<uintptr_t>(part.iov_base)) && aligned(part.iov_len);
+                    });
+  return fits ? file.direct_fd : file.fd;
+}
 
 // Takes `done` bytes off a transfer. True when nothing is left.
 inline bool advance(BlockRequest& request, size_t done) {
@@ -21,6 +37,11 @@ inline bool advance(BlockRequest& request, size_t done) {
     request.iovecs.front().iov_len -= done;
   }
   return request.iovecs.empty();
+}
+
+// Of preadv2 and pwritev2.
+inline int transfer_flags(const BlockRequest& request) {
+  return request.durable && request.operation == BlockOperation::kWrite ? RWF_DSYNC : 0;
 }
 
 inline int fallocate_mode(BlockOperation operation) {

@@ -16,7 +16,7 @@ constexpr size_t kMaxIovecs = IOV_MAX;
 
 class UringBackend final : public BlockBackend {
  public:
-  explicit UringBackend(int fd) : fd_(fd) {}
+  explicit UringBackend(std::vector<BlockFile> files) : files_(std::move(files)) {}
 
   ~UringBackend() override {
     if (!ready_) return;
@@ -76,20 +76,24 @@ class UringBackend final : public BlockBackend {
       kick();
       entry = io_uring_get_sqe(&ring_);
     }
+    const BlockFile& file = files_[request.file];
     switch (request.operation) {
       case BlockOperation::kRead:
-        io_uring_prep_readv(entry, fd_, request.iovecs.data(), iovec_count(request), request.offset);
+        io_uring_prep_readv(entry, transfer_fd(file, request), request.iovecs.data(), iovec_count(request),
+                            request.offset);
         break;
       case BlockOperation::kWrite:
-        io_uring_prep_writev(entry, fd_, request.iovecs.data(), iovec_count(request), request.offset);
+        io_uring_prep_writev(entry, transfer_fd(file, request), request.iovecs.data(), iovec_count(request),
+                             request.offset);
+        entry->rw_flags = transfer_flags(request);
         break;
       case BlockOperation::kFlush:
-        io_uring_prep_fsync(entry, fd_, IORING_FSYNC_DATASYNC);
+        io_uring_prep_fsync(entry, file.fd, IORING_FSYNC_DATASYNC);
         break;
       case BlockOperation::kDiscard:
       case BlockOperation::kWriteZeroes:
       case BlockOperation::kZeroAndFree:
-        io_uring_prep_fallocate(entry, fd_, fallocate_mode(request.operation),
+        io_uring_prep_fallocate(entry, file.fd, fallocate_mode(request.operation),
                                 static_cast<off_t>(request.offset), static_cast<off_t>(request.length));
         break;
     }
@@ -108,6 +112,12 @@ class UringBackend final : public BlockBackend {
       prepare(request);
       return true;
     }
+    const bool range = !transfer && request.operation != BlockOperation::kFlush;
+    if (range && request.durable && result == 0) {
+      request.operation = BlockOperation::kFlush;
+      prepare(request);
+      return true;
+    }
     if (!transfer || result <= 0 || advance(request, static_cast<size_t>(result))) return false;
     prepare(request);
     return true;
@@ -121,7 +131,7 @@ class UringBackend final : public BlockBackend {
     return transfer && !request.iovecs.empty() ? EIO : 0;
   }
 
-  int fd_;
+  std::vector<BlockFile> files_;
   UniqueFd event_fd_;
   io_uring ring_{};
   bool ready_ = false;
@@ -130,8 +140,8 @@ class UringBackend final : public BlockBackend {
 
 }  // namespace
 
-Result<std::unique_ptr<BlockBackend>> make_uring_backend(int fd) {
-  auto backend = std::make_unique<UringBackend>(fd);
+Result<std::unique_ptr<BlockBackend>> make_uring_backend(std::vector<BlockFile> files) {
+  auto backend = std::make_unique<UringBackend>(std::move(files));
   SNUG_TRY(backend->open());
   return backend;
 }

@@ -2,29 +2,19 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
+#include "devices/virtio/net/features.h"
 #include "vmm/base/assertion.h"
 #include "vmm/base/endian.h"
+#include "vmm/base/log.h"
 
 namespace snug {
 namespace {
 
-// 5.1.3: feature bits.
-constexpr uint64_t kGuestChecksum = uint64_t{1} << 1;
-constexpr uint64_t kMtu = uint64_t{1} << 3;
-constexpr uint64_t kMac = uint64_t{1} << 5;
-constexpr uint64_t kMergeableBuffers = uint64_t{1} << 15;
-constexpr uint64_t kStatus = uint64_t{1} << 16;
-constexpr uint64_t kControlQueue = uint64_t{1} << 17;
-constexpr uint64_t kMultiQueue = uint64_t{1} << 22;
-
-constexpr uint16_t kLinkUp = 1;  // 5.1.4, status
-
-// 5.1.6.5: the control queue.
-constexpr uint8_t kControlMultiQueue = 4;
-constexpr uint8_t kSetPairs = 0;
-constexpr uint8_t kControlOk = 0;
+constexpr uint8_t kControlOk = 0;  // 5.1.6.5
 constexpr uint8_t kControlError = 1;
+constexpr uint16_t kControlSize = 64;  // entries
 
 constexpr size_t kHeader = sizeof(VirtioNetHeader);
 constexpr size_t kBatch = 32;     // frames handed to the backend at once
@@ -34,25 +24,31 @@ constexpr size_t kPartsMax = 64;  // a frame in more parts is copied together fi
 
 VirtioNet::VirtioNet(NetConfig config, std::unique_ptr<NetBackend> backend)
     : config_(std::move(config)),
-      queue_sizes_(2 * config_.pairs + (config_.pairs > 1 ? 1 : 0), kQueueSize),
+      queue_sizes_(2 * config_.pairs, config_.queue_size),
       backend_(std::move(backend)),
+      mac_(config_.mac),
       pairs_(config_.pairs) {
   SNUG_ASSERT(config_.pairs >= 1 && config_.pairs <= kMaxPairs);
+  if (has_control()) queue_sizes_.push_back(kControlSize);
 }
 
 uint64_t VirtioNet::features() const {
-  uint64_t bits = kMac | kStatus | kMergeableBuffers | kGuestChecksum | backend_->offloads();
-  if (config_.mtu != 0) bits |= kMtu;
-  if (config_.pairs > 1) bits |= kControlQueue | kMultiQueue;
-  return bits;
+  uint64_t bits =
+      net::kMac | net::kStatus | net::kMergeableBuffers | net::kGuestChecksum | backend_->offloads();
+  if (config_.mtu != 0) bits |= net::kMtu;
+  if (has_control())
+    bits |= net::kControlQueue | net::kControlReceive | net::kControlMac | net::kGuestAnnounce;
+  if (has_control() && backend_->offloads() != 0) bits |= net::kControlOffloads;
+  if (config_.pairs > 1) bits |= net::kMultiQueue;
+  return bits & ~backend_->refused_features();
 }
 
 void VirtioNet::read_config(uint64_t offset, std::span<std::byte> data) const {
   // 5.1.4
   std::array<std::byte, 12> image{};
   const std::span<std::byte> all(image);
-  std::memcpy(image.data(), config_.mac.data(), config_.mac.size());
-  store_le(all.subspan(6, 2), link_up_ ? kLinkUp : 0);
+  std::memcpy(image.data(), mac_.data(), mac_.size());
+  store_le(all.subspan(6, 2), (link_up_ ? net::kLinkUp : 0) | (announce_ ? net::kAnnounce : 0));
   store_le(all.subspan(8, 2), config_.pairs);
   store_le(all.subspan(10, 2), config_.mtu);
   if (offset >= image.size()) return;
@@ -65,47 +61,122 @@ void VirtioNet::start(VirtioHost& host, uint64_t features) {
   driver_features_ = features;
   active_pairs_ = 1;
   backend_->start(features);
+  if (link_up_) offer_rings(0);
+  check_backend();
 }
 
 bool VirtioNet::stop() {
+  for (uint16_t pair = 0; pair < pairs_.size(); ++pair) {
+    take_back(pair);
+    pairs_[pair].foreign = false;
+    pairs_[pair].outgoing.count = pairs_[pair].incoming.count = 0;
+  }
+  backend_->stop();
   host_ = nullptr;
-  for (Pair& pair : pairs_) pair.outgoing.count = pair.incoming.count = 0;
+  mac_ = config_.mac;
+  announce_ = false;
+  return true;
+}
+
+bool VirtioNet::stop_queue(uint16_t index) {
+  if (index < 2 * pair_count()) {
+    Pair& pair = pairs_[index / 2];
+    (index % 2 == 0 ? pair.incoming.count : pair.outgoing.count) = 0;
+  }
   return true;
 }
 
 void VirtioNet::set_link(bool up) {
   if (link_up_ == up) return;
   link_up_ = up;
-  if (host_ != nullptr) host_->config_changed();
+  if (host_ == nullptr) return;
+  // 5.1.6.5.4: what is at the other end may be another network.
+  announce_ = up && (driver_features_ & net::kGuestAnnounce) != 0;
+  for (uint16_t pair = 0; pair < active_pairs_; ++pair) {
+    if (!up) take_back(pair);
+    if (up && pairs_[pair].foreign) offer_rings(pair);
+  }
+  host_->config_changed();
 }
 
 void VirtioNet::connect(std::unique_ptr<NetBackend> backend) {
   backend_ = std::move(backend);
+  told_broken_ = false;
   if (host_ == nullptr) return;
   backend_->start(driver_features_);
   for (uint16_t pair = 0; pair < pair_count(); ++pair)
     if (pairs_[pair].outgoing.count > 0) transmit(pair);
+  check_backend();
+}
+
+// --- backends that work on rings by themselves ------------------------------------------------------
+
+void VirtioNet::offer_rings(uint16_t index) {
+  Pair& pair = pairs_[index];
+  const auto receive = host_->ring_place(static_cast<uint16_t>(2 * index));
+  const auto transmit = host_->ring_place(static_cast<uint16_t>(2 * index + 1));
+  std::optional<NetBackend::Kicks> kicks;
+  if (receive && transmit) kicks = backend_->take_over(index, host_->memory(), *receive, *transmit);
+  if (!kicks) {
+    if (pair.foreign) host_->needs_reset("a queue that the kernel worked on cannot be taken up again");
+    return;
+  }
+  pair.taken_over = pair.foreign = true;
+  log_debug("{}: the kernel works on the rings of pair {}", config_.name, index);
+  host_->ring_elsewhere(static_cast<uint16_t>(2 * index), kicks->receive);
+  host_->ring_elsewhere(static_cast<uint16_t>(2 * index + 1), kicks->transmit);
+}
+
+void VirtioNet::take_back(uint16_t index) {
+  Pair& pair = pairs_[index];
+  if (!std::exchange(pair.taken_over, false)) return;
+  backend_->let_go(index);
+  host_->ring_elsewhere(static_cast<uint16_t>(2 * index), -1);
+  host_->ring_elsewhere(static_cast<uint16_t>(2 * index + 1), -1);
+}
+
+void VirtioNet::interrupt_moved(uint16_t queue) {
+  const auto pair = static_cast<uint16_t>(queue / 2);
+  if (pair >= pairs_.size() || !pairs_[pair].taken_over) return;
+  const auto place = host_->ring_place(queue);
+  backend_->interrupt_moved(pair, queue % 2 == 1, place ? place->interrupt_fd : -1);
+}
+
+void VirtioNet::check_backend() {
+  if (!backend_->broken() || std::exchange(told_broken_, true)) return;
+  if (config_.broken) config_.broken();
 }
 
 // 5.1.2: the control queue lies behind the pairs that were negotiated.
-uint16_t VirtioNet::pair_count() const { return (driver_features_ & kMultiQueue) != 0 ? config_.pairs : 1; }
+uint16_t VirtioNet::pair_count() const {
+  return (driver_features_ & net::kMultiQueue) != 0 ? config_.pairs : 1;
+}
 
 void VirtioNet::queue_ready(uint16_t index) {
   if (index >= 2 * pair_count()) {
-    if (index == 2 * pair_count() && (driver_features_ & kControlQueue) != 0) control();
+    if (index == 2 * pair_count() && (driver_features_ & net::kControlQueue) != 0) control();
     return;
   }
   const auto pair = static_cast<uint16_t>(index / 2);
+  if (pairs_[pair].foreign) return;
   if (index % 2 == 0) {
     receive(pair);
   } else {
     transmit(pair);
   }
+  check_backend();
 }
 
 void VirtioNet::backend_ready(uint16_t pair) {
   if (host_ == nullptr || pair >= pair_count()) return;
+  if (pairs_[pair].foreign) {
+    if (backend_->ring_broken(pair)) host_->needs_reset("a ring that the kernel refuses");
+    return;
+  }
   receive(pair);
+  // The guest may have nothing more to send before the other side has answered to the end of a cut frame.
+  backend_->flush(pair);
+  check_backend();
   // receive() may have met a broken ring; the device stands still then.
   if (pairs_[pair].outgoing.count > 0) transmit(pair);
 }
@@ -154,6 +225,8 @@ bool VirtioNet::parse(VirtQueue&, Outgoing& out) {
   if (copy_from_chain(memory, chain_.readable, 0, std::as_writable_bytes(std::span(&out.frame.header, 1))) !=
       kHeader)
     return false;
+  // 5.1.6.2.1: nothing but zeros then.
+  if ((driver_features_ & net::kChecksum) == 0) out.frame.header = {};
   if (chain_.readable.size() > kPartsMax) {
     out.copy.resize(out.frame.length);
     if (copy_from_chain(memory, chain_.readable, kHeader, out.copy) != out.copy.size()) return false;
@@ -209,7 +282,7 @@ void VirtioNet::receive(uint16_t pair) {
 // A frame that does not fit is dropped, as by a NIC.
 VirtioNet::Delivered VirtioNet::deliver(uint16_t pair, VirtQueue& queue, const InFrame& frame) {
   Reused<Incoming>& incoming = pairs_[pair].incoming;
-  const bool mergeable = (driver_features_ & kMergeableBuffers) != 0;
+  const bool mergeable = (driver_features_ & net::kMergeableBuffers) != 0;
   const size_t wanted = kHeader + frame.data.size();
   size_t room = 0;
   size_t chains = 0;
@@ -238,7 +311,7 @@ VirtioNet::Delivered VirtioNet::deliver(uint16_t pair, VirtQueue& queue, const I
     return Delivered::kYes;
   }
   VirtioNetHeader header = frame.header;
-  if ((driver_features_ & kGuestChecksum) == 0) header.flags = 0;
+  if ((driver_features_ & net::kGuestChecksum) == 0) header.flags = 0;
   header.buffers = static_cast<uint16_t>(chains);
   const GuestMemory& memory = host_->memory();
   used_.clear();
@@ -270,7 +343,9 @@ void VirtioNet::control() {
       const auto popped = queue.pop(chain_);
       if (popped == VirtQueue::Pop::kBroken) return host_->needs_reset(queue.why());
       if (popped == VirtQueue::Pop::kEmpty) break;
-      const std::byte answer{control_command()};
+      const bool done = execute(parse_net_command(host_->memory(), chain_.readable, driver_features_));
+      host_->config_updated();
+      const std::byte answer{done ? kControlOk : kControlError};
       const size_t written = copy_to_chain(host_->memory(), chain_.writable, 0, {&answer, 1});
       if (written == 0) return host_->needs_reset("a control command without room for its answer");
       (void)queue.push(chain_.head, 1);
@@ -283,17 +358,36 @@ void VirtioNet::control() {
   host_->used(index);
 }
 
-uint8_t VirtioNet::control_command() {
-  std::array<std::byte, 4> command{};
-  const size_t length = copy_from_chain(host_->memory(), chain_.readable, 0, command);
-  const auto group = std::to_integer<uint8_t>(command[0]);
-  const auto number = std::to_integer<uint8_t>(command[1]);
-  const bool set_pairs = group == kControlMultiQueue && number == kSetPairs && length == command.size();
-  if (!set_pairs || (driver_features_ & kMultiQueue) == 0) return kControlError;
-  const auto pairs = static_cast<uint16_t>(load_le(std::span<const std::byte>(command).subspan(2, 2)));
-  if (pairs < 1 || pairs > config_.pairs) return kControlError;
+bool VirtioNet::execute(const NetCommand& command) {
+  switch (command.kind) {
+    case NetCommand::Kind::kInvalid:
+      return false;
+    case NetCommand::Kind::kFilter:
+      return true;
+    case NetCommand::Kind::kSetMac:
+      mac_ = command.mac;
+      return true;
+    case NetCommand::Kind::kAnnounced:
+      announce_ = false;
+      return true;
+    case NetCommand::Kind::kSetPairs:
+      return set_pairs(command.pairs);
+    case NetCommand::Kind::kSetOffloads:
+      // Those that were negotiated, no others.
+      if ((command.offloads & ~(driver_features_ & net::kGuestOffloads)) != 0) return false;
+      backend_->set_offloads(command.offloads);
+      return true;
+  }
+  return false;
+}
+
+bool VirtioNet::set_pairs(uint16_t pairs) {
+  if (pairs < 1 || pairs > config_.pairs) return false;
+  for (uint16_t pair = pairs; pair < active_pairs_; ++pair) take_back(pair);
+  backend_->set_pairs(pairs);
+  for (uint16_t pair = active_pairs_; pair < pairs && link_up_; ++pair) offer_rings(pair);
   active_pairs_ = pairs;
-  return kControlOk;
+  return true;
 }
 
 }  // namespace snug

@@ -5,20 +5,28 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "devices/virtio/device.h"
 #include "devices/virtio/net/backend.h"
+#include "devices/virtio/net/control.h"
 
 namespace snug {
 
 struct NetConfig {
   std::string name;  // for messages
   std::array<uint8_t, 6> mac{};
-  uint16_t mtu = 0;    // told to the guest; 0: not told
-  uint16_t pairs = 1;  // of queues, 1 to kMaxPairs
+  uint16_t mtu = 0;           // told to the guest; 0: not told
+  uint16_t pairs = 1;         // of queues, 1 to kMaxPairs
+  uint16_t queue_size = 256;  // entries of each, a power of two from 16
+  // A control queue also without several pairs: offloads that can be switched, another address. Each command
+  // makes the guest's CPU wait.
+  bool control = false;
+  // The backend is broken; called at most once for each, with the transport's lock held.
+  std::function<void()> broken;
 };
 
 class VirtioNet final : public VirtioDevice {
@@ -34,20 +42,21 @@ class VirtioNet final : public VirtioDevice {
   void set_link(bool up);
   // Another backend in place of one that broke.
   void connect(std::unique_ptr<NetBackend> backend);
-  bool backend_broken() const { return backend_->broken(); }
 
   VirtioType type() const override { return VirtioType::kNet; }
   std::string_view name() const override { return config_.name; }
   uint32_t pci_class() const override { return 0x020000; }
   uint64_t features() const override;
+  uint64_t refused_features() const override { return backend_->refused_features(); }
   std::span<const uint16_t> queue_sizes() const override { return queue_sizes_; }
   void read_config(uint64_t offset, std::span<std::byte> data) const override;
   void start(VirtioHost& host, uint64_t features) override;
   void queue_ready(uint16_t queue) override;
   bool stop() override;
+  bool stop_queue(uint16_t queue) override;
+  void interrupt_moved(uint16_t queue) override;
 
   static constexpr uint16_t kMaxPairs = 16;
-  static constexpr uint16_t kQueueSize = 256;
 
  private:
   // A frame of the guest that has not been sent yet.
@@ -75,6 +84,9 @@ class VirtioNet final : public VirtioDevice {
   struct Pair {
     Reused<Outgoing> outgoing;
     Reused<Incoming> incoming;
+    // The backend works on its rings, now / ever since the start: where it left off only it knows.
+    bool taken_over = false;
+    bool foreign = false;
   };
 
   void transmit(uint16_t pair);
@@ -84,16 +96,24 @@ class VirtioNet final : public VirtioDevice {
   enum class Delivered { kYes, kNoBuffers, kBroken };
   Delivered deliver(uint16_t pair, VirtQueue& queue, const InFrame& frame);
   void control();
-  uint8_t control_command();
+  bool execute(const NetCommand& command);
+  bool set_pairs(uint16_t pairs);
   uint16_t pair_count() const;
+  bool has_control() const { return config_.control || config_.pairs > 1; }
+  void offer_rings(uint16_t pair);
+  void take_back(uint16_t pair);
+  void check_backend();
 
   NetConfig config_;
   std::vector<uint16_t> queue_sizes_;
   std::unique_ptr<NetBackend> backend_;
   VirtioHost* host_ = nullptr;
   uint64_t driver_features_ = 0;
+  std::array<uint8_t, 6> mac_;  // as the guest has it
   uint16_t active_pairs_ = 1;
   bool link_up_ = true;
+  bool announce_ = false;  // the guest is asked to tell the network where it is
+  bool told_broken_ = false;
   VirtChain chain_;
   std::vector<Pair> pairs_;
   std::vector<VirtUsed> used_;

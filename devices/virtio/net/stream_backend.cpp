@@ -5,6 +5,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <memory>
 #include <vector>
 
 #include "devices/virtio/net/backend.h"
@@ -30,7 +31,7 @@ std::array<std::byte, kPrefix> prefix_of(uint32_t length) {
 
 class StreamBackend final : public NetBackend {
  public:
-  explicit StreamBackend(UniqueFd socket) : socket_(std::move(socket)), input_(kInputSize) {}
+  explicit StreamBackend(UniqueFd socket) : socket_(std::move(socket)) {}
 
   uint64_t offloads() const override { return 0; }
   void start(uint64_t) override {
@@ -38,6 +39,9 @@ class StreamBackend final : public NetBackend {
     for (int i = 0; i < 10'000 && next(0); ++i) take(0);
   }
   size_t send(uint16_t pair, std::span<const OutFrame> frames) override;
+  void flush(uint16_t) override {
+    if (!broken_) (void)flush_rest();
+  }
   std::optional<InFrame> next(uint16_t pair) override;
   void take(uint16_t pair) override;
   int fd(uint16_t) const override { return socket_.get(); }
@@ -53,7 +57,8 @@ class StreamBackend final : public NetBackend {
   std::vector<iovec> parts_;
   std::vector<std::byte> rest_;  // of a frame that the socket took a part of
   size_t rest_sent_ = 0;
-  std::vector<std::byte> input_;
+  // Left as it is: memory is taken as far as the stream has filled it.
+  std::unique_ptr<std::byte[]> input_ = std::make_unique_for_overwrite<std::byte[]>(kInputSize);
   size_t begin_ = 0, end_ = 0;  // what is filled of it
 };
 
@@ -131,14 +136,13 @@ size_t StreamBackend::send(uint16_t, std::span<const OutFrame> frames) {
 bool StreamBackend::fill() {
   if (broken_) return false;
   if (begin_ > 0) {
-    std::copy(input_.begin() + static_cast<ptrdiff_t>(begin_), input_.begin() + static_cast<ptrdiff_t>(end_),
-              input_.begin());
+    std::copy(input_.get() + begin_, input_.get() + end_, input_.get());
     end_ -= begin_;
     begin_ = 0;
   }
   ssize_t count = -1;
   do {
-    count = ::recv(socket_.get(), input_.data() + end_, input_.size() - end_, MSG_DONTWAIT);
+    count = ::recv(socket_.get(), input_.get() + end_, kInputSize - end_, MSG_DONTWAIT);
   } while (count < 0 && errno == EINTR);
   if (count > 0) {
     end_ += static_cast<size_t>(count);
@@ -153,7 +157,7 @@ std::optional<InFrame> StreamBackend::next(uint16_t) {
   for (;;) {
     const size_t there = end_ - begin_;
     if (there >= kPrefix) {
-      const uint32_t length = load_be32(input_.data() + begin_);
+      const uint32_t length = load_be32(input_.get() + begin_);
       if (length < kFrameMin || length > kFrameMax) {
         give_up(fmt::format("a frame of {} bytes", length));
         begin_ = end_ = 0;
@@ -162,7 +166,7 @@ std::optional<InFrame> StreamBackend::next(uint16_t) {
       if (there >= kPrefix + length) {
         // It came from a process on this host: nothing on the way could have damaged it.
         return InFrame{{.flags = kNetChecksumGood},
-                       std::span<const std::byte>(input_).subspan(begin_ + kPrefix, length)};
+                       std::span<const std::byte>(input_.get() + begin_ + kPrefix, length)};
       }
     }
     if (!fill()) return std::nullopt;
@@ -170,7 +174,7 @@ std::optional<InFrame> StreamBackend::next(uint16_t) {
 }
 
 void StreamBackend::take(uint16_t) {
-  begin_ += kPrefix + load_be32(input_.data() + begin_);
+  begin_ += kPrefix + load_be32(input_.get() + begin_);
   if (begin_ == end_) begin_ = end_ = 0;
 }
 

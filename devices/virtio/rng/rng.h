@@ -25,6 +25,7 @@ class VirtioRng final : public VirtioDevice {
   void start(VirtioHost& host, uint64_t features) override;
   void queue_ready(uint16_t queue) override;
   bool stop() override;
+  bool stop_queue(uint16_t) override { return true; }
 
  private:
   static constexpr std::array<uint16_t, 1> kQueueSizes{64};

@@ -22,7 +22,7 @@ class Device final : public PciDevice {
     FUZZ_CHECK(config_.add_capability(pci::kCapabilityMsix, msix) + 2 == kMessageControl);
     config_.allow_write<uint16_t>(kMessageControl, 0xc000);
     config_.place_bar(2, 0xc0000000);
-    config_.enable();
+    config_.write16(pci::kCommand, pci::kCommandMemory | pci::kCommandBusMaster);
   }
   void before_config_read(uint16_t offset, size_t length) override { FUZZ_CHECK(offset % 4 + length <= 4); }
   void after_config_write(uint16_t offset, size_t length) override { FUZZ_CHECK(offset % 4 + length <= 4); }
@@ -33,6 +33,7 @@ class Device final : public PciDevice {
 
 class Listener final : public PciBarListener {
  public:
+  void config_is_memory(uint8_t, bool) override { FUZZ_CHECK(!"always memory"); }
   void bar_changed(uint8_t slot, const PciBar&, const PciBar& now) override {
     FUZZ_CHECK(slot == kSlot);
     FUZZ_CHECK(now.size != 0 && (now.address & (now.size - 1)) == 0);

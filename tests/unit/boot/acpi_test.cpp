@@ -123,6 +123,10 @@ TEST(Acpi, Mcfg) {
   EXPECT_EQ(mcfg.base, map::kEcam);
   EXPECT_EQ(mcfg.first_bus, 0);
   EXPECT_EQ(mcfg.last_bus, 0);
+  EXPECT_EQ(mcfg.segment, 0);
+  AcpiConfig apart;
+  apart.pci_segment = 1;
+  EXPECT_EQ(take<AcpiMcfg>(Tables(apart)["MCFG"]).segment, 1);
 }
 
 TEST(Acpi, RefusesConfigsOutOfRange) {

@@ -1,7 +1,9 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <limits>
 
 #include "vmm/base/assertion.h"
@@ -9,6 +11,7 @@
 #include "vmm/base/endian.h"
 #include "vmm/base/log.h"
 #include "vmm/base/mapping.h"
+#include "vmm/base/socket_address.h"
 #include "vmm/base/unique_fd.h"
 
 namespace snug {
@@ -71,6 +74,36 @@ TEST(UniqueFd, ErrorsNameTheFile) {
   const auto opened = open_file("/nonexistent/file", O_RDONLY);
   ASSERT_FALSE(opened);
   EXPECT_EQ(opened.error().text(), "open /nonexistent/file: No such file or directory");
+}
+
+TEST(SocketAddress, PathsThatFitAndThoseThatDoNot) {
+  const std::string longest(sizeof(sockaddr_un::sun_path) - 1, 'x');
+  const auto address = socket_address(longest);
+  ASSERT_TRUE(address);
+  EXPECT_EQ(address->sun_family, AF_UNIX);
+  EXPECT_EQ(address->sun_path, longest) << "with its end";
+  const auto refused = socket_address(longest + "x");
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().message.find("108 bytes are too long for a socket's path"), std::string::npos);
+  EXPECT_EQ(refused.error().hint, "use one of at most 107 bytes");
+}
+
+TEST(SocketAddress, AFolderMayBeAnywhere) {
+  std::string pattern = testing::TempDir() + "/snug-socket-XXXXXX";
+  ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
+  const std::string folder = pattern + "/" + std::string(150, 'f');
+  ASSERT_TRUE(std::filesystem::create_directory(folder));
+  {
+    const auto opened = open_file(folder, O_PATH | O_DIRECTORY);
+    ASSERT_TRUE(opened);
+    const auto address = socket_address(opened->get(), "vm.sock");
+    ASSERT_TRUE(address);
+    const UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    EXPECT_EQ(::bind(socket.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address), 0);
+    EXPECT_FALSE(socket_address(opened->get(), std::string(100, 'x')));
+  }
+  EXPECT_TRUE(std::filesystem::is_socket(folder + "/vm.sock"));
+  std::filesystem::remove_all(pattern);
 }
 
 TEST(Result, ContextGoesInFrontAndTheHintStays) {

@@ -75,5 +75,52 @@ TEST(GuestMemory, ReadsFilesInPlace) {
   EXPECT_FALSE(memory->read_file(file.get(), 0, kMiB - 2, 4));
 }
 
+TEST(GuestMemory, DiscardedPagesAreZero) {
+  const auto memory = GuestMemory::create(kMiB);
+  ASSERT_TRUE(memory);
+  for (uint64_t gpa = 0; gpa < 8 * 4096; gpa += 4096) ASSERT_TRUE(memory->store<uint64_t>(gpa, 1));
+  EXPECT_TRUE(memory->discard(4096, 2 * 4096));
+  EXPECT_TRUE(memory->discard(0, 0));
+  for (uint64_t page = 0; page < 8; ++page)
+    EXPECT_EQ(*memory->load<uint64_t>(page * 4096), page == 1 || page == 2 ? 0u : 1u) << page;
+  std::array<unsigned char, 4> resident{};
+  ASSERT_TRUE(memory->discard(4 * 4096, 2 * 4096));
+  ASSERT_EQ(::mincore(memory->regions()[0].host + 3 * 4096, 4 * 4096, resident.data()), 0);
+  EXPECT_EQ(resident, (std::array<unsigned char, 4>{1, 0, 0, 1}));
+  EXPECT_FALSE(memory->discard(100, 4096));
+  EXPECT_FALSE(memory->discard(4096, 100));
+  EXPECT_FALSE(memory->discard(kMiB - 4096, 2 * 4096));
+  EXPECT_FALSE(memory->discard(kMax & ~4095ull, 4096));
+  EXPECT_FALSE(memory->discard(4096, kMax & ~4095ull));
+  EXPECT_EQ(*memory->load<uint64_t>(7 * 4096), 1u);
+}
+
+// What a file was mapped over must not come back with the file's content.
+TEST(GuestMemory, DiscardedPagesOfAFileAreZeroToo) {
+  const auto memory = GuestMemory::create(kMiB);
+  ASSERT_TRUE(memory);
+  const UniqueFd file(::memfd_create("pages", MFD_CLOEXEC));
+  const std::vector<std::byte> content(4 * 4096, std::byte{0x77});
+  ASSERT_EQ(::write(file.get(), content.data(), content.size()), static_cast<ssize_t>(content.size()));
+  constexpr uint64_t kHigh = 0x20000, kLow = 0x10000;
+  ASSERT_TRUE(memory->map_file(file.get(), 0, kHigh, 4 * 4096));
+  ASSERT_TRUE(memory->map_file(file.get(), 0, kLow, 2 * 4096));
+  const auto first_byte = [&](uint64_t gpa) { return *memory->load<uint8_t>(gpa); };
+  // Of RAM, both files and RAM again.
+  ASSERT_TRUE(memory->store<uint8_t>(kLow - 4096, 1));
+  ASSERT_TRUE(memory->store<uint8_t>(kLow + 2 * 4096, 1));
+  ASSERT_TRUE(memory->discard(kLow - 4096, kHigh + 4096 - (kLow - 4096)));
+  for (const uint64_t gpa : {kLow - 4096, kLow, kLow + 4096, kLow + 2 * 4096, kHigh})
+    EXPECT_EQ(first_byte(gpa), 0) << gpa;
+  for (uint64_t page = 1; page < 4; ++page) EXPECT_EQ(first_byte(kHigh + page * 4096), 0x77) << page;
+  // Inside of one, and again.
+  ASSERT_TRUE(memory->discard(kHigh + 2 * 4096, 4096));
+  ASSERT_TRUE(memory->store<uint8_t>(kHigh + 2 * 4096, 5));
+  ASSERT_TRUE(memory->discard(kHigh + 2 * 4096, 4096));
+  EXPECT_EQ(first_byte(kHigh + 2 * 4096), 0);
+  EXPECT_EQ(first_byte(kHigh + 4096), 0x77);
+  EXPECT_EQ(first_byte(kHigh + 3 * 4096), 0x77);
+}
+
 }  // namespace
 }  // namespace snug

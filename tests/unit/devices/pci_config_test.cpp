@@ -132,7 +132,7 @@ TEST(ConfigSpaceTest, BarAddresses) {
   config.add_bar(2, PciBarKind::kMemory64, 64 * kKiB);
   config.place_bar(0, 0xc0004000);
   EXPECT_EQ(config.bar(0), (PciBar{0, PciBarKind::kMemory32, 0x4000, 0xc0004000, false}));
-  config.enable();
+  config.write16(pci::kCommand, pci::kCommandMemory | pci::kCommandBusMaster);
   EXPECT_TRUE(config.bus_master());
   EXPECT_EQ(config.bar(0), (PciBar{0, PciBarKind::kMemory32, 0x4000, 0xc0004000, true}));
   guest_out(config, 0x18, 0x1234567890abcdef, 8);

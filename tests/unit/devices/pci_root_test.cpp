@@ -28,11 +28,12 @@ class TestDevice final : public PciDevice {
     config_.place_bar(0, map::kPciMmio32);
     config_.add_bar(2, PciBarKind::kMemory32, 0x1000);
     config_.place_bar(2, map::kPciMmio32 + 0x4000);
-    config_.enable();
+    config_.write16(pci::kCommand, pci::kCommandMemory | pci::kCommandBusMaster);
   }
   void before_config_read(uint16_t offset, size_t length) override { note(reads_, offset, length); }
   void after_config_write(uint16_t offset, size_t length) override { note(writes_, offset, length); }
   void bar_changed(const PciBar&, const PciBar& now) override { moves_.push_back(now); }
+  bool config_is_memory() const override { return config_.read8(pci::kInterruptLine) != 0x77; }
 
   using Accesses = std::vector<std::pair<unsigned, size_t>>;
   Accesses take_reads() { return std::exchange(reads_, {}); }
@@ -58,13 +59,16 @@ struct BarMove {
 
 class RecordingListener final : public PciBarListener {
  public:
+  void config_is_memory(uint8_t slot, bool is_memory) override { memory_.emplace_back(slot, is_memory); }
   void bar_changed(uint8_t slot, const PciBar&, const PciBar& now) override {
     moves_.push_back({slot, now.index, now.address, now.enabled});
   }
   std::vector<BarMove> take() { return std::exchange(moves_, {}); }
+  std::vector<std::pair<unsigned, bool>> take_memory() { return std::exchange(memory_, {}); }
 
  private:
   std::vector<BarMove> moves_;
+  std::vector<std::pair<unsigned, bool>> memory_;
 };
 
 // A guest that reads configuration space by both mechanisms.
@@ -234,6 +238,15 @@ TEST_F(PciRootTest, SlotsAreTakenOnce) {
   EXPECT_FALSE(root_.lock()->add(0, other)) << "the host bridge";
   EXPECT_FALSE(root_.lock()->add(32, other));
   EXPECT_TRUE(root_.lock()->add(31, other));
+}
+
+TEST_F(PciRootTest, TellsWhenReadsHaveToBePreparedFor) {
+  write(ecam_address(3, 0, pci::kInterruptLine), 0x77, 1);
+  EXPECT_THAT(listener_.take_memory(), ElementsAre(std::pair(3u, false)));
+  write(ecam_address(3, 0, pci::kCacheLineSize), 8, 1);
+  EXPECT_THAT(listener_.take_memory(), IsEmpty());
+  write(ecam_address(3, 0, pci::kInterruptLine), 11, 1);
+  EXPECT_THAT(listener_.take_memory(), ElementsAre(std::pair(3u, true)));
 }
 
 }  // namespace

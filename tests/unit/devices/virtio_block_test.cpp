@@ -5,9 +5,10 @@
 
 #include <cstring>
 #include <deque>
+#include <random>
 
 #include "tests/unit/devices/fakes.h"
-#include "tests/unit/devices/virtio_driver.h"
+#include "tests/unit/devices/virtio_fake_host.h"
 #include "vmm/base/endian.h"
 
 namespace snug::test {
@@ -49,28 +50,9 @@ class HeldBackend final : public BlockBackend {
   UniqueFd fd_;
 };
 
-// A transport with nothing but rings.
-class FakeHost final : public VirtioHost {
- public:
-  explicit FakeHost(const GuestMemory& memory) : memory_(memory), queue_(memory) {}
-  VirtQueue& queue(uint16_t) override { return queue_; }
-  const GuestMemory& memory() const override { return memory_; }
-  void used(uint16_t) override { ++used_calls; }
-  void config_changed() override {}
-  void needs_reset(const std::string& why) override { complaint = why; }
-  void again(uint16_t) override { ++again_calls; }
-  void stopped() override { ++stopped_calls; }
-  int used_calls = 0, again_calls = 0, stopped_calls = 0;
-  std::string complaint;
-
- private:
-  const GuestMemory& memory_;
-  VirtQueue queue_;
-};
-
 class VirtioBlockTest : public testing::Test {
  protected:
-  VirtioBlockTest() : memory(ram()), driver(memory, 64), host(memory) { make({}); }
+  VirtioBlockTest() : memory(ram()), driver(memory, 64), host(memory, 2) { make({}); }
 
   void make(BlockConfig config) {
     config.name = "disk vda";
@@ -107,17 +89,56 @@ class VirtioBlockTest : public testing::Test {
 
   GuestMemory memory;
   RingDriver driver;
-  FakeHost host;
+  FakeVirtioHost host;
   HeldBackend* backend = nullptr;
   std::unique_ptr<VirtioBlock> block;
 };
+
+TEST_F(VirtioBlockTest, AQueueStopsAlone) {
+  make({.queues = 2});
+  EXPECT_TRUE(block->stop_queue(1)) << "nothing is under way there";
+  EXPECT_TRUE(block->stop_queue(0));
+  transfer(kIn, 0, 512);
+  ASSERT_EQ(backend->held.size(), 1u);
+  EXPECT_FALSE(block->stop_queue(0));
+  host.used_calls.clear();
+  finish();
+  EXPECT_EQ(host.queue_stopped_calls, 1);
+  EXPECT_TRUE(host.used_calls.empty());
+  EXPECT_EQ(status(), kNothing) << "guest memory is not touched any more";
+  // It goes on, as the same queue started anew.
+  ASSERT_EQ(host.queue(0).start(driver.layout(), {.indirect = true, .event_idx = false}), "");
+  driver.set_available_index(0);
+  transfer(kIn, 0, 512);
+  finish();
+  EXPECT_EQ(status(), kOk);
+  EXPECT_EQ(host.queue_stopped_calls, 1);
+  // A reset of the whole device meanwhile.
+  transfer(kIn, 0, 512);
+  EXPECT_FALSE(block->stop_queue(0));
+  EXPECT_FALSE(block->stop());
+  finish();
+  EXPECT_EQ(host.stopped_calls, 1);
+  EXPECT_EQ(host.queue_stopped_calls, 1);
+}
 
 TEST_F(VirtioBlockTest, Configuration) {
   std::array<std::byte, 64> bytes{};
   block->read_config(0, bytes);
   EXPECT_EQ(load_le(std::span<const std::byte>(bytes).first(8)), 1000u) << "whole sectors";
+  EXPECT_EQ(load_le(std::span<const std::byte>(bytes).subspan(12, 4)), 254u) << "segments of a request";
   block->read_config(60, std::span(bytes).first(4));
   block->read_config(~uint64_t{0}, std::span(bytes).first(4));
+}
+
+TEST_F(VirtioBlockTest, ARequestFitsIntoTheRing) {
+  std::array<std::byte, 4> segments{};
+  for (const auto& [size, wanted] : {std::pair{16, 14u}, {128, 126u}, {1024, 254u}}) {
+    make({.queue_size = static_cast<uint16_t>(size)});
+    EXPECT_EQ(block->queue_sizes()[0], size);
+    block->read_config(12, segments);
+    EXPECT_EQ(load_le(segments), wanted) << "in a ring of " << size;
+  }
 }
 
 TEST_F(VirtioBlockTest, ReadsGoStraightToGuestMemory) {
@@ -136,7 +157,7 @@ TEST_F(VirtioBlockTest, ReadsGoStraightToGuestMemory) {
   EXPECT_EQ(status(), kOk);
   EXPECT_EQ(driver.used_length(0), 1025u);
   EXPECT_EQ(driver.get<uint8_t>(kData + 1023), 0x5a);
-  EXPECT_EQ(host.used_calls, 1);
+  EXPECT_EQ(host.used_calls[0], 1);
 }
 
 TEST_F(VirtioBlockTest, AnyFramingWill) {
@@ -285,7 +306,7 @@ TEST_F(VirtioBlockTest, ManyAtATimeInAnyOrder) {
   block->completed();
   EXPECT_EQ(driver.used_index(), 20);
   EXPECT_EQ(driver.used_id(0), 57u);
-  EXPECT_EQ(host.used_calls, 1) << "one interrupt for all";
+  EXPECT_EQ(host.used_calls[0], 1) << "one interrupt for all";
 }
 
 TEST_F(VirtioBlockTest, AResetWaitsAndThrowsAnswersAway) {
@@ -309,102 +330,56 @@ TEST_F(VirtioBlockTest, AResetWaitsAndThrowsAnswersAway) {
   EXPECT_TRUE(block->stop()) << "nothing is under way";
 }
 
-// --- the real backends --------------------------------------------------------------------------------
-
-using Maker = Result<std::unique_ptr<BlockBackend>> (*)(int);
-
-class BlockBackendTest : public testing::TestWithParam<Maker> {
- protected:
-  void SetUp() override {
-    std::string path = testing::TempDir() + "/snug-disk-XXXXXX";
-    file = UniqueFd(::mkstemp(path.data()));
-    ASSERT_TRUE(file);
-    ::unlink(path.c_str());
-    ASSERT_EQ(::ftruncate(file.get(), 1 << 20), 0);
-    auto made = GetParam()(file.get());
-    if (!made) GTEST_SKIP() << made.error().text();
-    backend = std::move(*made);
-  }
-  int perform(BlockRequest& request) {
-    EXPECT_TRUE(backend->submit(request));
-    backend->kick();
-    std::optional<int> result;
-    for (int i = 0; i < 1000 && !result; ++i) {
-      pollfd ready{backend->event_fd(), POLLIN, 0};
-      ::poll(&ready, 1, 100);
-      take_count(backend->event_fd());
-      backend->reap([&](uint64_t tag, int error) {
-        EXPECT_EQ(tag, request.tag);
-        result = error;
-      });
-    }
-    EXPECT_TRUE(result) << "never reported";
-    return result.value_or(-1);
-  }
-  BlockRequest request(BlockOperation operation, uint64_t offset, std::span<char> data) {
-    BlockRequest made{
-        .operation = operation, .offset = offset, .length = data.size(), .iovecs = {}, .tag = 5};
-    // In two parts.
-    const size_t half = data.size() / 2;
-    made.iovecs = {{data.data(), half}, {data.data() + half, data.size() - half}};
-    return made;
-  }
-
-  UniqueFd file;
-  std::unique_ptr<BlockBackend> backend;
-};
-
-TEST_P(BlockBackendTest, WritesAndReads) {
-  std::string out(8192, 'x');
-  auto write = request(BlockOperation::kWrite, 4096, out);
-  EXPECT_EQ(perform(write), 0);
-  BlockRequest flush{.operation = BlockOperation::kFlush, .offset = 0, .length = 0, .iovecs = {}, .tag = 5};
-  EXPECT_EQ(perform(flush), 0);
-  std::string back(8192, ' ');
-  auto read = request(BlockOperation::kRead, 4096, back);
-  EXPECT_EQ(perform(read), 0);
-  EXPECT_EQ(back, out);
+TEST_F(VirtioBlockTest, AResizeIsToldAndHolds) {
+  transfer(kIn, 1000, 512);
+  EXPECT_EQ(status(), kIoError);
+  block->set_size(2000 * kSector);
+  EXPECT_EQ(host.config_calls, 1);
+  std::array<std::byte, 8> capacity{};
+  block->read_config(0, capacity);
+  EXPECT_EQ(load_le(capacity), 2000u);
+  transfer(kIn, 1999, 512);
+  finish();
+  EXPECT_EQ(status(), kOk);
+  block->set_size(2000 * kSector);
+  EXPECT_EQ(host.config_calls, 1) << "nothing new";
+  block->set_size(100 * kSector);
+  transfer(kIn, 100, 512);
+  EXPECT_EQ(status(), kIoError);
+  EXPECT_TRUE(block->stop());
+  block->set_size(200 * kSector);
+  EXPECT_EQ(host.config_calls, 2) << "no driver to tell";
 }
 
-TEST_P(BlockBackendTest, ZeroesAndFrees) {
-  std::string out(65536, 'x');
-  auto write = request(BlockOperation::kWrite, 0, out);
-  ASSERT_EQ(perform(write), 0);
-  BlockRequest zero{
-      .operation = BlockOperation::kZeroAndFree, .offset = 4096, .length = 8192, .iovecs = {}, .tag = 5};
-  const int error = perform(zero);
-  if (error == EOPNOTSUPP) GTEST_SKIP() << "this file system punches no holes";
-  EXPECT_EQ(error, 0);
-  std::string back(16384, ' ');
-  auto read = request(BlockOperation::kRead, 0, back);
-  ASSERT_EQ(perform(read), 0);
-  EXPECT_EQ(back, std::string(4096, 'x') + std::string(8192, '\0') + std::string(4096, 'x'));
+TEST_F(VirtioBlockTest, ShowsTheTopology) {
+  std::array<std::byte, 8> topology{};
+  block->read_config(24, topology);
+  EXPECT_EQ(load_le(std::span(topology).first(1)), 3u) << "4096 are 2^3 blocks of 512";
+  EXPECT_EQ(load_le(std::span(topology).subspan(2, 2)), 8u);
+  EXPECT_NE(block->features() & uint64_t{1} << 10, 0u);
 }
 
-TEST_P(BlockBackendTest, AFileThatHasBecomeShorterIsAnError) {
-  ASSERT_EQ(::ftruncate(file.get(), 6000), 0);
-  std::string back(4096, ' ');
-  auto read = request(BlockOperation::kRead, 4096, back);
-  EXPECT_EQ(perform(read), EIO);
+TEST_F(VirtioBlockTest, AnEphemeralDiskHasNothingToFlush) {
+  make({.ephemeral = true});
+  EXPECT_EQ(block->features() & uint64_t{1} << 9, 0u);
+  transfer(kFlush, 0, 0);
+  EXPECT_TRUE(backend->held.empty());
+  EXPECT_EQ(status(), kOk);
 }
 
-TEST_P(BlockBackendTest, EndsWithRequestsUnderWay) {
-  std::string out(1 << 16, 'y');
-  std::vector<BlockRequest> requests;
-  requests.reserve(16);
-  for (uint64_t i = 0; i < 16; ++i) {
-    requests.push_back(request(BlockOperation::kWrite, i << 16, out));
-    EXPECT_TRUE(backend->submit(requests.back()));
-  }
-  backend->kick();
-  backend.reset();
-  std::string back(1 << 16, ' ');
-  EXPECT_EQ(::pread(file.get(), back.data(), back.size(), 15 << 16), 1 << 16);
-  EXPECT_EQ(back, out);
+TEST_F(VirtioBlockTest, WritesAreDurableForADriverWithoutFlush) {
+  transfer(kOut, 0, 512);  // started without any feature
+  ASSERT_EQ(backend->held.size(), 1u);
+  EXPECT_TRUE(backend->held.front()->durable);
+  backend->finish();
+  block->completed();
+  make({});
+  block->stop();
+  block->start(host, block->features());
+  transfer(kOut, 0, 512);
+  ASSERT_EQ(backend->held.size(), 1u);
+  EXPECT_FALSE(backend->held.front()->durable);
 }
-
-INSTANTIATE_TEST_SUITE_P(, BlockBackendTest, testing::Values(&make_uring_backend, &make_thread_backend),
-                         [](const auto& info) { return info.index == 0 ? "Uring" : "Threads"; });
 
 }  // namespace
 }  // namespace snug::test

@@ -57,6 +57,13 @@ class RingDriver {
                  static_cast<uint16_t>(first + i + 1));
     }
   }
+  // The ring is empty again.
+  void restart() { set_available_index(0); }
+  // A chain of one buffer for the device to write into, made available.
+  void offer_buffer(uint16_t head) {
+    chain(head, {{0x100000, 8, true}});
+    offer(head);
+  }
   // Makes the chain that starts at `head` available.
   void offer(uint16_t head) {
     put(layout_.available + 4 + 2 * (available_ % layout_.size), head);

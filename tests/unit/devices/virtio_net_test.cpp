@@ -1,149 +1,7 @@
-#include "devices/virtio/net/net.h"
-
-#include <fcntl.h>
-#include <sys/socket.h>
-
-#include <cstring>
-#include <deque>
-#include <map>
-#include <random>
-
-#include "tests/unit/devices/virtio_driver.h"
-#include "vmm/base/endian.h"
+#include "tests/unit/devices/net_driver.h"
 
 namespace snug::test {
 namespace {
-
-using Bytes = std::vector<std::byte>;
-
-constexpr uint64_t kMergeable = uint64_t{1} << 15, kChecksum = uint64_t{1} << 1;
-constexpr uint64_t kControl = uint64_t{1} << 17, kMulti = uint64_t{1} << 22;
-constexpr size_t kHeader = 12;
-
-Bytes frame_of(size_t size, uint8_t seed = 1) {
-  Bytes bytes(size);
-  for (size_t i = 0; i < size; ++i) bytes[i] = static_cast<std::byte>(seed + 7 * i + i / 256);
-  return bytes;
-}
-
-class FakeNetBackend final : public NetBackend {
- public:
-  uint64_t offloads() const override { return 0; }
-  void start(uint64_t) override { ++starts; }
-  size_t send(uint16_t, std::span<const OutFrame> frames) override {
-    size_t count = 0;
-    for (const OutFrame& frame : frames) {
-      if (sent.size() >= limit) break;
-      Bytes bytes;
-      for (const iovec& part : frame.parts) {
-        const auto* from = static_cast<const std::byte*>(part.iov_base);
-        bytes.insert(bytes.end(), from, from + part.iov_len);
-      }
-      EXPECT_EQ(bytes.size(), frame.length);
-      sent.push_back(std::move(bytes));
-      ++count;
-    }
-    return count;
-  }
-  std::optional<InFrame> next(uint16_t) override {
-    if (waiting.empty()) return std::nullopt;
-    return InFrame{{.flags = kNetChecksumGood}, waiting.front()};
-  }
-  void take(uint16_t) override { waiting.pop_front(); }
-  int fd(uint16_t) const override { return -1; }
-  bool broken() const override { return false; }
-
-  std::vector<Bytes> sent;
-  std::deque<Bytes> waiting;
-  size_t limit = 1000;
-  int starts = 0;
-};
-
-class NetHost final : public VirtioHost {
- public:
-  NetHost(const GuestMemory& memory, size_t queues) : memory_(memory) {
-    for (size_t i = 0; i < queues; ++i) queues_.emplace_back(memory);
-  }
-  VirtQueue& queue(uint16_t index) override { return queues_.at(index); }
-  const GuestMemory& memory() const override { return memory_; }
-  void used(uint16_t queue) override { ++used_calls[queue]; }
-  void config_changed() override { ++config_calls; }
-  void needs_reset(const std::string& why) override { complaint = why; }
-  void again(uint16_t queue) override { again_calls.push_back(queue); }
-  void stopped() override {}
-  std::map<uint16_t, int> used_calls;
-  std::vector<uint16_t> again_calls;
-  int config_calls = 0;
-  std::string complaint;
-
- private:
-  const GuestMemory& memory_;
-  std::deque<VirtQueue> queues_;
-};
-
-constexpr uint64_t kBuffers = 0x200000;
-
-class VirtioNetTest : public testing::Test {
- protected:
-  VirtioNetTest()
-      : memory(ram()), rx(memory, 64, 0x10000), tx(memory, 64, 0x40000), control(memory, 64, 0x70000) {
-    make(kMergeable | kChecksum);
-  }
-  void make(uint64_t features, uint16_t pairs = 1) {
-    auto owned = std::make_unique<FakeNetBackend>();
-    backend = owned.get();
-    net = std::make_unique<VirtioNet>(
-        NetConfig{.name = "net[0]", .mac = {2, 1, 2, 3, 4, 5}, .mtu = 1500, .pairs = pairs},
-        std::move(owned));
-    host = std::make_unique<NetHost>(memory, net->queue_sizes().size());
-    ASSERT_EQ(host->queue(0).start(rx.layout(), {.indirect = true, .event_idx = false}), "");
-    ASSERT_EQ(host->queue(1).start(tx.layout(), {.indirect = true, .event_idx = false}), "");
-    if (pairs > 1) {
-      ASSERT_EQ(host->queue(2 * pairs).start(control.layout(), {.indirect = true, .event_idx = false}), "");
-    }
-    net->start(*host, features);
-  }
-  // A frame of the guest behind a header, in parts of the given sizes.
-  void transmit(uint16_t head, const Bytes& frame, std::vector<uint32_t> cuts = {}) {
-    Bytes all(kHeader);
-    all.insert(all.end(), frame.begin(), frame.end());
-    const uint64_t at = kBuffers + uint64_t{head} * 0x20000;
-    ASSERT_TRUE(memory.write(at, all));
-    std::vector<Part> parts;
-    uint64_t done = 0;
-    for (const uint32_t cut : cuts) {
-      parts.push_back({at + done, cut, false});
-      done += cut;
-    }
-    if (done < all.size()) parts.push_back({at + done, static_cast<uint32_t>(all.size() - done), false});
-    tx.chain(head, parts);
-    tx.offer(head);
-  }
-  void offer_buffer(uint16_t head, uint32_t size) {
-    rx.chain(head, {{kBuffers + uint64_t{head} * 0x20000, size, true}});
-    rx.offer(head);
-  }
-  Bytes buffer(uint16_t head, size_t size) {
-    Bytes bytes(size);
-    EXPECT_TRUE(memory.read(kBuffers + uint64_t{head} * 0x20000, bytes));
-    return bytes;
-  }
-  // What lies behind the header of the `count` buffers from used entry `first` on.
-  Bytes received(uint16_t first, uint16_t count) {
-    Bytes all;
-    for (uint16_t i = 0; i < count; ++i) {
-      const Bytes part = buffer(static_cast<uint16_t>(rx.used_id(first + i)), rx.used_length(first + i));
-      all.insert(all.end(), part.begin() + (i == 0 ? kHeader : 0), part.end());
-    }
-    return all;
-  }
-
-  GuestMemory memory;
-  RingDriver rx, tx, control;
-  FakeNetBackend* backend = nullptr;
-  std::unique_ptr<VirtioNet> net;
-  std::unique_ptr<NetHost> host;
-};
 
 TEST_F(VirtioNetTest, Configuration) {
   std::array<std::byte, 12> bytes{};
@@ -220,6 +78,9 @@ TEST_F(VirtioNetTest, AFullBackendIsTriedAgainInOrder) {
   ASSERT_EQ(backend->sent.size(), 3u);
   for (uint8_t i = 0; i < 3; ++i) EXPECT_EQ(backend->sent[i], frame_of(60, i));
   EXPECT_EQ(tx.used_index(), 3);
+  EXPECT_EQ(backend->flushes, 1);
+  net->backend_ready(0);
+  EXPECT_EQ(backend->flushes, 2) << "with nothing to send as well";
 }
 
 TEST_F(VirtioNetTest, PulledCableDropsBothWays) {
@@ -318,7 +179,7 @@ TEST_F(VirtioNetTest, AFloodLeavesTheLoopToOthers) {
   for (int i = 0; i < 500; ++i) backend->waiting.push_back(frame_of(60));
   net->backend_ready(0);
   EXPECT_EQ(rx.used_index(), 64);
-  EXPECT_EQ(host->again_calls, std::vector<uint16_t>{0});
+  EXPECT_EQ(host->again_calls, std::deque<uint16_t>{0});
   for (uint16_t i = 0; i < 64; ++i) transmit(i, frame_of(60));
   net->queue_ready(1);
   EXPECT_EQ(tx.used_index(), 64);
@@ -364,153 +225,39 @@ TEST_F(VirtioNetTest, ResetForgetsWhatWasHeld) {
   EXPECT_EQ(backend->starts, 2);
 }
 
-TEST_F(VirtioNetTest, QueuePairsByTheControlQueue) {
-  make(kMergeable | kControl | kMulti, 4);
-  const auto command = [&](std::vector<uint8_t> bytes, bool answerable = true) {
-    EXPECT_TRUE(memory.write(kBuffers, std::as_bytes(std::span(bytes))));
-    std::vector<Part> parts{{kBuffers, static_cast<uint32_t>(bytes.size()), false}};
-    if (answerable) parts.push_back({kBuffers + 100, 1, true});
-    EXPECT_TRUE(memory.store(kBuffers + 100, uint8_t{0xaa}));
-    control.chain(0, parts);
-    control.offer(0);
-    net->queue_ready(8);
-    return *memory.load<uint8_t>(kBuffers + 100);
-  };
-  EXPECT_EQ(command({4, 0, 4, 0}), 0);
-  EXPECT_EQ(command({4, 0, 1, 0}), 0);
-  EXPECT_EQ(command({4, 0, 5, 0}), 1);
-  EXPECT_EQ(command({4, 0, 0, 0}), 1);
-  EXPECT_EQ(command({4, 1, 1, 0}), 1);
-  EXPECT_EQ(command({0, 0, 1}), 1);
-  EXPECT_EQ(command({4}), 1);
-  EXPECT_EQ(host->complaint, "");
-  command({4, 0, 1, 0}, false);
-  EXPECT_NE(host->complaint, "");
+TEST_F(VirtioNetTest, HeadersOfAGuestWithoutOffloadsAreEmpty) {
+  const Bytes frame = frame_of(60);
+  transmit(0, frame);
+  ASSERT_TRUE(memory.store(kBuffers, uint64_t{0x0102030405060708}));
+  net->queue_ready(1);
+  EXPECT_EQ(backend->headers.back().flags, 0);
+  EXPECT_EQ(backend->headers.back().gso_type, 0);
+  rx.set_available_index(0);
+  tx.set_available_index(0);
+  make(kMergeable | 1);
+  transmit(0, frame);
+  ASSERT_TRUE(memory.store(kBuffers, uint64_t{0x0102030405060708}));
+  net->queue_ready(1);
+  EXPECT_EQ(backend->headers.back().flags, 8);
+  EXPECT_EQ(backend->headers.back().gso_size, 0x0304);
 }
 
-// --- the stream -------------------------------------------------------------------------------------
-
-class StreamTest : public testing::Test {
- protected:
-  StreamTest() {
-    std::array<int, 2> pair{};
-    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair.data()), 0);
-    peer = UniqueFd(pair[1]);
-    ::fcntl(peer.get(), F_SETFL, O_NONBLOCK);
-    stream = make_stream_backend(UniqueFd(pair[0]));
-  }
-  static Bytes packed(const Bytes& frame) {
-    Bytes bytes;
-    for (int shift = 24; shift >= 0; shift -= 8)
-      bytes.push_back(static_cast<std::byte>(frame.size() >> shift));
-    bytes.insert(bytes.end(), frame.begin(), frame.end());
-    return bytes;
-  }
-  void give(const Bytes& bytes) {
-    ASSERT_EQ(::write(peer.get(), bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
-  }
-  std::optional<Bytes> next() {
-    const auto frame = stream->next(0);
-    if (!frame) return std::nullopt;
-    Bytes bytes(frame->data.begin(), frame->data.end());
-    stream->take(0);
-    return bytes;
-  }
-  size_t send(const std::vector<Bytes>& frames) {
-    std::vector<iovec> parts;
-    for (const Bytes& frame : frames) parts.push_back({const_cast<std::byte*>(frame.data()), frame.size()});
-    std::vector<OutFrame> out;
-    for (size_t i = 0; i < frames.size(); ++i)
-      out.push_back({{}, std::span(parts).subspan(i, 1), static_cast<uint32_t>(frames[i].size())});
-    return stream->send(0, out);
-  }
-  Bytes heard() {
-    Bytes all;
-    Bytes buffer(1 << 20);
-    ssize_t count = 0;
-    while ((count = ::read(peer.get(), buffer.data(), buffer.size())) > 0)
-      all.insert(all.end(), buffer.begin(), buffer.begin() + count);
-    return all;
-  }
-
-  UniqueFd peer;
-  std::unique_ptr<NetBackend> stream;
-};
-
-TEST_F(StreamTest, FramesInHoweverTheyAreCut) {
-  Bytes all;
-  std::vector<Bytes> frames;
-  for (size_t size : {14u, 60u, 1514u, 65535u, 15u}) {
-    frames.push_back(frame_of(size));
-    const Bytes one = packed(frames.back());
-    all.insert(all.end(), one.begin(), one.end());
-  }
-  std::mt19937 random(1);
-  std::vector<Bytes> got;
-  for (size_t at = 0; at < all.size();) {
-    const size_t part = std::min<size_t>(all.size() - at, 1 + random() % 20'000);
-    give(Bytes(all.begin() + static_cast<ptrdiff_t>(at), all.begin() + static_cast<ptrdiff_t>(at + part)));
-    at += part;
-    while (auto frame = next()) got.push_back(std::move(*frame));
-  }
-  EXPECT_EQ(got, frames);
-  EXPECT_FALSE(stream->broken());
-}
-
-TEST_F(StreamTest, LengthsThatAreNoneBreakIt) {
-  for (const uint32_t length : {0u, 13u, 65536u, 0xffffffffu}) {
-    std::array<int, 2> pair{};
-    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair.data()), 0);
-    peer = UniqueFd(pair[1]);
-    stream = make_stream_backend(UniqueFd(pair[0]));
-    Bytes bytes(100);
-    for (size_t i = 0; i < 4; ++i) bytes[i] = static_cast<std::byte>(length >> (24 - 8 * i));
-    give(bytes);
-    EXPECT_FALSE(next());
-    EXPECT_TRUE(stream->broken());
-    EXPECT_FALSE(next());
-    EXPECT_EQ(send({frame_of(60)}), 1u) << "dropped";
-  }
-}
-
-TEST_F(StreamTest, WholeFramesOutAndTheRestOfACutOneFirst) {
-  std::vector<Bytes> taken;
-  Bytes expected;
-  // Until the socket is full.
-  for (uint8_t i = 0;; ++i) {
-    const std::vector<Bytes> batch{frame_of(9000, i), frame_of(3000, i), frame_of(70, i)};
-    const size_t count = send(batch);
-    for (size_t k = 0; k < count; ++k) {
-      const Bytes one = packed(batch[k]);
-      expected.insert(expected.end(), one.begin(), one.end());
-    }
-    if (count == 0) break;
-  }
-  EXPECT_EQ(send({frame_of(60)}), 0u);
-  Bytes got = heard();
-  EXPECT_EQ(send({frame_of(60)}), 1u);
-  const Bytes one = packed(frame_of(60));
-  expected.insert(expected.end(), one.begin(), one.end());
-  const Bytes more = heard();
-  got.insert(got.end(), more.begin(), more.end());
-  EXPECT_TRUE(got == expected);
-}
-
-TEST_F(StreamTest, AnEndIsNoticedAndSurvived) {
-  give(packed(frame_of(60)));
-  peer.reset();
-  EXPECT_TRUE(next()) << "what had come is given";
-  EXPECT_FALSE(next());
-  EXPECT_TRUE(stream->broken());
-  EXPECT_EQ(send({frame_of(60), frame_of(60)}), 2u);
-}
-
-TEST_F(StreamTest, StartDropsWhatCameBefore) {
-  give(packed(frame_of(60, 1)));
-  stream->start(0);
-  EXPECT_FALSE(next());
-  give(packed(frame_of(60, 2)));
-  EXPECT_EQ(next(), frame_of(60, 2));
+TEST_F(VirtioNetTest, ABrokenBackendIsToldOnce) {
+  int told = 0;
+  broken = [&] { ++told; };
+  rx.set_available_index(0);
+  make(kMergeable);
+  net->backend_ready(0);
+  EXPECT_EQ(told, 0);
+  backend->is_broken = true;
+  net->backend_ready(0);
+  net->backend_ready(0);
+  net->queue_ready(0);
+  EXPECT_EQ(told, 1);
+  net->connect(std::make_unique<FakeNetBackend>());
+  net->backend_ready(0);
+  EXPECT_EQ(told, 1);
+  broken = nullptr;
 }
 
 }  // namespace

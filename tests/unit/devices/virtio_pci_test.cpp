@@ -1,159 +1,7 @@
-#include "devices/virtio/pci.h"
-
-#include <array>
-#include <optional>
-
-#include "devices/pci/root.h"
-#include "tests/unit/devices/fakes.h"
-#include "tests/unit/devices/virtio_driver.h"
-#include "vmm/base/endian.h"
+#include "tests/unit/devices/virtio_pci_driver.h"
 
 namespace snug::test {
 namespace {
-
-// Registers of the common configuration (virtio 1.2, 4.1.4.3) and where the parts lie in the BAR.
-constexpr uint64_t kDeviceFeatureSelect = 0x00, kDeviceFeature = 0x04, kDriverFeatureSelect = 0x08,
-                   kDriverFeature = 0x0c, kConfigVector = 0x10, kQueueCount = 0x12, kStatus = 0x14,
-                   kGeneration = 0x15, kQueueSelect = 0x16, kQueueSize = 0x18, kQueueVector = 0x1a,
-                   kQueueEnable = 0x1c, kQueueDescriptors = 0x20, kQueueDriver = 0x28, kQueueDevice = 0x30;
-constexpr uint64_t kIsr = 0x1000, kConfig = 0x2000, kNotify = 0x3000, kTable = 0x4000, kPending = 0x6000;
-
-class FakeDoorbells final : public DoorbellBinder {
- public:
-  Result<void> bind(const Doorbell& doorbell, int) override {
-    if (bound == limit) return fail("no more");
-    ++bound;
-    last = doorbell;
-    return {};
-  }
-  void unbind(const Doorbell&, int) override { --bound; }
-  int bound = 0;
-  int limit = 100;
-  std::optional<Doorbell> last;
-};
-
-// Remembers what the transport asks of it.
-class FakeDevice final : public VirtioDevice {
- public:
-  VirtioType type() const override { return VirtioType::kRng; }
-  std::string_view name() const override { return "fake"; }
-  uint32_t pci_class() const override { return 0x00ff00; }
-  uint64_t features() const override { return 0x5; }
-  std::span<const uint16_t> queue_sizes() const override { return sizes; }
-  void read_config(uint64_t offset, std::span<std::byte> data) const override {
-    for (size_t i = 0; i < data.size(); ++i) data[i] = static_cast<std::byte>(offset + i);
-  }
-  void write_config(uint64_t offset, std::span<const std::byte> data) override {
-    written_config = {offset, load_le(data)};
-  }
-  void start(VirtioHost& h, uint64_t f) override {
-    host = &h;
-    negotiated = f;
-    ++starts;
-  }
-  void queue_ready(uint16_t queue) override { ready.push_back(queue); }
-  bool stop() override {
-    ++stops;
-    return stops_at_once;
-  }
-
-  std::array<uint16_t, 2> sizes{8, 16};
-  VirtioHost* host = nullptr;
-  uint64_t negotiated = 0;
-  int starts = 0, stops = 0;
-  bool stops_at_once = true;
-  std::vector<uint16_t> ready;
-  std::pair<uint64_t, uint64_t> written_config;
-};
-
-class VirtioPciTest : public testing::Test {
- protected:
-  VirtioPciTest() : memory(ram()), driver(memory, 8) {
-    auto made = VirtioPci::create(device, line, 16, {memory, doorbells, vectors});
-    EXPECT_TRUE(made);
-    transport = std::move(*made);
-    EXPECT_TRUE(root.add(1, *transport));
-  }
-
-  uint64_t in(uint64_t offset, size_t width) {
-    std::array<std::byte, 8> bytes{};
-    transport->lock()->read(offset, std::span(bytes).first(width));
-    return load_le(std::span<const std::byte>(bytes).first(width));
-  }
-  void out(uint64_t offset, size_t width, uint64_t value) {
-    std::array<std::byte, 8> bytes{};
-    store_le(std::span<std::byte>(bytes).first(width), value);
-    transport->lock()->write(offset, std::span<const std::byte>(bytes).first(width));
-  }
-  uint64_t config_in(uint16_t offset, size_t width) {
-    std::array<std::byte, 4> bytes{};
-    root.read((1 << 15) + offset, std::span(bytes).first(width));
-    return load_le(std::span<const std::byte>(bytes).first(width));
-  }
-  void config_out(uint16_t offset, size_t width, uint64_t value) {
-    std::array<std::byte, 4> bytes{};
-    store_le(std::span<std::byte>(bytes).first(width), value);
-    root.write((1 << 15) + offset, std::span<const std::byte>(bytes).first(width));
-  }
-  // The capability of this id (and of virtio ones, type); 0 when there is none.
-  uint16_t capability(uint8_t id, uint8_t type = 0) {
-    for (auto at = static_cast<uint16_t>(config_in(0x34, 1)); at != 0;
-         at = static_cast<uint16_t>(config_in(static_cast<uint16_t>(at + 1), 1)))
-      if (config_in(at, 1) == id && (type == 0 || config_in(static_cast<uint16_t>(at + 3), 1) == type))
-        return at;
-    return 0;
-  }
-  uint8_t status() { return static_cast<uint8_t>(in(kStatus, 1)); }
-  void negotiate(uint64_t features) {
-    out(kStatus, 1, 1);
-    out(kStatus, 1, 3);
-    for (uint32_t i = 0; i < 2; ++i) {
-      out(kDriverFeatureSelect, 4, i);
-      out(kDriverFeature, 4, features >> (32 * i));
-    }
-    out(kStatus, 1, 11);
-  }
-  void set_up_queue(uint16_t index, const VirtQueueLayout& layout, uint16_t vector = 0xffff) {
-    out(kQueueSelect, 2, index);
-    out(kQueueSize, 2, layout.size);
-    out(kQueueVector, 2, vector);
-    out(kQueueDescriptors, 4, layout.descriptors);
-    out(kQueueDescriptors + 4, 4, layout.descriptors >> 32);
-    out(kQueueDriver, 8, layout.available);
-    out(kQueueDevice, 8, layout.used);
-    out(kQueueEnable, 2, 1);
-  }
-  void bring_up(uint16_t vector = 0xffff) {
-    negotiate(kVirtioVersion1 | 1);
-    set_up_queue(0, driver.layout(), vector);
-    out(kStatus, 1, 15);
-  }
-  void enable_msix() { config_out(static_cast<uint16_t>(capability(0x11) + 2), 2, 0x8000); }
-  void program(uint16_t entry, uint32_t data, bool masked = false) {
-    out(kTable + 16u * entry, 4, 0xfee01000);
-    out(kTable + 16u * entry + 4, 4, 0);
-    out(kTable + 16u * entry + 8, 4, data);
-    out(kTable + 16u * entry + 12, 4, masked ? 1 : 0);
-  }
-  // One request through the ring, answered by the device.
-  void serve() {
-    driver.chain(0, {{0x100000, 8, true}});
-    driver.offer(0);
-    VirtChain chain;
-    ASSERT_EQ(device.host->queue(0).pop(chain), VirtQueue::Pop::kChain);
-    ASSERT_TRUE(device.host->queue(0).push(0, 8));
-    device.host->used(0);
-  }
-
-  GuestMemory memory;
-  RingDriver driver;
-  FakeIrqLine line;
-  FakeDoorbells doorbells;
-  FakeVectors vectors;
-  FakeDevice device;
-  std::unique_ptr<Synced<VirtioPci>> transport;
-  PciRoot root;
-};
 
 TEST_F(VirtioPciTest, ShowsItselfAsAModernDevice) {
   EXPECT_EQ(config_in(0x00, 4), 0x10441af4u);
@@ -170,7 +18,7 @@ TEST_F(VirtioPciTest, ShowsItselfAsAModernDevice) {
 TEST_F(VirtioPciTest, OffersFeaturesBySelector) {
   EXPECT_EQ(in(kDeviceFeature, 4), 0x30000005u);
   out(kDeviceFeatureSelect, 4, 1);
-  EXPECT_EQ(in(kDeviceFeature, 4), 1u) << "VERSION_1";
+  EXPECT_EQ(in(kDeviceFeature, 4), 0x105u) << "VERSION_1, RING_PACKED, RING_RESET";
   out(kDeviceFeatureSelect, 4, 2);
   EXPECT_EQ(in(kDeviceFeature, 4), 0u);
   out(kDeviceFeatureSelect, 4, 0xffffffff);
@@ -227,122 +75,6 @@ TEST_F(VirtioPciTest, ASecondDriverOkStartsNothing) {
   EXPECT_EQ(device.starts, 1);
 }
 
-TEST_F(VirtioPciTest, QueueRegistersAreSettledWhileEnabled) {
-  bring_up();
-  out(kQueueSize, 2, 4);
-  out(kQueueDescriptors, 8, 0x99000);
-  EXPECT_EQ(in(kQueueSize, 2), 8u);
-  EXPECT_EQ(in(kQueueDescriptors, 8), driver.layout().descriptors);
-  out(kQueueEnable, 2, 0);
-  EXPECT_EQ(in(kQueueEnable, 2), 1u);
-}
-
-TEST_F(VirtioPciTest, QueuesThatAreNotThere) {
-  out(kQueueSelect, 2, 2);
-  EXPECT_EQ(in(kQueueSize, 2), 0u);
-  out(kQueueSize, 2, 8);
-  out(kQueueEnable, 2, 1);
-  EXPECT_EQ(in(kQueueEnable, 2), 0u);
-  out(kQueueSelect, 2, 0xffff);
-  EXPECT_EQ(in(kQueueDescriptors, 8), 0u);
-  out(kNotify + 4 * 2, 2, 2);
-  out(kNotify + 0xffc, 2, 1023);
-  transport->lock()->read(kNotify, std::span<std::byte>());
-}
-
-TEST_F(VirtioPciTest, ALayoutThatCannotBeAsksForAReset) {
-  negotiate(kVirtioVersion1);
-  set_up_queue(0, {8, kRam, 0x11000, 0x12000});
-  EXPECT_EQ(status(), 11 | 64);
-  out(kStatus, 1, 15 | 64);
-  EXPECT_EQ(device.starts, 0) << "it does not start before the reset";
-  out(kStatus, 1, 0);
-  EXPECT_EQ(status(), 0);
-  bring_up();
-  EXPECT_EQ(device.starts, 1);
-}
-
-TEST_F(VirtioPciTest, RaisesMessages) {
-  enable_msix();
-  program(1, 0x41);
-  bring_up(1);
-  EXPECT_TRUE(vectors.all[1]->connected());
-  EXPECT_EQ(vectors.all[1]->message(), (MsiMessage{0xfee01000, 0x41}));
-  serve();
-  EXPECT_EQ(vectors.all[1]->take(), 1u);
-  EXPECT_FALSE(line.level());
-  EXPECT_EQ(in(kIsr, 1), 0u) << "MSI-X leaves the ISR alone";
-}
-
-TEST_F(VirtioPciTest, MaskedMessagesWait) {
-  enable_msix();
-  program(1, 0x41, true);
-  bring_up(1);
-  serve();
-  EXPECT_EQ(vectors.all[1]->take(), 0u);
-  EXPECT_EQ(in(kPending, 4), 2u);
-  out(kTable + 16 + 12, 4, 0);
-  EXPECT_EQ(vectors.all[1]->take(), 1u);
-  EXPECT_EQ(in(kPending, 4), 0u);
-  // The whole function.
-  const auto control = static_cast<uint16_t>(capability(0x11) + 2);
-  config_out(control, 2, 0xc000);
-  EXPECT_FALSE(vectors.all[1]->connected());
-  serve();
-  EXPECT_EQ(in(kPending, 4), 2u);
-  config_out(control, 2, 0x8000);
-  EXPECT_EQ(vectors.all[1]->take(), 1u);
-}
-
-TEST_F(VirtioPciTest, AMessageIsMovedByRewritingIt) {
-  enable_msix();
-  program(0, 0x50);
-  out(kTable + 8, 4, 0x51);
-  EXPECT_EQ(vectors.all[0]->message().data, 0x51u);
-  out(kTable, 8, 0x1'fee02000);
-  EXPECT_EQ(vectors.all[0]->message().address, 0x1'fee02000u);
-  EXPECT_EQ(in(kTable, 8), 0x1'fee02000u);
-}
-
-TEST_F(VirtioPciTest, OddAccessesToTheMessageTableDoNothing) {
-  enable_msix();
-  program(0, 0x50);
-  out(kTable + 8, 2, 0x99);
-  out(kTable + 9, 4, 0x99999999);
-  out(kTable + 8, 1, 0x99);
-  EXPECT_EQ(in(kTable + 8, 4), 0x50u);
-  EXPECT_EQ(in(kTable + 8, 2), 0xffffu);
-  // The last entry's end, and behind it.
-  EXPECT_EQ(in(kTable + 3 * 16 - 4, 8), 0xffffffffffffffffu);
-  EXPECT_EQ(in(kTable + 3 * 16, 4), 0u);
-}
-
-TEST_F(VirtioPciTest, VectorsThatAreNotThereAreRefused) {
-  out(kConfigVector, 2, 3);
-  EXPECT_EQ(in(kConfigVector, 2), 0xffffu);
-  out(kConfigVector, 2, 2);
-  EXPECT_EQ(in(kConfigVector, 2), 2u);
-}
-
-TEST_F(VirtioPciTest, WithoutMessagesTheLineRises) {
-  bring_up();
-  serve();
-  EXPECT_TRUE(line.level());
-  EXPECT_EQ(config_in(0x06, 2) & 8, 8u) << "interrupt status";
-  EXPECT_EQ(in(kIsr, 1), 1u);
-  EXPECT_FALSE(line.level()) << "reading acknowledges";
-  EXPECT_EQ(in(kIsr, 1), 0u);
-  device.host->config_changed();
-  EXPECT_EQ(in(kIsr, 1), 2u);
-  EXPECT_EQ(in(kGeneration, 1), 1u);
-  // The guest may switch the line off.
-  serve();
-  config_out(0x04, 2, 0x0406);
-  EXPECT_FALSE(line.level());
-  config_out(0x04, 2, 0x0006);
-  EXPECT_TRUE(line.level());
-}
-
 TEST_F(VirtioPciTest, ResetForgetsEverything) {
   enable_msix();
   program(1, 0x41);
@@ -379,6 +111,18 @@ TEST_F(VirtioPciTest, AResetWaitsForRequestsUnderWay) {
   EXPECT_EQ(status(), 0);
 }
 
+TEST_F(VirtioPciTest, ADriverThatHasGivenUpGetsNoFurther) {
+  negotiate(kVirtioVersion1);
+  out(kStatus, 1, 11 | 128);
+  EXPECT_EQ(status(), 11 | 128);
+  out(kStatus, 1, 15 | 128);
+  EXPECT_EQ(status(), 11 | 128);
+  EXPECT_EQ(device.starts, 0);
+  out(kStatus, 1, 0);
+  bring_up();
+  EXPECT_EQ(device.starts, 1);
+}
+
 TEST_F(VirtioPciTest, ABrokenDeviceStandsStillUntilReset) {
   enable_msix();
   program(0, 0x40);
@@ -400,6 +144,75 @@ TEST_F(VirtioPciTest, DeviceConfigurationPassesThrough) {
   EXPECT_EQ(in(kConfig + 4, 4), 0x07060504u);
   out(kConfig + 8, 2, 0xabcd);
   EXPECT_EQ(device.written_config, (std::pair<uint64_t, uint64_t>{8, 0xabcd}));
+}
+
+TEST_F(VirtioPciTest, RegistersCanBeReadAsMemory) {
+  const auto shown = [this](uint64_t offset, size_t width) {
+    return load_le(transport->lock()->register_pages().subspan(offset, width));
+  };
+  EXPECT_EQ(shown(kQueueCount, 2), 2u);
+  EXPECT_EQ(shown(kQueueSize, 2), 8u);
+  out(kQueueSelect, 2, 1);
+  EXPECT_EQ(shown(kQueueSize, 2), 16u);
+  EXPECT_EQ(shown(kConfig, 4), 0x03020100u);
+  EXPECT_EQ(shown(kTable + 12, 4), 1u) << "masked";
+  enable_msix();
+  program(1, 0x41);
+  EXPECT_EQ(shown(kTable + 16, 8), 0xfee01000u);
+  EXPECT_EQ(shown(kTable + 16 + 8, 8), 0x41u);
+  bring_up(1);
+  EXPECT_EQ(shown(kStatus, 1), 15u);
+  device.host->needs_reset("of a test");
+  EXPECT_EQ(shown(kStatus, 1), 15u | 64);
+  // A reset that takes its time.
+  device.stops_at_once = false;
+  out(kStatus, 1, 0);
+  EXPECT_NE(shown(kStatus, 1), 0u);
+  device.host->stopped();
+  EXPECT_EQ(shown(kStatus, 1), 0u);
+}
+
+TEST_F(VirtioPciTest, ADeviceThatChangesIsSeenToChange) {
+  bring_up();
+  device.first_byte = 8;
+  device.host->config_changed();
+  EXPECT_EQ(in(kConfig, 4), 0x0b0a0908u);
+  EXPECT_EQ(in(kGeneration, 1), 1u);
+  EXPECT_EQ(in(kIsr, 1), 2u);
+  // By the guest's own doing.
+  device.first_byte = 16;
+  device.host->config_updated();
+  EXPECT_EQ(in(kConfig, 4), 0x13121110u);
+  EXPECT_EQ(in(kGeneration, 1), 2u);
+  EXPECT_EQ(in(kIsr, 1), 0u);
+  device.host->config_updated();
+  EXPECT_EQ(in(kGeneration, 1), 2u) << "nothing is new";
+  // With nobody to tell: the next driver sees it before it asks.
+  out(kStatus, 1, 0);
+  device.first_byte = 24;
+  out(kStatus, 1, 1);
+  EXPECT_EQ(in(kConfig, 4), 0x1b1a1918u);
+}
+
+TEST_F(VirtioPciTest, AChangeBeforeTheDriverIsReadyIsTold) {
+  out(kStatus, 1, 1);
+  out(kStatus, 1, 3);
+  out(kDriverFeatureSelect, 4, 1);
+  out(kDriverFeature, 4, 1);
+  out(kStatus, 1, 11);
+  device.change_at_start = true;
+  out(kStatus, 1, 15);
+  EXPECT_EQ(in(kConfig, 4), 0x0b0a0908u);
+  EXPECT_EQ(in(kIsr, 1), 2u);
+}
+
+TEST_F(VirtioPciTest, AnOpenWindowMakesReadsMatter) {
+  const uint16_t window = capability(9, 5);
+  EXPECT_TRUE(transport->lock()->config_is_memory());
+  config_out(static_cast<uint16_t>(window + 12), 4, 1);
+  EXPECT_FALSE(transport->lock()->config_is_memory());
+  config_out(static_cast<uint16_t>(window + 12), 4, 0);
+  EXPECT_TRUE(transport->lock()->config_is_memory());
 }
 
 TEST_F(VirtioPciTest, TheConfigurationWindowReachesTheBar) {

@@ -1,30 +1,21 @@
 #include "devices/virtio/queue.h"
 
 #include <array>
-#include <functional>
 
 #include "tests/unit/devices/fakes.h"
-#include "tests/unit/devices/virtio_driver.h"
+#include "tests/unit/devices/ring.h"
 
 namespace snug::test {
 namespace {
 
 constexpr VirtQueueFeatures kAll{.indirect = true, .event_idx = true};
 
-struct Ring {
-  explicit Ring(uint16_t size = 8, const VirtQueueFeatures& features = kAll)
-      : memory(ram()), driver(memory, size), queue(memory) {
-    EXPECT_EQ(queue.start(driver.layout(), features), "");
-  }
-  VirtQueue::Pop pop() { return queue.pop(chain); }
-  GuestMemory memory;
-  RingDriver driver;
-  VirtQueue queue;
-  VirtChain chain;
+struct SmallRing : Ring<RingDriver> {
+  explicit SmallRing(uint16_t size = 8, const VirtQueueFeatures& features = kAll) : Ring(size, features) {}
 };
 
 TEST(VirtQueue, TakesChainsInOrderAndGivesThemBack) {
-  Ring ring;
+  SmallRing ring;
   EXPECT_EQ(ring.pop(), VirtQueue::Pop::kEmpty);
   ring.driver.chain(2, {{0x100000, 16, false}, {0x200000, 512, true}, {0x300000, 1, true}});
   ring.driver.chain(0, {{0x400000, 4, false}});
@@ -49,7 +40,7 @@ TEST(VirtQueue, TakesChainsInOrderAndGivesThemBack) {
 }
 
 TEST(VirtQueue, IndexesWrap) {
-  Ring ring(4);
+  SmallRing ring(4);
   ring.driver.chain(1, {{0x100000, 8, true}});
   for (uint32_t i = 0; i < 70000; ++i) {
     ring.driver.offer(1);
@@ -61,7 +52,7 @@ TEST(VirtQueue, IndexesWrap) {
 }
 
 TEST(VirtQueue, IndirectTablesMayFollowOtherDescriptorsAndBeLargerThanTheRing) {
-  Ring ring(4);
+  SmallRing ring(4);
   constexpr uint64_t kTable = 0x50000;
   for (uint16_t i = 0; i < 20; ++i)
     ring.driver.descriptor(kTable, i, 0x100000 + i * 0x1000u, 0x1000,
@@ -75,7 +66,7 @@ TEST(VirtQueue, IndirectTablesMayFollowOtherDescriptorsAndBeLargerThanTheRing) {
 }
 
 TEST(VirtQueue, EmptyBuffersAreLeftOut) {
-  Ring ring;
+  SmallRing ring;
   ring.driver.chain(0, {{0x100000, 0, false}, {0x100000, 8, true}, {0x100000, 0, true}});
   ring.driver.offer(0);
   ASSERT_EQ(ring.pop(), VirtQueue::Pop::kChain);
@@ -84,7 +75,7 @@ TEST(VirtQueue, EmptyBuffersAreLeftOut) {
 }
 
 TEST(VirtQueue, CopiesAcrossBuffers) {
-  Ring ring;
+  SmallRing ring;
   const std::vector<VirtBuffer> buffers{{0x100000, 3}, {0x200000, 5}};
   const std::array<std::byte, 6> data{std::byte{1}, std::byte{2}, std::byte{3},
                                       std::byte{4}, std::byte{5}, std::byte{6}};
@@ -98,7 +89,7 @@ TEST(VirtQueue, CopiesAcrossBuffers) {
 
 // 2.7.7 and 2.7.10, without event indexes.
 TEST(VirtQueue, FlagsSuppress) {
-  Ring ring(8, {.indirect = true, .event_idx = false});
+  SmallRing ring(8, {.indirect = true, .event_idx = false});
   ring.driver.chain(0, {{0x100000, 8, true}});
   ring.queue.disable_notifications();
   EXPECT_EQ(ring.driver.used_flags(), 1);
@@ -118,7 +109,7 @@ TEST(VirtQueue, FlagsSuppress) {
 }
 
 TEST(VirtQueue, EventIndexesSuppress) {
-  Ring ring;
+  SmallRing ring;
   ring.driver.chain(0, {{0x100000, 8, true}});
   const auto round = [&ring] {
     ring.driver.offer(0);
@@ -140,14 +131,9 @@ TEST(VirtQueue, EventIndexesSuppress) {
 
 // --- hostile drivers ---------------------------------------------------------------------------------
 
-struct HostileChain {
-  const char* name;
-  std::function<void(RingDriver&)> write;
-};
-
 constexpr uint64_t kTable = 0x50000;
 
-const HostileChain kHostile[] = {
+const HostileChain<RingDriver> kHostile[] = {
     {"head out of range", [](RingDriver& d) { d.offer(8); }},
     {"head far out of range", [](RingDriver& d) { d.offer(0xffff); }},
     {"next out of range", [](RingDriver& d) { d.descriptor(0, 0x100000, 8, kDescNext, 8), d.offer(0); }},
@@ -220,27 +206,13 @@ const HostileChain kHostile[] = {
 };
 
 TEST(VirtQueue, HostileRingsBreakItOnceAndItStartsAnew) {
-  for (const HostileChain& hostile : kHostile) {
-    SCOPED_TRACE(hostile.name);
-    Ring ring;
-    hostile.write(ring.driver);
-    EXPECT_EQ(ring.pop(), VirtQueue::Pop::kBroken);
-    EXPECT_NE(ring.queue.why(), "");
-    EXPECT_EQ(ring.pop(), VirtQueue::Pop::kEmpty) << "said once";
-    EXPECT_FALSE(ring.queue.push(0, 0));
-    EXPECT_FALSE(ring.queue.needs_interrupt());
-    EXPECT_FALSE(ring.queue.enable_notifications());
-    // Set up again, it works again.
-    ring.driver.set_available_index(0);
-    ASSERT_EQ(ring.queue.start(ring.driver.layout(), kAll), "");
-    ring.driver.chain(0, {{0x100000, 8, true}});
-    ring.driver.offer(0);
-    EXPECT_EQ(ring.pop(), VirtQueue::Pop::kChain);
-  }
+  expect_broken_once(std::span<const HostileChain<RingDriver>>(kHostile), kAll);
 }
 
+TEST(VirtQueue, NoMoreIsTakenThanTheRingHolds) { expect_no_more_than_it_holds<RingDriver>(kAll); }
+
 TEST(VirtQueue, IndirectIsRefusedUnlessNegotiated) {
-  Ring ring(8, {.indirect = false, .event_idx = false});
+  SmallRing ring(8, {.indirect = false, .event_idx = false});
   ring.driver.descriptor(0, kTable, 16, kDescIndirect);
   ring.driver.offer(0);
   EXPECT_EQ(ring.pop(), VirtQueue::Pop::kBroken);
@@ -251,7 +223,7 @@ TEST(VirtQueue, RefusesLayoutsThatCannotBe) {
   VirtQueue queue(memory);
   const VirtQueueLayout good{8, 0x10000, 0x11000, 0x12000};
   EXPECT_EQ(queue.start(good, kAll), "");
-  const std::pair<const char*, VirtQueueLayout> bad[] = {
+  const NamedLayout bad[] = {
       {"size 0", {0, 0x10000, 0x11000, 0x12000}},
       {"size 3", {3, 0x10000, 0x11000, 0x12000}},
       {"size 65535", {65535, 0x10000, 0x11000, 0x12000}},
@@ -264,10 +236,7 @@ TEST(VirtQueue, RefusesLayoutsThatCannotBe) {
       {"device area wraps", {8, 0x10000, 0x11000, ~uint64_t{3}}},
       {"device area in the hole", {8, 0x10000, 0x11000, 0xd0000000}},
   };
-  for (const auto& [name, layout] : bad) {
-    EXPECT_NE(queue.start(layout, kAll), "") << name;
-    EXPECT_FALSE(queue.running()) << name;
-  }
+  expect_refused(bad, kAll);
 }
 
 // Rings of random bytes: every answer is one of the three, and it always ends.
@@ -286,15 +255,7 @@ TEST(VirtQueue, RandomRings) {
     driver.set_available_index(static_cast<uint16_t>(random.below(18)));
     VirtQueue queue(memory);
     ASSERT_EQ(queue.start(driver.layout(), kAll), "");
-    VirtChain chain;
-    int taken = 0;
-    while (queue.pop(chain) == VirtQueue::Pop::kChain) {
-      ++taken;
-      for (const auto* buffers : {&chain.readable, &chain.writable})
-        for (const VirtBuffer& buffer : *buffers) ASSERT_TRUE(memory.contains(buffer.gpa, buffer.length));
-      queue.push(chain.head, 0);
-    }
-    ASSERT_LE(taken, 16);
+    expect_an_end(memory, queue, 16, [] { return true; });
   }
 }
 

@@ -90,6 +90,29 @@ TEST(Cpuid, TimingLeafGivesTheTscFrequency) {
   EXPECT_EQ(find(guest_cpuid(host(), {.cpus = 1}, 0), 0x40000010), nullptr);
 }
 
+TEST(Cpuid, NoAvxWithoutXsave) {
+  constexpr uint32_t kXsave = 1u << 26;
+  const auto with_leaf1 = [](uint32_t ecx) {
+    return std::vector<kvm_cpuid_entry2>{
+        leaf(0, 0, 7, 0x756e6547, 0x6c65746e, 0x49656e69), leaf(1, 0, 0x906ea, 0, ecx, 0),
+        leaf(7, 0, 1, 0xffffffff, 0xffffffff, 0xffffffff), leaf(7, 1, 0xffffffff, 0, 0, 0xffffffff),
+        leaf(0x80000001, 0, 0, 0, 0xffffffff, 0),
+    };
+  };
+  const auto without = guest_cpuid(with_leaf1(~kXsave), {.cpus = 1}, 0);
+  EXPECT_EQ(find(without, 1)->ecx & (1u << 28 | 1u << 12 | 1u << 29), 0u) << "AVX, FMA, F16C";
+  EXPECT_NE(find(without, 1)->ecx & 1u << 25, 0u) << "AES does without";
+  EXPECT_EQ(find(without, 7)->ebx & (1u << 5 | 1u << 16 | 1u << 31), 0u) << "AVX2, AVX512F, AVX512VL";
+  EXPECT_EQ(find(without, 7)->ebx & (1u << 3 | 1u << 8 | 1u << 29), 1u << 3 | 1u << 8 | 1u << 29)
+      << "BMI1, BMI2 and SHA do without";
+  EXPECT_EQ(find(without, 7)->ecx & (1u << 9 | 1u << 10), 0u) << "VAES, VPCLMULQDQ";
+  EXPECT_EQ(find(without, 7, 1)->eax & 1u << 4, 0u) << "AVX-VNNI";
+  EXPECT_EQ(find(without, 0x80000001)->ecx & (1u << 11 | 1u << 16), 0u) << "XOP, FMA4";
+  const auto with = guest_cpuid(with_leaf1(~0u), {.cpus = 1}, 0);
+  EXPECT_NE(find(with, 1)->ecx & 1u << 28, 0u);
+  EXPECT_EQ(find(with, 7)->ebx, 0xffffffffu);
+}
+
 TEST(Kvm, SaysWhatIsWrongWithTheDevice) {
   OpenFailure failure{};
   const auto missing = Kvm::open("/nonexistent/kvm", &failure);

@@ -66,11 +66,11 @@ void expect_same_keys(const YAML::Node& object, const KeyList& keys) {
   EXPECT_EQ(object["additionalProperties"].as<bool>(), false);
   EXPECT_EQ(object["properties"].size(), keys.size());
   for (const auto& key : keys) {
-    const auto schema = object["properties"][key.name];
+    const auto schema = object["properties"][std::string(key.name)];
     ASSERT_TRUE(schema) << key.name;
     EXPECT_FALSE(schema["description"].as<std::string>().empty());
     if (!key.nested) {
-      EXPECT_TRUE(fits(schema, YAML::Load(key.example))) << key.name;
+      EXPECT_TRUE(fits(schema, YAML::Load(std::string(key.example)))) << key.name;
       EXPECT_TRUE(!schema["default"] || fits(schema, schema["default"])) << key.name;
     }
     if (key.nested && !key.nested->is_list) expect_same_keys(schema["anyOf"][1], key.nested->keys);
@@ -183,7 +183,14 @@ cpus: 1
 memory: 256M
 kernel: /k
 kernel_cache: true
+kaslr: true
+vsock:
+  socket: none
+  cid: 3
 rng: true
+packed_rings: true
+pci: ecam
+balloon: 0
 console: stdio
 timeout: none
 boot_timeout: none
@@ -203,6 +210,9 @@ TEST(EffectiveSpec, ParsesBack) {
   spec.kernel = "/with space/k: #1";
   spec.initrd = {"/a", "/ü", "/'\"\\"};
   spec.cmdline = "a=\"b c\" d: e # f";
+  spec.balloon = uint64_t{12} << 20;
+  spec.consoles = {{{PortKind::kPty, ""}}, {{PortKind::kSocket, "/a b"}}, {{PortKind::kFile, "/f"}}};
+  spec.channels = {{"org.one", "/1"}, {"two", "/2 #"}};
   spec.console = {ConsoleKind::kFile, "/x y"};
   spec.timeout = std::chrono::milliseconds(1);
   spec.grace_period = std::nullopt;
@@ -239,6 +249,7 @@ TEST(BashCompletion, OffersWords) {
   EXPECT_EQ(complete("snug run --on-panic ''"), "exit restart ignore");
   EXPECT_EQ(complete("snug run --log-level d"), "debug");
   EXPECT_EQ(complete("snug run --console f"), "file:");
+  EXPECT_EQ(complete("snug run --balloon ''"), "none");
   EXPECT_EQ(complete("snug run --kernel /etc/host"), complete("snug run -k /etc/host"));
   EXPECT_EQ(complete("snug run --cpus ''"), "");
 }

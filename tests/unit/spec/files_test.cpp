@@ -53,6 +53,22 @@ TEST_F(LoadSpec, FlagsWinAndAreRelativeToTheWorkingFolder) {
   EXPECT_EQ(spec_.name, "n");
 }
 
+TEST_F(LoadSpec, CacheNamesAFileOfAPreparedImage) {
+  ASSERT_EQ(::setenv("XDG_CACHE_HOME", path("cache").c_str(), 1), 0);
+  write("cache/snug/debian/kernel", "k");
+  write("cache/snug/debian/disk", "d");
+  write("specs/a.yaml", "kernel: cache:debian/kernel\ndisks: [{path: 'cache:debian/disk'}]\n");
+  EXPECT_THAT(load("specs/a.yaml"), IsEmpty());
+  EXPECT_EQ(spec_.kernel, path("cache/snug/debian/kernel"));
+  EXPECT_EQ(spec_.disks[0].path, path("cache/snug/debian/disk"));
+
+  write("specs/b.yaml", "kernel: cache:fedora/kernel\ninitrd: 'cache:/x'\n");
+  EXPECT_THAT(load("specs/b.yaml"), testing::UnorderedElementsAre(
+                                        testing::HasSubstr("to make it: guest-images/build fedora"),
+                                        testing::HasSubstr("expected an image and a file after 'cache:'")));
+  ::unsetenv("XDG_CACHE_HOME");
+}
+
 TEST_F(LoadSpec, FlagsAlone) {
   write("k", "x");
   FlagValues flags;

@@ -25,8 +25,9 @@ FlagValues parsed(std::vector<std::string> arguments) {
 }
 
 TEST(Flags, ShortAndLongForms) {
-  const auto values = parsed({"-c", "2", "--memory=1G", "-k", "k", "-i", "a", "--initrd", "b", "-a", "x=1 y",
-                              "--cmdline=-z", "--log-level", "off", "--console", "file:[a,b]", "vm.yaml"});
+  const auto values =
+      parsed({"-c", "2", "--memory=1G", "-k", "k", "--initrd", "a", "--initrd", "b", "-a", "x=1 y",
+              "--cmdline=-z", "--log-level", "off", "--console", "file:[a,b]", "vm.yaml"});
   EXPECT_THAT(values.by_key.at("cpus"), ElementsAre("2"));
   EXPECT_THAT(values.by_key.at("memory"), ElementsAre("1G"));
   EXPECT_THAT(values.by_key.at("initrd"), ElementsAre("a", "b"));
@@ -63,15 +64,19 @@ TEST(Flags, HelpHasExampleAndDefault) {
 }
 
 // Every key has a flag and the reverse.
-void expect_flags(const KeyList& keys, const std::string& parent, CLI::App& app, size_t& count) {
+void expect_flags(const KeyList& keys, const std::string& parent, CLI::App& app, size_t& count,
+                  const std::string& shorthand = "") {
   for (const auto& key : keys) {
     // A list has one flag, given once for each item, whose parts are the item's keys.
     if (key.nested && !key.nested->is_list) {
-      expect_flags(key.nested->keys, key.name + "-", app, count);
+      expect_flags(key.nested->keys, std::string(key.name) + "-", app, count, key.nested->shorthand);
       continue;
     }
-    std::string flag = "--" + parent + key.name;
+    std::string flag = "--" + parent + std::string(key.name);
     if (key.nested && flag.ends_with('s')) flag.pop_back();
+    // What stands for the whole map may have the map's name.
+    if (!shorthand.empty() && key.name == shorthand && long_flag(key) + "-" == "--" + parent)
+      flag = long_flag(key);
     std::replace(flag.begin(), flag.end(), '_', '-');
     EXPECT_NE(app.get_option_no_throw(flag), nullptr) << flag;
     EXPECT_EQ(long_flag(key), flag);

@@ -84,6 +84,17 @@ TEST(Interfaces, AddressesAreStableAndDiffer) {
   }
 }
 
+TEST(Interfaces, Taps) {
+  EXPECT_EQ(tap_descriptors("tap0"), std::nullopt);
+  EXPECT_EQ(tap_descriptors("fd:5"), std::vector{5});
+  EXPECT_EQ(tap_descriptors("fd:999999:0:7"), (std::vector{999999, 0, 7}));
+  for (const char* text : {"", "fd:", "fd:5:", "fd:1234567", "fd:-1", "a b", "tap/0", "0123456789abcdef"})
+    EXPECT_FALSE(detail::parse_tap(text)) << text;
+  Spec spec;
+  spec.net = {{.mode = NetMode::kTap, .tap = "fd:5:6"}};
+  EXPECT_EQ(network_interfaces(spec)[0].queues, 2U);
+}
+
 TEST(Interfaces, PortsMakeOneOrJoinTheFirst) {
   Spec spec;
   spec.ports = {{"127.0.0.1", 8080, 80, false}};
@@ -109,6 +120,22 @@ TEST(Interfaces, Problems) {
   spec.ports.clear();
   spec.net.assign(2, {.mac = MacAddress{2, 0, 0, 0, 0, 1}});
   EXPECT_THAT(network_problems(spec), ElementsAre("net: two interfaces with the address 02:00:00:00:00:01"));
+  spec.net = {{.vhost = VhostUse::kOff}, {.tap = "tap0"}, {.mode = NetMode::kTap}, {.queues = 2}};
+  EXPECT_THAT(network_problems(spec),
+              ElementsAre("net[0]: vhost is for mode tap only", "net[1]: tap: tap0 needs mode: tap",
+                          "net[2]: mode tap needs the interface's name: tap: tap0",
+                          "net[3]: several queues are for mode tap only"));
+  spec.net.assign(2, {.mode = NetMode::kTap, .tap = "tap0"});
+  EXPECT_THAT(network_problems(spec), ElementsAre("net: tap0 is there twice"));
+  spec.net = {{.mode = NetMode::kTap, .tap = "fd:5:6:5"},
+              {.mode = NetMode::kTap, .tap = "fd:6"},
+              {.mode = NetMode::kTap, .tap = "fd:7:8", .queues = 3}};
+  EXPECT_THAT(network_problems(spec),
+              ElementsAre("net[2]: 2 descriptors for 3 queues", "net: descriptor 5 is there twice",
+                          "net: descriptor 6 is there twice"));
+  spec.net = {{.mode = NetMode::kTap, .tap = "tap0", .queues = 2, .vhost = VhostUse::kOn},
+              {.mode = NetMode::kTap, .tap = "fd:5:6", .queues = 2}};
+  EXPECT_THAT(network_problems(spec), IsEmpty());
   spec.net.assign(9, {});
   EXPECT_THAT(network_problems(spec), ElementsAre("net: at most 8 interfaces, got 9"));
 }

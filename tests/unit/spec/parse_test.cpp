@@ -80,6 +80,8 @@ TEST(ParseSpec, FormsThatMeanTheSame) {
   EXPECT_EQ(spec_of("cmdline: ''").cmdline, "");
   EXPECT_EQ(spec_of("timeout: 0").timeout, std::nullopt);
   EXPECT_EQ(spec_of("timeout: none").timeout, std::nullopt);
+  EXPECT_EQ(spec_of("timeout: 0").timeout, std::nullopt);
+  EXPECT_EQ(spec_of("grace_period: 0").grace_period, milliseconds(0));
   EXPECT_EQ(spec_of("{cpus: 2, \"log\": {level: info}}").log.level, LogLevel::kInfo);
   EXPECT_EQ(spec_of("\xef\xbb\xbf"
                     "cpus: 2\r\nname: x\r\n")
@@ -277,6 +279,19 @@ TEST(ParseSpec, AliasesDoNotExplode) {
   EXPECT_THAT(problems_in("&top\nlog: *top"),
               ElementsAre("vm.yaml:2:1: log: unknown key 'log' (there is level or "
                           "file)"));
+}
+
+TEST(ParseSpec, QueueSizesArePowersOfTwo) {
+  const Spec spec = spec_of("disks: [a, {path: b, queue_size: 1024}]\nnet: {mode: user, queue_size: 16}\n");
+  EXPECT_EQ(spec.disks[0].queue_size, 256u);
+  EXPECT_EQ(spec.disks[1].queue_size, 1024u);
+  EXPECT_EQ(spec.net[0].queue_size, 16u);
+  const auto outcome = parse_spec_text("disks: [{path: a, queue_size: 1000}, {path: b, queue_size: 2048}]",
+                                       "vm.yaml", "/specs");
+  EXPECT_THAT(
+      texts_of(outcome.problems),
+      ElementsAre("vm.yaml:1:31: disks[0].queue_size: 1000 is not a power of two; 512 is",
+                  "vm.yaml:1:60: disks[1].queue_size: expected a whole number from 16 to 1024, got '2048'"));
 }
 
 TEST(DefaultName, FromTheFile) {

@@ -1,0 +1,25 @@
+// Who is at the host's end of a console or channel.
+//
+// Thread: send() on any, so that the guest's last words come out; the others on the event loop's. No call
+// waits.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstddef>
+#include <span>
+
+namespace snug {
+
+class PortPeer {
+ public:
+  virtual ~PortPeer() = default;
+  // Whether somebody is there.
+  virtual bool connected() const = 0;
+  // Returns how many bytes it took. 0: none for now; its owner says when it takes more, or has gone.
+  virtual size_t send(std::span<const iovec> parts) = 0;
+  // Returns how many bytes came. 0: none for now, or, when connected() is false afterwards, no more.
+  virtual size_t receive(std::span<const iovec> parts) = 0;
+};
+
+}  // namespace snug

@@ -1,0 +1,196 @@
+// snug-agent: runs commands in the guest for snug (PROTOCOL.md).
+//
+//   snug-agent               a service: listens on the vsock port, calls the host once
+//   snug-agent --init        the same as the guest's first program: reaps, heeds the power button, and
+//   without
+//                            vsock powers the machine off instead of waiting for nobody
+//   snug-agent --unix PATH   listens on a unix socket instead, for tests
+#include <fcntl.h>
+#include <linux/input.h>
+#include <linux/vm_sockets.h>
+#include <poll.h>
+#include <sys/prctl.h>
+#include <sys/reboot.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <ctime>
+
+#include <array>
+#include <string>
+#include <string_view>
+
+#include "guest-images/agent/session.h"
+
+namespace snug::agent {
+namespace {
+
+constexpr int kSessionsMax = 256;
+
+void say(const std::string& text) {
+  const std::string line = "snug-agent: " + text + "\n";
+  (void)!::write(STDERR_FILENO, line.data(), line.size());
+}
+
+std::string reason() { return std::strerror(errno); }
+
+bool set_clock(uint64_t nanoseconds) {
+  timespec time{};
+  time.tv_sec = static_cast<time_t>(nanoseconds / 1'000'000'000);
+  time.tv_nsec = static_cast<long>(nanoseconds % 1'000'000'000);
+  return ::clock_settime(CLOCK_REALTIME, &time) == 0;
+}
+
+void power(protocol::PowerAction action) {
+  const bool off = action == protocol::PowerAction::kOff;
+  // systemd takes these as "start poweroff.target" and "start reboot.target".
+  if (::getpid() != 1 && ::access("/run/systemd/system", F_OK) == 0) {
+    ::kill(1, off ? SIGRTMIN + 4 : SIGRTMIN + 5);
+    return;
+  }
+  ::sync();
+  ::reboot(off ? RB_POWER_OFF : RB_AUTOBOOT);
+}
+
+Fd listen_vsock() {
+  Fd fd(::socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  sockaddr_vm address{};
+  address.svm_family = AF_VSOCK;
+  address.svm_cid = VMADDR_CID_ANY;
+  address.svm_port = protocol::kAgentPort;
+  if (!fd || ::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 ||
+      ::listen(fd.get(), SOMAXCONN) != 0)
+    return {};
+  return fd;
+}
+
+Fd listen_unix(const char* path) {
+  Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (std::strlen(path) >= sizeof address.sun_path) {
+    errno = ENAMETOOLONG;
+    return {};
+  }
+  std::strcpy(address.sun_path, path);
+  if (!fd || ::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 ||
+      ::listen(fd.get(), SOMAXCONN) != 0)
+    return {};
+  return fd;
+}
+
+// Tells the host that commands can come now. A host that does not listen has no use for it. In a process of
+// its own: the driver may be a moment late, and nobody else has to wait for it.
+void call_host() {
+  if (::fork() != 0) return;
+  for (int attempt = 0; attempt < 100; ++attempt) {
+    const Fd fd(::socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_vm address{};
+    address.svm_family = AF_VSOCK;
+    address.svm_cid = VMADDR_CID_HOST;
+    address.svm_port = protocol::kCallPort;
+    if (::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0) break;
+    if (errno != ENODEV && errno != ENETUNREACH) break;
+    ::usleep(50'000);
+  }
+  ::_exit(0);
+}
+
+class Agent {
+ public:
+  Agent(Fd listener, bool is_init);
+  [[noreturn]] void run();
+
+ private:
+  void reap();
+  void accept_one();
+  void power_button();
+
+  Fd listener_;
+  Fd signals_;
+  Fd button_;
+  int children_ = 0;
+};
+
+Agent::Agent(Fd listener, bool is_init) : listener_(std::move(listener)) {
+  sigset_t set;
+  ::sigemptyset(&set);
+  ::sigaddset(&set, SIGCHLD);
+  ::sigprocmask(SIG_BLOCK, &set, nullptr);
+  signals_ = Fd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  // Those whom a command leaves behind are ours to bury.
+  ::prctl(PR_SET_CHILD_SUBREAPER, 1);
+  if (is_init) button_ = Fd(::open("/dev/input/event0", O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+}
+
+void Agent::run() {
+  for (;;) {
+    std::array<pollfd, 3> waits{{{children_ < kSessionsMax ? listener_.get() : -1, POLLIN, 0},
+                                 {signals_.get(), POLLIN, 0},
+                                 {button_.get(), POLLIN, 0}}};
+    if (::poll(waits.data(), waits.size(), -1) <= 0) continue;
+    if (waits[1].revents != 0) reap();
+    if (waits[0].revents != 0) accept_one();
+    if (waits[2].revents != 0) power_button();
+  }
+}
+
+void Agent::reap() {
+  signalfd_siginfo info{};
+  while (::read(signals_.get(), &info, sizeof info) > 0) {
+  }
+  for (pid_t pid; (pid = ::waitpid(-1, nullptr, WNOHANG)) > 0;) {
+    // Orphans make this less than it is: the bound is a rough one.
+    if (children_ > 0) --children_;
+  }
+}
+
+void Agent::accept_one() {
+  Fd connection(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  if (!connection) return;
+  const pid_t pid = ::fork();
+  if (pid > 0) ++children_;
+  if (pid != 0) return;
+  listener_.reset();
+  signals_.reset();
+  button_.reset();
+  serve(std::move(connection), {set_clock, power});
+  ::_exit(0);
+}
+
+void Agent::power_button() {
+  input_event event{};
+  while (::read(button_.get(), &event, sizeof event) == static_cast<ssize_t>(sizeof event))
+    if (event.type == EV_KEY && event.code == KEY_POWER && event.value == 1)
+      power(protocol::PowerAction::kOff);
+}
+
+}  // namespace
+}  // namespace snug::agent
+
+int main(int argc, char** argv) {
+  using namespace snug::agent;
+  const std::string_view word = argc > 1 ? argv[1] : "";
+  const bool is_init = word == "--init";
+  const bool is_unix = word == "--unix" && argc == 3;
+  if (argc > 1 && !is_init && !is_unix) {
+    say("usage: snug-agent [--init | --unix PATH]");
+    return 2;
+  }
+  ::signal(SIGPIPE, SIG_IGN);
+  Fd listener = is_unix ? listen_unix(argv[2]) : listen_vsock();
+  if (!listener) {
+    say((is_unix ? std::string(argv[2]) : "vsock") + ": " + reason());
+    if (is_init) power(snug::protocol::PowerAction::kOff);
+    return 1;
+  }
+  Agent agent(std::move(listener), is_init);
+  if (!is_unix) call_host();
+  agent.run();
+}

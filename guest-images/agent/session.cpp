@@ -1,0 +1,144 @@
+#include "guest-images/agent/session.h"
+
+#include <cerrno>
+#include <cstring>
+
+#include "guest-images/agent/command.h"
+#include "vmm/protocol/tree_reader.h"
+#include "vmm/protocol/tree_writer.h"
+
+namespace snug::agent {
+namespace {
+
+using protocol::ErrorCode;
+using protocol::FrameType;
+
+class Session {
+ public:
+  Session(Connection& connection, const Powers& powers) : connection_(connection), powers_(powers) {}
+  void run();
+
+ private:
+  bool greet();
+  bool take(const protocol::Frame& frame);
+  bool exec(const protocol::Frame& frame);
+  bool put(const protocol::Frame& frame);
+  bool get(const protocol::Frame& frame);
+  bool set_time(const protocol::Frame& frame);
+  bool power(const protocol::Frame& frame);
+  // Always false: the session is over.
+  bool refuse(std::string_view why) {
+    put_error(connection_.out(), ErrorCode::kFailed, why);
+    return false;
+  }
+
+  Connection& connection_;
+  const Powers& powers_;
+  protocol::ExecAssembler assembler_;
+};
+
+void Session::run() {
+  if (!greet()) return;
+  while (const auto frame = connection_.wait_next())
+    if (!take(*frame)) return;
+  if (connection_.broken()) refuse("a frame that cannot be");
+}
+
+// The client's versions, and the one to speak.
+bool Session::greet() {
+  const auto frame = connection_.wait_next();
+  if (!frame) return connection_.broken() ? refuse("not the protocol of snug's agent") : false;
+  const auto hello = protocol::decode_hello(frame->payload);
+  if (frame->type != FrameType::kHello || !hello) return refuse("not the protocol of snug's agent");
+  if (hello->lowest > protocol::kVersion || hello->highest < protocol::kVersion)
+    return refuse("this agent speaks version " + std::to_string(protocol::kVersion) +
+                  " of the protocol, the client versions " + std::to_string(hello->lowest) + " to " +
+                  std::to_string(hello->highest) + ": use an image made for this snug");
+  protocol::put_hello(connection_.out(), {protocol::kVersion, protocol::kVersion});
+  return true;
+}
+
+// False: no more requests.
+bool Session::take(const protocol::Frame& frame) {
+  switch (frame.type) {
+    case FrameType::kArgument:
+    case FrameType::kVariable:
+    case FrameType::kExec:
+      return exec(frame);
+    case FrameType::kPing:
+      put_frame(connection_.out(), FrameType::kDone, frame.payload);
+      return true;
+    case FrameType::kPut:
+      return put(frame);
+    case FrameType::kGet:
+      return get(frame);
+    case FrameType::kSetTime:
+      return set_time(frame);
+    case FrameType::kPower:
+      return power(frame);
+    default:
+      return refuse("a request that this agent does not know");
+  }
+}
+
+bool Session::exec(const protocol::Frame& frame) {
+  switch (assembler_.take(frame)) {
+    case protocol::ExecAssembler::Result::kMore:
+      return true;
+    case protocol::ExecAssembler::Result::kComplete:
+      run_command(connection_, assembler_.request());
+      return false;
+    case protocol::ExecAssembler::Result::kTooLarge:
+      return refuse("more arguments and variables than a command can have");
+    case protocol::ExecAssembler::Result::kMalformed:
+      break;
+  }
+  return refuse("a malformed command");
+}
+
+bool Session::put(const protocol::Frame& frame) {
+  const auto request = protocol::decode_put(frame.payload);
+  if (!request) return refuse("a malformed copy");
+  protocol::TreeWriter writer(request->destination, request->name);
+  while (const auto part = connection_.wait_next())
+    if (!writer.take(*part)) break;
+  if (!writer.done()) return refuse(writer.error().empty() ? "a copy cut short" : writer.error());
+  put_frame(connection_.out(), FrameType::kDone);
+  return false;
+}
+
+bool Session::get(const protocol::Frame& frame) {
+  const auto source = protocol::decode_get(frame.payload);
+  if (!source) return refuse("a malformed copy");
+  protocol::TreeReader reader;
+  if (!reader.open(*source)) return refuse(reader.error());
+  while (reader.next(connection_.out()))
+    if (!connection_.flush_all()) return false;
+  return reader.error().empty() ? false : refuse(reader.error());
+}
+
+bool Session::set_time(const protocol::Frame& frame) {
+  const auto time = protocol::decode_number64(frame.payload);
+  if (!time) return refuse("a malformed time");
+  if (!powers_.set_time(*time)) return refuse(std::string("set the guest's clock: ") + std::strerror(errno));
+  put_frame(connection_.out(), FrameType::kDone);
+  return true;
+}
+
+bool Session::power(const protocol::Frame& frame) {
+  const auto action = protocol::decode_power(frame.payload);
+  if (!action) return refuse("no such power action");
+  put_frame(connection_.out(), FrameType::kDone);
+  if (connection_.flush_all()) powers_.power(*action);
+  return false;
+}
+
+}  // namespace
+
+void serve(Fd fd, const Powers& powers) {
+  Connection connection(std::move(fd));
+  Session(connection, powers).run();
+  connection.finish();
+}
+
+}  // namespace snug::agent

@@ -1,0 +1,18 @@
+// One session: a client, its greeting and its requests. Runs in a process of its own.
+#pragma once
+
+#include "guest-images/agent/connection.h"
+#include "vmm/protocol/messages.h"
+
+namespace snug::agent {
+
+// What a session may do to the machine as a whole. Injected, so that tests leave the host alone.
+struct Powers {
+  bool (*set_time)(uint64_t nanoseconds) = nullptr;  // false: errno says why
+  void (*power)(protocol::PowerAction) = nullptr;    // the client has been answered
+};
+
+// Returns when the session is over.
+void serve(Fd connection, const Powers& powers);
+
+}  // namespace snug::agent

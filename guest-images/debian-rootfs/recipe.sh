@@ -1,0 +1,81 @@
+# shellcheck shell=bash disable=SC2016,SC2034,SC2154
+about="Debian 12 with its stock cloud kernel and systemd on a disk of 1 GiB (320 MB used): disk, kernel, initrd"
+needs=(image rootfs)
+depends=(agent)
+packages=(base-files busybox dbus initramfs-tools iperf3 libc6 linux-image-cloud-amd64 systemd systemd-resolved udev)
+published_as=debian-rootfs
+
+included=(
+  linux-image-cloud-amd64 initramfs-tools busybox zstd kmod
+  systemd systemd-sysv systemd-resolved udev dbus
+  iproute2 iputils-ping netcat-openbsd wget iperf3 procps less
+)
+# Needless in a machine that is thrown away, or waiting for what it does not have.
+masked=(
+  apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer e2scrub_reap.service
+  getty@tty1.service getty-static.service systemd-networkd-wait-online.service systemd-pstore.service
+  systemd-journal-flush.service systemd-random-seed.service systemd-update-utmp.service
+  systemd-update-utmp-runlevel.service systemd-binfmt.service proc-sys-fs-binfmt_misc.automount
+  dev-hugepages.mount sys-kernel-config.mount sys-kernel-debug.mount sys-kernel-tracing.mount
+  sys-fs-fuse-connections.mount modprobe@{configfs,dm_mod,drm,efi_pstore,fuse,loop}.service
+)
+masked_generators=(bless-boot cryptsetup gpt-auto hibernate-resume integritysetup rc-local system-update sysv veritysetup)
+# Dates of files, and all else that would differ from build to build: Debian 12's first day, made-up ids.
+epoch=1686355200
+disk_id=5b2b4c5e-7c1d-4a53-9f0e-64656269616e
+
+# In the folder: disk (ext4, no partitions), kernel and initrd (both also on the disk, under /boot), checksum (of the
+# disk, for b2sum -c), packages.
+make_image() {
+  need_space 2000
+  make_tree "$work/tree.tar"
+  note "making the disk"
+  # Files of a tree unpacked here belong to whoever builds; fakeroot remembers who they should belong to.
+  SOURCE_DATE_EPOCH=$epoch E2FSPROGS_FAKE_TIME=$epoch PATH=$PATH:/usr/sbin:/sbin \
+    fakeroot -- bash -c 'set -euo pipefail; source "$1/debian-rootfs/tree.sh"; source "$1/debian-rootfs/recipe.sh"
+      finish_tree "$2" "$3" "$1/debian-rootfs/files" "$5" && make_disk "$3" "$4/disk"' \
+    - "$guest_images" "$work/tree.tar" "$work/tree" "$1" "${built[agent]}" >"$work/disk.log" 2>&1 || {
+    tail -n 20 "$work/disk.log" >&2
+    die "could not make the disk (the end of the output is above)"
+  }
+  local -a kernel=("$work"/tree/boot/vmlinuz-*) initrd=("$work"/tree/boot/initrd.img-*)
+  [[ ${#kernel[@]} == 1 && -f ${kernel[0]} && ${#initrd[@]} == 1 && -f ${initrd[0]} ]] ||
+    die "not one kernel and one initramfs on the disk"
+  cp "${kernel[0]}" "$1/kernel"
+  cp "${initrd[0]}" "$1/initrd"
+  (cd "$1" && b2sum disk >checksum)
+  dpkg-query --admindir "$work/tree/var/lib/dpkg" -W >"$1/packages"
+  chmod -R u+rwX "$work/tree"
+}
+
+# debian_sources: what this machine's apt has of Debian's own archives for this release, as lines of a sources.list.
+debian_sources() {
+  local codename
+  codename=$(apt-get indextargets --format '$(CODENAME)' 'Origin: Debian' 'Identifier: Packages' 'Component: main' |
+    grep -xE 'bookworm' | head -n 1) || true
+  [[ -n $codename ]] || refresh_lists "apt knows no archive of Debian 12 (bookworm)"
+  apt-get indextargets --format 'deb $(REPO_URI) $(RELEASE) main' 'Origin: Debian' 'Identifier: Packages' \
+    'Component: main' | grep -E ' bookworm(-updates|-security)? main$' | LC_ALL=C sort -u
+}
+
+# make_tree TAR: the packages, installed. As root by chroot, else in a user namespace, else by fakechroot:
+# whichever mmdebstrap finds possible.
+make_tree() {
+  local list
+  list=$(IFS=, && printf '%s' "${included[*]}")
+  debian_sources >"$work/sources.list"
+  # Proxies and the like, but nothing of what apt is to do after it.
+  apt-config dump | grep -E '^Acquire::(http|https|ftp)::.*"[^"]' >"$work/apt.conf" || true
+  note "installing Debian 12 into a tree (some minutes)"
+  SOURCE_DATE_EPOCH=$epoch TMPDIR=$work mmdebstrap --quiet --variant=minbase --format=tar --include="$list" \
+    --aptopt="$work/apt.conf" --aptopt='Acquire::Retries "3"' --dpkgopt=force-unsafe-io \
+    --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+    --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
+    bookworm "$1" "$work/sources.list" >"$work/mmdebstrap.log" 2>&1 </dev/null || {
+    tail -n 30 "$work/mmdebstrap.log" >&2
+    if grep -qE "404|Hash Sum|File has unexpected size" "$work/mmdebstrap.log"; then
+      refresh_lists "a package cannot be downloaded: the package lists are out of date"
+    fi
+    die "mmdebstrap failed (the end of its output is above)"
+  }
+}

@@ -1,0 +1,149 @@
+"""Hostile agents: a guest's end of exec and cp that speaks garbage, floods, half-closes. The command ends with 125 (or the
+status it was given) and one clear message, writes nothing where it should not, and holds no more than its bounds.
+
+The machine is a unix socket of ours: no KVM is needed. On the ASan build, when there is one."""
+import contextlib
+import random
+import socket
+import struct
+import threading
+
+from harness import *  # noqa: F403
+
+PROGRAM = os.environ.get("SNUG_BIN_ASAN") or SNUG
+HELLO, ERROR, DONE, STARTED, DATA, END, CREDIT, EXIT, ENTRY = 1, 2, 3, 19, 20, 21, 22, 26, 34
+FILE, FOLDER, LINK = 1, 2, 3
+
+
+def frame(kind, payload=b"", channel=0):
+    return struct.pack("<IBBH", len(payload), kind, channel, 0) + payload
+
+
+def entry(kind, path, mode=0o755, size=0, target=b""):
+    return frame(ENTRY, struct.pack("<BIQqI", kind, mode, size, 0, len(path)) + path + struct.pack("<I", len(target)) + target)
+
+
+GREETING = frame(HELLO, b"SNUG" + struct.pack("<HH", 1, 1))
+RUNNING = GREETING + frame(STARTED, struct.pack("<I", 7))
+
+
+@contextlib.contextmanager
+def fake_machine(says):
+    """The path of a vsock socket; whoever has dialled is spoken to by `says(stream)`, and hung up on behind it."""
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(folder + "/vsock.sock")
+        listener.listen()
+
+        def serve():
+            stream, _ = listener.accept()
+            with stream:
+                line = b""
+                while not line.endswith(b"\n"):
+                    line += stream.recv(1)
+                stream.sendall(b"OK 1073741824\n")
+                with contextlib.suppress(OSError):
+                    says(stream)
+                    stream.shutdown(socket.SHUT_WR)
+                with contextlib.suppress(OSError):
+                    while stream.recv(65536):
+                        pass
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield folder + "/vsock.sock"
+        thread.join(BOUND)
+
+
+def ends(says, *words, status=125):
+    """What snug prints against such an agent. In `words`, SOCKET stands for the machine."""
+    with fake_machine(says if callable(says) else lambda stream: stream.sendall(says)) as path:
+        process = subprocess.run([PROGRAM, *[word.replace("SOCKET", path) for word in words]], stdin=subprocess.DEVNULL,
+                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=BOUND)
+    ended = Ended(process.returncode, process.stdout, process.stderr).expect(status)
+    check("Sanitizer" not in ended.err and "runtime error" not in ended.err, "a sanitizer complains", ended.err)
+    lines = ended.err.splitlines()
+    check(1 <= len(lines) <= 2 and lines[0].startswith("snug: ") and len(ended.err) < 2000, "not one clear message", ended.err)
+    check(re.fullmatch(r"[\x20-\x7e\n]*", ended.err), "the guest's bytes reach the terminal", ended.err)
+    return ended
+
+
+EXEC = ["exec", "SOCKET", "--", "true"]
+
+
+@test
+def agents_that_speak_garbage():
+    pick = random.Random(5)
+    for case in (b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\xff" * 100, GREETING, GREETING[:11], RUNNING, RUNNING[:-1],
+                 RUNNING + frame(DATA, b"x" * 100, 1)[:50], frame(EXIT, b"\0\0"), GREETING + frame(EXIT, b"\0\0"),
+                 RUNNING + frame(EXIT, b"\0"), RUNNING + frame(EXIT, b"\2\0"), RUNNING + frame(DATA, b"x", 0),
+                 RUNNING + frame(DATA, b"x", 3), RUNNING + frame(CREDIT, struct.pack("<I", 1)), RUNNING + GREETING,
+                 RUNNING + frame(200), *(RUNNING[:len(RUNNING) * (n % 2)] + pick.randbytes(3000) for n in range(20))):
+        ends(case, *EXEC)
+    check("version 9" in ends(frame(HELLO, b"SNUG" + struct.pack("<HH", 9, 9)), *EXEC).err, "the message does not say so")
+    refusal = ends(GREETING + frame(ERROR, b"\x7f" + b"\x1b[2Jno\r\n" + b"y" * 100_000), *EXEC, status=127)
+    check("no" in refusal.err, "not its reason", refusal.err)
+
+
+@test
+def agents_that_flood():
+    """More output than the credit, to a reader that stalls: the window is all that is held, then the session is over."""
+    cut_off = threading.Event()
+
+    def flood(stream):
+        try:
+            stream.sendall(RUNNING)
+            while True:
+                stream.sendall(frame(DATA, b"x" * 65536, 1))
+        except OSError:
+            cut_off.set()
+
+    with fake_machine(flood) as path:
+        process = subprocess.Popen([PROGRAM, "exec", path, "--", "true"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE)
+        check(cut_off.wait(BOUND), "the flood is taken for ever")
+        out, err = process.communicate(timeout=BOUND)
+    check(process.returncode == 125 and b"more than it may" in err, f"status {process.returncode}", err)
+    check(len(out) <= 256 * 1024 + 65536, f"{len(out)} bytes were held")
+    # Of what asks for no room there may be any amount: it ends with its sender, or with what cannot be.
+    ends(lambda stream: stream.sendall(RUNNING + frame(END, b"", 1) * 100_000), *EXEC)
+    ends(lambda stream: stream.sendall(RUNNING + frame(CREDIT, struct.pack("<I", 0xffffffff)) * 1000), *EXEC)
+    ends(lambda stream: stream.sendall(frame(HELLO, b"SNUG" + struct.pack("<HH", 1, 1)) * 100_000), *EXEC)
+
+
+@test
+def agents_that_copy_badly():
+    with tempfile.TemporaryDirectory() as folder:
+        inside = folder + "/inside"
+        os.mkdir(inside)
+        with open(folder + "/mine", "w") as file:
+            file.write("mine")
+        root = entry(FOLDER, b"")
+        for case in (b"", GREETING, b"nonsense nonsense nonsense", GREETING + entry(FILE, b"../evil"), GREETING + root,
+                     GREETING + root + entry(FILE, b"../evil"), GREETING + root + entry(FILE, b"/evil"),
+                     GREETING + root + entry(LINK, b"way", target=folder.encode()) + entry(FILE, b"way/evil"),
+                     GREETING + root + entry(FILE, b"file", size=10) + frame(DATA, b"x" * 11, 3),
+                     GREETING + root + entry(FILE, b"file", size=1 << 62) + frame(DATA, b"x" * 65536, 3),
+                     GREETING + root + entry(FILE, b"file", size=10) + frame(END, b"", 3),
+                     GREETING + root + frame(EXIT, b"\0\0"), GREETING + entry(9, b""),
+                     GREETING + root + b"".join(entry(FOLDER, b"/".join([b"d"] * n)) for n in range(1, 2000)),
+                     frame(HELLO, b"SNUG" + struct.pack("<HH", 9, 9)), GREETING + frame(ERROR, b"\x7d\x1b[2Jno")):
+            ends(case, "cp", "SOCKET:/there", inside + "/copy")
+            check(sorted(os.listdir(folder)) == ["inside", "mine"] and read_text(folder + "/mine") == "mine",
+                  "it wrote outside", os.listdir(folder))
+            subprocess.run(["rm", "-rf", inside])
+            os.mkdir(inside)
+        with open(folder + "/large", "wb") as file:
+            file.truncate(64 << 20)
+        for case in (GREETING, b"nonsense nonsense", GREETING + frame(STARTED, bytes(4)),
+                     GREETING + frame(ERROR, b"\x7dno room")):
+            # Hung up on, or refused, in the middle.
+            def breaks_off(stream, case=case):
+                stream.sendall(case)
+                stream.recv(100_000)
+                stream.close()
+            ends(breaks_off, "cp", folder + "/large", "SOCKET:/there")
+
+
+def read_text(path):
+    with open(path) as file:
+        return file.read()

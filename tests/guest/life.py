@@ -1,0 +1,219 @@
+"""Machines in the background: found by name, attached to, paused, stopped; what is left of them, and when nothing is."""
+import json
+import socket
+import threading
+
+from micro import *  # noqa: F403
+
+
+class Place:
+    """An XDG_RUNTIME_DIR of a test's own, and snug in it."""
+
+    def __enter__(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.env = {**os.environ, "XDG_RUNTIME_DIR": self.folder.name}
+        return self
+
+    def __exit__(self, *_):
+        for name in self.names():
+            self.snug("rm", "--force", name)
+        self.folder.cleanup()
+
+    def snug(self, *arguments, **keywords):
+        return snug(*arguments, env=self.env, **keywords)
+
+    def start(self, guest, *flags):
+        """The name of a machine that runs now."""
+        return self.snug("run", "-d", "--kernel", f"{MICRO}/{guest}.elf", *flags).expect(0).out.strip()
+
+    def names(self, *flags):
+        return self.snug("ps", "-q", "-a", *flags).out.split()
+
+    def left(self):
+        return os.listdir(self.folder.name + "/snug") if os.path.isdir(self.folder.name + "/snug") else []
+
+    def row(self, name):
+        rows = [json.loads(line) for line in self.snug("ps", "-a", "--json").expect(0).out.splitlines()]
+        return next(row for row in rows if row["name"] == name)
+
+    def wait_log(self, name, text):
+        deadline = time.monotonic() + BOUND
+        while text not in self.snug("logs", name).out:
+            check(time.monotonic() < deadline, f"{text!r} does not come", self.snug("logs", name).out)
+            time.sleep(0.05)
+
+
+@test
+def life_of_a_machine_in_the_background():
+    with Place() as place:
+        check(place.start("echo", "--name", "web") == "web", "the name is not printed")
+        place.wait_log("web", "echo ready")
+        check(place.row("web")["state"] == "running", "not running", place.row("web"))
+        place.snug("pause", "web").expect(0)
+        check(place.row("web")["state"] == "paused", "not paused", place.row("web"))
+        again = place.snug("pause", "web").expect(125)
+        check("web is paused" in again.err, "the message does not say why", again.err)
+        place.snug("resume", "web").expect(0)
+        info = json.loads(place.snug("inspect", "web").expect(0).out)
+        check(info["state"] == "running" and "echo.elf" in info["spec"], "inspect says something else", info)
+        check("web" in place.snug("stats").expect(0).out, "stats does not know it")
+        # Its end by the guest itself: Ctrl-D.
+        with tempfile.TemporaryFile() as typed:
+            typed.write(b"hello\x04")
+            typed.seek(0)
+            attached = place.snug("attach", "web", stdin=typed).expect(0)
+        check("hello" in attached.out, "what was typed does not come back", attached.out)
+        place.snug("wait", "web").expect(0)
+        check(place.row("web")["state"] == "ended (0)", "not ended", place.row("web"))
+        check("hello" in place.snug("logs", "web").expect(0).out, "the log is lost")
+        place.snug("rm", "web").expect(0)
+        check(not place.left(), "something is left", place.left())
+
+
+@test
+def life_stop_kill_and_statuses():
+    with Place() as place:
+        place.start("spin", "--name", "deaf")
+        ended = place.snug("stop", "-t", "0.2", "deaf").expect(0)
+        check(place.snug("wait", "deaf").expect(143).out.strip() == "143", "not the status of a stop", ended.err)
+        place.start("spin", "--name", "deaf", "--rm")
+        place.snug("pause", "deaf").expect(0)
+        place.snug("stop", "-t", "0.2", "deaf").expect(0)
+        check(not place.left(), "--rm leaves something", place.left())
+        place.start("spin", "--name", "other")
+        waiting = subprocess.Popen([SNUG, "wait", "other"], env=place.env, stdout=subprocess.PIPE)
+        place.snug("kill", "other").expect(0)
+        out, _ = waiting.communicate(timeout=BOUND)
+        check(waiting.returncode == 137 and out.strip() == b"137", "wait does not tell", out)
+        check(place.snug("rm", "other", "nobody").expect(125).err.startswith("snug: no machine named nobody"), "wrong words")
+        check(not place.left(), "something is left", place.left())
+
+
+@test
+def life_monitor_killed():
+    with Place() as place:
+        for flags in ((), ("--rm",)):
+            name = place.start("spin", "--name", "gone", *flags)
+            os.kill(place.row(name)["pid"], signal.SIGKILL)
+            place.snug("wait", name)  # by its lock: it may be gone already
+            deadline = time.monotonic() + BOUND
+            while (name in place.names()) != (not flags) or (not flags and place.row(name)["state"] != "killed"):
+                check(time.monotonic() < deadline, "a killed machine is not seen as such", place.names())
+            place.snug("rm", "--force", name)
+        check(not place.left(), "something is left", place.left())
+
+
+@test
+def life_of_a_machine_in_the_foreground():
+    with Place() as place:
+        process = subprocess.Popen([SNUG, "run", "--kernel", MICRO + "/spin.elf", "--name", "fore"], env=place.env,
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        try:
+            deadline = time.monotonic() + BOUND
+            while "fore" not in place.names():
+                check(time.monotonic() < deadline, "it is not listed")
+            second = place.snug("run", "--kernel", MICRO + "/spin.elf", "--name", "fore").expect(125)
+            check("a machine named fore is running" in second.err and "--name" in second.err, "wrong words", second.err)
+            check("not kept by snug" in place.snug("logs", "fore").expect(125).err, "logs has no words for it")
+            place.snug("kill", "fore").expect(0)
+            _, err = process.communicate(timeout=BOUND)
+            check(process.returncode == 137 and b"killed" in err, "it did not end as killed", err)
+        finally:
+            process.kill()
+            process.wait()
+        check(not place.left(), "something is left", place.left())
+
+
+@test
+def life_twenty_at_once():
+    with Place() as place:
+        ended = []
+
+        def run():
+            ended.append(place.snug("run", "--kernel", MICRO + "/hello.elf"))
+
+        threads = [threading.Thread(target=run) for _ in range(20)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        check([e.status for e in ended] == [0] * 20, "not all ended well", [(e.status, e.err) for e in ended])
+        check(not place.left(), "something is left", place.left())
+
+
+@test
+def life_a_name_is_taken_once():
+    with Place() as place:
+        processes = [subprocess.Popen([SNUG, "run", "-d", "--kernel", MICRO + "/spin.elf", "--name", "one"], env=place.env,
+                                      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(6)]
+        statuses = sorted(process.wait(timeout=BOUND) for process in processes)
+        check(statuses == [0] + [125] * 5, "not just one of six got the name", statuses)
+
+
+@test
+def life_failures_are_said_where_they_are_seen():
+    with Place() as place:
+        ended = place.snug("run", "-d", "--kernel", "/no/such/kernel").expect(125)
+        check("no such file" in ended.err and not ended.out, "the message is lost", ended.out, ended.err)
+        with tempfile.NamedTemporaryFile() as broken:
+            broken.write(b"\x7fELF" + bytes(100))
+            broken.flush()
+            ended = place.snug("run", "-d", "--kernel", broken.name).expect(125)
+            check("kernel" in ended.err, "the message is lost", ended.err)
+        check(not place.left(), "something is left", place.left())
+
+
+@test
+def life_attach_on_a_terminal():
+    with Place() as place:
+        place.start("echo", "--name", "web")
+        os.environ["XDG_RUNTIME_DIR"] = place.folder.name
+        try:
+            with Terminal("attach", "web") as terminal:
+                terminal.wait_for(b"echo ready")
+                terminal.type(b"typed\r", until=b"typed")
+                terminal.type(b"\x01h", until=b"Ctrl-A d")
+                terminal.type(b"\x01d")
+                terminal.expect_end(0)
+        finally:
+            del os.environ["XDG_RUNTIME_DIR"]
+        check(place.row("web")["state"] == "running", "it did not run on")
+
+
+@test
+def life_control_socket_and_rough_clients():
+    with Place() as place:
+        place.start("echo", "--name", "web")
+        path = json.loads(place.snug("inspect", "web").out)["directory"] + "/control.sock"
+        check(os.stat(path).st_mode & 0o777 == 0o600, "the socket is open to others")
+
+        def raw(data):
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(BOUND)
+                client.connect(path)
+                client.sendall(data)
+                answer = b""
+                while chunk := client.recv(65536):
+                    answer += chunk
+                return answer
+
+        silent = []
+        for _ in range(100):
+            client = socket.socket(socket.AF_UNIX)
+            client.connect(path)
+            silent.append(client)
+        # One that dribbles, and some that ask and never read.
+        silent[0].sendall(b"GET /v1/vm HT")
+        for client in silent[1:20]:
+            client.sendall(b"GET /v1/vm HTTP/1.1\r\n\r\n")
+        check(b" 400 " in raw(b"\x00\xff nonsense\r\n\r\n"), "no 400")
+        check(b" 413 " in raw(b"POST /v1/stop HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n" + b"x" * 4096), "no 413")
+        check(b" 404 " in raw(b"GET /nothing HTTP/1.1\r\n\r\n"), "no 404")
+        check(b" 200 OK" in raw(b"GET /v1/vm HTTP/1.1\r\nHost: x\r\n\r\n"), "no 200")
+        place.wait_log("web", "echo ready")
+        with tempfile.TemporaryFile() as typed:
+            typed.write(b"still here\x04")
+            typed.seek(0)
+            check("still here" in place.snug("attach", "web", stdin=typed).out, "the guest was disturbed")
+        for client in silent:
+            client.close()

@@ -1,0 +1,100 @@
+#include "tests/unit/agent/fixture.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+
+#include "guest-images/agent/session.h"
+
+namespace snug::test {
+
+UniqueFd connect_agent() {
+  std::array<int, 2> ends{};
+  EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()), 0);
+  if (::fork() == 0) {
+    ::close(ends[0]);
+    // Nothing else of the test's stays open here: the ends of its pipes are to be seen by it alone.
+    for (int fd = 3; fd < 100; ++fd)
+      if (fd != ends[1]) ::close(fd);
+    agent::Powers powers;
+    powers.set_time = [](uint64_t time) { return time != 0 || (errno = EPERM, false); };
+    powers.power = [](protocol::PowerAction) {};
+    agent::serve(agent::Fd(ends[1]), powers);
+    ::_exit(0);
+  }
+  ::close(ends[1]);
+  return UniqueFd(ends[0]);
+}
+
+Pipe::Pipe() {
+  std::array<int, 2> ends{};
+  EXPECT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0);
+  read_end = UniqueFd(ends[0]);
+  write_end = UniqueFd(ends[1]);
+}
+
+std::string Pipe::read_all() {
+  std::string text;
+  std::array<char, 65536> buffer;
+  for (ssize_t count; (count = ::read(read_end.get(), buffer.data(), buffer.size())) > 0;)
+    text.append(buffer.data(), static_cast<size_t>(count));
+  return text;
+}
+
+void AgentTest::SetUp() {
+  auto loop = EventLoop::create();
+  ASSERT_TRUE(loop);
+  loop_ = std::move(*loop);
+}
+
+namespace {
+
+// Files: they take and give any amount without a second thread.
+UniqueFd memory_file(const std::string& content = "") {
+  UniqueFd fd(::memfd_create("test", MFD_CLOEXEC));
+  EXPECT_EQ(::pwrite(fd.get(), content.data(), content.size(), 0), static_cast<ssize_t>(content.size()));
+  return fd;
+}
+
+std::string content_of(int fd) {
+  std::string text(static_cast<size_t>(::lseek(fd, 0, SEEK_END)), '\0');
+  EXPECT_EQ(::pread(fd, text.data(), text.size(), 0), static_cast<ssize_t>(text.size()));
+  return text;
+}
+
+}  // namespace
+
+Ran AgentTest::run(const protocol::ExecRequest& request, const std::string& input) {
+  Ran ran;
+  const UniqueFd output = memory_file(), errors = memory_file();
+  ExecSession::Streams streams;
+  streams.input = memory_file(input);
+  streams.output = *duplicate(output.get());
+  streams.errors = *duplicate(errors.get());
+  ExecSession::Events events;
+  events.ended = [&](ExecEnd end) {
+    ran.end = std::move(end);
+    loop_->stop();
+  };
+  auto session = ExecSession::start(*loop_, connect_agent(), request, std::move(streams), std::move(events));
+  EXPECT_TRUE(session) << session.error().message;
+  EXPECT_TRUE(loop_->run());
+  ran.output = content_of(output.get());
+  ran.errors = content_of(errors.get());
+  return ran;
+}
+
+Ran AgentTest::shell(const std::string& line, const std::string& input) {
+  return run(shell_request(line), input);
+}
+
+protocol::ExecRequest shell_request(const std::string& line) {
+  protocol::ExecRequest request;
+  request.arguments = {"sh", "-c", line};
+  return request;
+}
+
+}  // namespace snug::test

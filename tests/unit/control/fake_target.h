@@ -1,0 +1,65 @@
+// A machine that does what it is told and remembers it.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "vmm/control/control_api.h"
+
+namespace snug {
+
+class FakeTarget final : public ControlTarget {
+ public:
+  VmInfo info() const override {
+    VmInfo info;
+    info.name = "fake";
+    info.state = state;
+    info.ports = {"127.0.0.1:80:80"};
+    return info;
+  }
+  VmUsage usage() const override {
+    return {.cpu_seconds = 1.5,
+            .memory_bytes = 3,
+            .guest_memory_bytes = 2,
+            .guest_total_bytes = 10,
+            .guest_free_bytes = guest_free,
+            .guest_available_bytes = 6,
+            .balloon_bytes = 0};
+  }
+  bool ask_guest() override {
+    ++guest_asked;
+    return guest_answers_after >= 0;
+  }
+  // After having been looked at so often.
+  bool guest_has_answered() const override {
+    if (guest_answers_after-- > 0) return false;
+    guest_free = 5;
+    return true;
+  }
+  Result<void> pause() override { return move("running", "paused"); }
+  Result<void> resume() override { return move("paused", "running"); }
+  Result<void> press_power_button() override {
+    calls.push_back("power button");
+    return {};
+  }
+  Result<void> stop(std::optional<std::chrono::milliseconds> grace) override {
+    calls.push_back(grace ? fmt::format("stop {}", grace->count()) : "stop");
+    return {};
+  }
+  void kill() override { calls.push_back("kill"); }
+
+  std::string state = "running";
+  std::vector<std::string> calls;
+  int guest_asked = 0;
+  mutable int guest_answers_after = -1;  // -1: there is nobody to ask
+  mutable uint64_t guest_free = 4;
+
+ private:
+  Result<void> move(const char* from, const char* to) {
+    if (state != from) return fail("fake is {}, not {}", state, from);
+    state = to;
+    return {};
+  }
+};
+
+}  // namespace snug

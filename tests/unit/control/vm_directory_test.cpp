@@ -1,0 +1,210 @@
+#include "vmm/control/vm_directory.h"
+
+#include <gmock/gmock.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <fstream>
+#include <thread>
+
+#include "tests/unit/control/runtime_folder.h"
+
+namespace snug {
+namespace {
+
+using testing::HasSubstr;
+
+class VmDirectoryTest : public RuntimeFolder {};
+
+std::vector<std::string> names(bool alive) {
+  std::vector<std::string> found;
+  const auto machines = list_machines();
+  EXPECT_TRUE(machines);
+  for (const auto& vm : *machines)
+    if (vm.alive == alive) found.push_back(vm.name);
+  return found;
+}
+
+// A process that holds a machine's directory until it is killed.
+pid_t machine_process(const std::string& name, Keep keep) {
+  const pid_t child = ::fork();
+  if (child != 0) {
+    for (int i = 0; i < 3000; ++i) {
+      const auto vm = find_machine(name);
+      if (vm && vm->alive) break;
+      ::usleep(10'000);
+    }
+    return child;
+  }
+  const auto directory = VmDirectory::create(name, keep);
+  for (;;) ::pause();
+}
+
+void kill_and_reap(pid_t child) {
+  ::kill(child, SIGKILL);
+  ::waitpid(child, nullptr, 0);
+}
+
+TEST_F(VmDirectoryTest, IsThereWhileItsMachineLives) {
+  {
+    const auto vm = VmDirectory::create("web", Keep::kNo);
+    ASSERT_TRUE(vm);
+    EXPECT_EQ(names(true), std::vector<std::string>{"web"});
+    const auto found = find_machine("web");
+    ASSERT_TRUE(found);
+    EXPECT_EQ(found->pid, ::getpid());
+    struct stat status {};
+    ASSERT_EQ(::stat(vm->path().c_str(), &status), 0);
+    EXPECT_EQ(status.st_mode & 0777, 0700U);
+  }
+  EXPECT_FALSE(exists("web"));
+  EXPECT_TRUE(names(true).empty());
+}
+
+TEST_F(VmDirectoryTest, ANameIsTakenOnce) {
+  const auto first = VmDirectory::create("web", Keep::kNo);
+  ASSERT_TRUE(first);
+  const auto second = VmDirectory::create("web", Keep::kNo);
+  ASSERT_FALSE(second);
+  EXPECT_THAT(second.error().text(), HasSubstr("a machine named web is running"));
+  EXPECT_THAT(second.error().text(), HasSubstr("--name"));
+}
+
+TEST_F(VmDirectoryTest, OneOfManyThatRaceForANameGetsIt) {
+  std::atomic<int> got = 0;
+  std::atomic<int> refused = 0;
+  std::atomic<bool> go = false;
+  std::vector<std::thread> racers;
+  for (int i = 0; i < 8; ++i)
+    racers.emplace_back([&] {
+      while (!go) std::this_thread::yield();
+      const auto vm = VmDirectory::create("web", Keep::kNo);
+      ++(vm ? got : refused);
+      while (got + refused < 8) std::this_thread::yield();
+    });
+  go = true;
+  for (auto& racer : racers) racer.join();
+  EXPECT_EQ(got, 1);
+  EXPECT_EQ(refused, 7);
+  EXPECT_FALSE(exists("web"));
+}
+
+TEST_F(VmDirectoryTest, LookingDoesNotTakeANameAway) {
+  std::atomic<bool> done = false;
+  std::thread looker([&] {
+    while (!done) (void)list_machines();
+  });
+  for (int i = 0; i < 200; ++i) {
+    const auto vm = VmDirectory::create("web", i % 2 == 0 ? Keep::kNo : Keep::kYes);
+    ASSERT_TRUE(vm) << vm.error().text();
+    vm->record_end(0, "");
+  }
+  done = true;
+  looker.join();
+}
+
+TEST_F(VmDirectoryTest, WhatAKilledMachineLeftIsRemovedByTheNextLook) {
+  const pid_t child = machine_process("web", Keep::kNo);
+  EXPECT_EQ(names(true), std::vector<std::string>{"web"});
+  kill_and_reap(child);
+  EXPECT_TRUE(exists("web"));
+  EXPECT_TRUE(names(true).empty());
+  EXPECT_FALSE(exists("web"));
+}
+
+TEST_F(VmDirectoryTest, AKeptMachineIsThereAfterItsEnd) {
+  {
+    const auto vm = VmDirectory::create("web", Keep::kYes);
+    ASSERT_TRUE(vm);
+    ASSERT_TRUE(vm->write_file("console.log", "hello"));
+    ASSERT_TRUE(vm->listen("control.sock"));
+    vm->record_end(7, "why");
+  }
+  const auto found = find_machine("web");
+  ASSERT_TRUE(found);
+  EXPECT_FALSE(found->alive);
+  EXPECT_EQ(found->exit_status, 7);
+  EXPECT_EQ(found->end_message, "why");
+  EXPECT_FALSE(exists("web/control.sock"));
+  ASSERT_TRUE(remove_machine(*found));
+  EXPECT_FALSE(exists("web"));
+}
+
+TEST_F(VmDirectoryTest, AKeptMachineThatWasKilledHasNoStatus) {
+  kill_and_reap(machine_process("web", Keep::kYes));
+  const auto found = find_machine("web");
+  ASSERT_TRUE(found);
+  EXPECT_FALSE(found->alive);
+  EXPECT_FALSE(found->exit_status);
+}
+
+TEST_F(VmDirectoryTest, TheNextOfANameReplacesAllButTheLog) {
+  {
+    const auto vm = VmDirectory::create("web", Keep::kYes);
+    ASSERT_TRUE(vm->write_file("console.log", "hello"));
+    vm->record_end(0, "");
+  }
+  const auto again = VmDirectory::create("web", Keep::kNo);
+  ASSERT_TRUE(again);
+  EXPECT_TRUE(exists("web/console.log.1"));
+  EXPECT_FALSE(exists("web/exit.json"));
+  EXPECT_FALSE(exists("web/keep"));
+}
+
+TEST_F(VmDirectoryTest, AMachineThatRunsIsNotRemoved) {
+  const auto vm = VmDirectory::create("web", Keep::kNo);
+  const auto removed = remove_machine(*find_machine("web"));
+  ASSERT_FALSE(removed);
+  EXPECT_THAT(removed.error().text(), HasSubstr("snug stop web"));
+  EXPECT_TRUE(exists("web"));
+}
+
+TEST_F(VmDirectoryTest, WaitsForTheEnd) {
+  const pid_t child = machine_process("web", Keep::kNo);
+  const auto vm = find_machine("web");
+  EXPECT_FALSE(wait_for_end(*vm, 50));
+  std::thread killer([&] {
+    ::usleep(50'000);
+    kill_and_reap(child);
+  });
+  EXPECT_TRUE(wait_for_end(*vm, std::nullopt));
+  killer.join();
+  EXPECT_TRUE(wait_for_end(*vm, 0));
+}
+
+TEST_F(VmDirectoryTest, SocketsWorkHoweverLongThePath) {
+  std::string deep = path_;
+  while (deep.size() < 300) {
+    deep += "/a-rather-long-name-of-a-folder";
+    std::filesystem::create_directory(deep);
+  }
+  ::setenv("XDG_RUNTIME_DIR", deep.c_str(), 1);  // NOLINT(concurrency-mt-unsafe)
+  const auto vm = VmDirectory::create("web", Keep::kNo);
+  ASSERT_TRUE(vm);
+  const auto listening = vm->listen("control.sock");
+  ASSERT_TRUE(listening) << listening.error().text();
+  EXPECT_TRUE(connect_to(*find_machine("web"), "control.sock"));
+  struct stat status {};
+  ASSERT_EQ(::stat((vm->path() + "/control.sock").c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode & 0777, 0600U);
+}
+
+TEST_F(VmDirectoryTest, AFolderOthersMayWriteToIsRefused) {
+  std::filesystem::create_directory(path_ + "/snug");
+  ::chmod((path_ + "/snug").c_str(), 0777);
+  const auto vm = VmDirectory::create("web", Keep::kNo);
+  ASSERT_FALSE(vm);
+  EXPECT_THAT(vm.error().text(), HasSubstr("only this user"));
+}
+
+TEST_F(VmDirectoryTest, AnUnknownNameSaysWhichThereAre) {
+  const auto one = VmDirectory::create("web", Keep::kNo);
+  const auto found = find_machine("wbe");
+  ASSERT_FALSE(found);
+  EXPECT_THAT(found.error().text(), HasSubstr("there are: web"));
+}
+
+}  // namespace
+}  // namespace snug

@@ -1,0 +1,276 @@
+#include "vmm/agent/exec_session.h"
+
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+
+#include "vmm/base/log.h"
+
+namespace snug {
+namespace {
+
+using protocol::FrameType;
+
+// Input waits until what was put before it is on its way.
+constexpr size_t kOutLimit = 256 * 1024;
+// An agent that sends and never reads is not listened to any more.
+constexpr size_t kOutHardLimit = 1024 * 1024;
+
+}  // namespace
+
+int ExecEnd::shell_status() const {
+  switch (kind) {
+    case Kind::kEnded:
+      return status.shell_status();
+    case Kind::kRefused:
+      return static_cast<int>(error.code);
+    case Kind::kLost:
+      break;
+  }
+  return static_cast<int>(protocol::ErrorCode::kFailed);
+}
+
+Result<std::unique_ptr<ExecSession>> ExecSession::start(EventLoop& loop, UniqueFd connection,
+                                                        const protocol::ExecRequest& request, Streams streams,
+                                                        Events events, std::chrono::milliseconds patience) {
+  std::unique_ptr<ExecSession> session(new ExecSession(loop, std::move(events)));
+  if (!put_exec(session->request_, request))
+    return fail("the command is too long: {} bytes of arguments and variables at most, {} each",
+                protocol::ExecRequest::kMaxBytes, protocol::kMaxPayload - 1);
+  session->connection_ = std::move(connection);
+  const int fd = session->connection_.get();
+  ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK);
+  protocol::put_hello(session->out_, {});
+  session->patience_ = SNUG_TRY(loop.timer([s = session.get(), patience] {
+    s->abandon(fmt::format("the guest's agent did not answer within {:g} s",
+                           std::chrono::duration<double>(patience).count()));
+  }));
+  session->patience_.arm(patience);
+  session->watch_ = SNUG_TRY(loop.watch(fd, EPOLLIN | EPOLLOUT, [s = session.get()](uint32_t epoll_events) {
+    s->on_connection(epoll_events);
+  }));
+  session->open_streams(std::move(streams));
+  return session;
+}
+
+ExecSession::~ExecSession() = default;
+
+void ExecSession::open_streams(Streams streams) {
+  UniqueFd* const fds[] = {&streams.output, &streams.errors};
+  for (size_t i = 0; i < outputs_.size(); ++i) {
+    const auto channel = static_cast<uint8_t>(protocol::kOutput + i);
+    OutputEnd::Events events;
+    events.written = [this, channel](size_t count) {
+      consume(channel, count);
+      maybe_end();
+    };
+    events.lost = [this, channel](int error) {
+      if (error != EPIPE) log_warn("what the command prints is lost from here on: {}", errno_text(error));
+      // As a pipe does it: the command is to know that nobody reads it.
+      put_frame(out_, FrameType::kDrop, {}, channel);
+      update_watch();
+      maybe_end();
+    };
+    outputs_[i].end = std::make_unique<OutputEnd>(loop_, std::move(*fds[i]), std::move(events));
+  }
+  InputEnd::Events events;
+  events.room = [this] { return input_room(); };
+  events.bytes = [this](std::string_view bytes) {
+    if (events_.input) events_.input(bytes);
+    put_frame(out_, FrameType::kData, bytes, protocol::kInput);
+    input_window_.sent(static_cast<uint32_t>(bytes.size()));
+    update_watch();
+  };
+  events.ended = [this] {
+    put_frame(out_, FrameType::kEnd, {}, protocol::kInput);
+    update_watch();
+  };
+  input_ = std::make_unique<InputEnd>(loop_, std::move(streams.input), std::move(events));
+}
+
+size_t ExecSession::input_room() const {
+  if (state_ != State::kRunning || out_.size() >= kOutLimit) return 0;
+  return input_window_.available();
+}
+
+void ExecSession::signal(int number) {
+  if (state_ == State::kRunning) put_number32(out_, FrameType::kSignal, static_cast<uint32_t>(number));
+  update_watch();
+}
+
+void ExecSession::resize(protocol::WindowSize size) {
+  if (state_ == State::kRunning) put_resize(out_, size);
+  update_watch();
+}
+
+void ExecSession::abandon(const std::string& why) {
+  lose(why);
+  maybe_end();
+}
+
+void ExecSession::on_connection(uint32_t epoll_events) {
+  if (gone_) return;
+  if ((epoll_events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 && !receive()) gone_ = true;
+  if (!gone_) send();
+  if (gone_) {
+    watch_.reset();
+    if (input_) input_->stop();
+  }
+  update_watch();
+  maybe_end();
+}
+
+// False: nothing more can come.
+bool ExecSession::receive() {
+  std::array<char, protocol::kDataChunk> buffer;
+  const ssize_t count = ::recv(connection_.get(), buffer.data(), buffer.size(), 0);
+  if (count < 0 && (errno == EAGAIN || errno == EINTR)) return true;
+  if (count <= 0) {
+    const std::string reason = count < 0 ? errno_text(errno) : "it closed the connection";
+    return lose("the guest's agent: " + reason);
+  }
+  reader_.feed({buffer.data(), static_cast<size_t>(count)});
+  while (const auto frame = reader_.next())
+    if (!take_frame(*frame)) return false;
+  return !reader_.broken() || lose("the guest's agent sent a frame that cannot be");
+}
+
+// False: the session is over.
+bool ExecSession::take_frame(const protocol::Frame& frame) {
+  if (frame.type == FrameType::kError) {
+    end_.emplace();
+    end_->error = protocol::decode_error(frame.payload);
+    // Of a command that has started there is still no status.
+    end_->kind = state_ == State::kRunning ? ExecEnd::Kind::kLost : ExecEnd::Kind::kRefused;
+    return false;
+  }
+  switch (state_) {
+    case State::kGreeting: {
+      const auto hello = protocol::decode_hello(frame.payload);
+      if (frame.type != FrameType::kHello || !hello) return lose("the guest's agent speaks something else");
+      if (hello->lowest != protocol::kVersion || hello->highest != protocol::kVersion)
+        return lose(fmt::format("the guest's agent speaks version {} of the protocol, this snug version {}",
+                                hello->highest, protocol::kVersion));
+      out_ += request_;
+      request_ = {};
+      state_ = State::kStarting;
+      return true;
+    }
+    case State::kStarting:
+      if (frame.type != FrameType::kStarted) return lose("the guest's agent did not start the command");
+      state_ = State::kRunning;
+      patience_.disarm();
+      input_->update();
+      if (events_.started) events_.started();
+      return true;
+    case State::kRunning:
+      return take_running_frame(frame);
+    case State::kOver:
+      break;
+  }
+  return lose("the guest's agent spoke out of turn");
+}
+
+bool ExecSession::take_running_frame(const protocol::Frame& frame) {
+  switch (frame.type) {
+    case FrameType::kData:
+      return take_output(frame);
+    case FrameType::kEnd:
+      if (Output* output = output_of(frame.channel)) output->ended = true;
+      return true;
+    case FrameType::kCredit: {
+      const auto count = protocol::decode_number32(frame.payload);
+      if (!count || frame.channel != protocol::kInput || !input_window_.granted(*count))
+        return lose("the guest's agent gave credit that cannot be");
+      input_->update();
+      return true;
+    }
+    case FrameType::kDrop:
+      if (frame.channel == protocol::kInput) input_->stop();
+      return true;
+    case FrameType::kExit: {
+      const auto status = protocol::decode_exit(frame.payload);
+      if (!status) return lose("the guest's agent sent a status that cannot be");
+      end_ = ExecEnd{ExecEnd::Kind::kEnded, *status, {}};
+      return false;
+    }
+    default:
+      return lose("the guest's agent sent a frame that does not belong to a command");
+  }
+}
+
+bool ExecSession::take_output(const protocol::Frame& frame) {
+  Output* output = output_of(frame.channel);
+  if (output == nullptr || output->ended || !output->window.received(frame.payload.size()))
+    return lose("the guest's agent sent more than it may");
+  if (events_.output) events_.output(frame.channel, frame.payload);
+  // What nobody wants is taken all the same.
+  if (output->end->lost())
+    consume(frame.channel, frame.payload.size());
+  else
+    output->end->write(frame.payload);
+  return true;
+}
+
+void ExecSession::consume(uint8_t channel, size_t count) {
+  const uint32_t credit = output_of(channel)->window.consumed(count);
+  if (credit == 0 || state_ == State::kOver) return;
+  put_number32(out_, FrameType::kCredit, credit, channel);
+  update_watch();
+}
+
+ExecSession::Output* ExecSession::output_of(uint8_t channel) {
+  if (channel == protocol::kOutput) return &outputs_[0];
+  if (channel == protocol::kErrors) return &outputs_[1];
+  return nullptr;
+}
+
+void ExecSession::send() {
+  while (!out_.empty()) {
+    const ssize_t count = ::send(connection_.get(), out_.data(), out_.size(), MSG_NOSIGNAL);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) {
+      // What the agent has said before it went is still to be read: reading finds the end.
+      if (errno != EAGAIN) out_.clear();
+      break;
+    }
+    out_.erase(0, static_cast<size_t>(count));
+  }
+  if (out_.size() < kOutLimit) input_->update();
+}
+
+void ExecSession::update_watch() {
+  if (gone_ || !watch_) return;
+  uint32_t wanted = out_.size() < kOutHardLimit ? uint32_t{EPOLLIN} : 0;
+  if (!out_.empty()) wanted |= EPOLLOUT;
+  watch_.set_events(wanted);
+}
+
+// Always false. What is known already stays.
+bool ExecSession::lose(const std::string& why) {
+  if (!end_) end_ = ExecEnd{ExecEnd::Kind::kLost, {}, {protocol::ErrorCode::kFailed, why}};
+  return false;
+}
+
+// All is said when the end is known and the outputs are written, however long that takes.
+void ExecSession::maybe_end() {
+  if (!end_ || told_) return;
+  if (state_ != State::kOver) {
+    state_ = State::kOver;
+    gone_ = true;
+    patience_.disarm();
+    watch_.reset();
+    input_->stop();
+    connection_.reset();
+  }
+  for (const Output& output : outputs_)
+    if (!output.end->empty()) return;
+  told_ = true;
+  loop_.post([this, alive = std::weak_ptr<int>(alive_)] {
+    if (!alive.expired()) events_.ended(*end_);
+  });
+}
+
+}  // namespace snug

@@ -1,0 +1,110 @@
+// A command in the guest, as its client sees it: the request, its streams, signals and end, over a connection
+// to the guest's agent. What the agent sends is the guest's: every frame of it may be anything.
+//
+// Thread: the loop's.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "vmm/agent/stream_end.h"
+#include "vmm/base/result.h"
+#include "vmm/base/unique_fd.h"
+#include "vmm/core/event_loop.h"
+#include "vmm/protocol/messages.h"
+
+namespace snug {
+
+struct ExecEnd {
+  enum class Kind {
+    kEnded,    // the command ran: status says how it ended
+    kRefused,  // the agent could not start it: error says why
+    kLost,     // nothing is known of its end: error.text says why
+  };
+  Kind kind = Kind::kLost;
+  protocol::ExitStatus status;
+  protocol::ErrorMessage error;
+  // What a command's caller gets: its own status, 128+N, 125 to 127.
+  int shell_status() const;
+};
+
+class ExecSession {
+ public:
+  struct Streams {
+    UniqueFd input;   // none: the command's input is at its end
+    UniqueFd output;  // none: thrown away
+    UniqueFd errors;
+  };
+  struct Events {
+    std::function<void()> started;
+    std::function<void(ExecEnd)> ended;  // once, the outputs written; the session may be destroyed then
+    // What is read of the input, ahead of the guest; may be empty.
+    std::function<void(std::string_view)> input;
+    // What the command prints, by its channel, as it comes and whether or not somebody takes it; may be
+    // empty.
+    std::function<void(uint8_t channel, std::string_view)> output;
+  };
+
+  // Until the command has started.
+  static constexpr std::chrono::milliseconds kPatience = std::chrono::seconds(30);
+
+  // `connection`: a stream to the agent. Errors: a command that is too long.
+  static Result<std::unique_ptr<ExecSession>> start(EventLoop& loop, UniqueFd connection,
+                                                    const protocol::ExecRequest& request, Streams streams,
+                                                    Events events,
+                                                    std::chrono::milliseconds patience = kPatience);
+  ~ExecSession();
+
+  bool started() const { return state_ == State::kRunning; }
+  void signal(int number);
+  void resize(protocol::WindowSize size);
+  // Ends it from this side: `why` is what ended() tells.
+  void abandon(const std::string& why);
+
+ private:
+  enum class State { kGreeting, kStarting, kRunning, kOver };
+  struct Output {
+    std::unique_ptr<OutputEnd> end;
+    protocol::ReceiveWindow window;
+    bool ended = false;  // by the agent
+  };
+
+  ExecSession(EventLoop& loop, Events events) : loop_(loop), events_(std::move(events)) {}
+  void open_streams(Streams streams);
+  void on_connection(uint32_t epoll_events);
+  bool receive();
+  bool take_frame(const protocol::Frame& frame);
+  bool take_running_frame(const protocol::Frame& frame);
+  bool take_output(const protocol::Frame& frame);
+  void consume(uint8_t channel, size_t count);
+  void send();
+  void update_watch();
+  size_t input_room() const;
+  bool lose(const std::string& why);
+  void maybe_end();
+  void finish();
+  Output* output_of(uint8_t channel);
+
+  EventLoop& loop_;
+  Events events_;
+  State state_ = State::kGreeting;
+  bool gone_ = false;  // the connection
+  UniqueFd connection_;
+  std::string request_;  // sent when the agent has greeted
+  std::string out_;
+  protocol::FrameReader reader_;
+  protocol::SendWindow input_window_;
+  std::array<Output, 2> outputs_;  // kOutput, kErrors
+  std::unique_ptr<InputEnd> input_;
+  std::optional<ExecEnd> end_;
+  bool told_ = false;
+  std::shared_ptr<int> alive_ = std::make_shared<int>(0);
+  EventLoop::Timer patience_;
+  EventLoop::Watch watch_;
+};
+
+}  // namespace snug

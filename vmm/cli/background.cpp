@@ -1,0 +1,81 @@
+#include "vmm/cli/background.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+
+#include "vmm/base/log.h"
+#include "vmm/cli/machines.h"
+#include "vmm/cli/put.h"
+#include "vmm/machine/runner.h"
+
+namespace snug::cli {
+namespace {
+
+void replace_descriptor(const UniqueFd& with, int number) {
+  if (with) ::dup2(with.get(), number);
+}
+
+// What the child has to say before it lets go: the name, or nothing, when it has ended.
+int wait_for_start(pid_t child, const UniqueFd& pipe) {
+  std::array<char, 128> name{};
+  ssize_t count = -1;
+  do count = ::read(pipe.get(), name.data(), name.size() - 1);
+  while (count < 0 && errno == EINTR);
+  if (count > 0) {
+    put("{}\n", name.data());
+    return 0;
+  }
+  int status = 0;
+  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) continue;
+  if (WIFEXITED(status)) return WEXITSTATUS(status);
+  put(stderr, "snug: the machine's process was killed by signal {}\n", WTERMSIG(status));
+  return kStatusFailure;
+}
+
+}  // namespace
+
+void Background::started(const VmDirectory& directory) {
+  if (!parent_) return;
+  const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  const UniqueFd log(
+      ::openat(directory.fd(), "snug.log", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600));
+  replace_descriptor(null, STDIN_FILENO);
+  replace_descriptor(null, STDOUT_FILENO);
+  replace_descriptor(log ? log : null, STDERR_FILENO);
+  log_leave_stderr(log ? log.get() : null.get());
+  // Its reader may be gone (Ctrl-C): the machine runs all the same, as it was told to.
+  (void)!::write(parent_.get(), directory.name().data(), directory.name().size());
+  parent_.reset();
+}
+
+int in_background(const std::function<int(Background&)>& body) {
+  std::array<int, 2> ends{};
+  if (::pipe2(ends.data(), O_CLOEXEC) != 0) return fail_command(Error{"pipe: " + errno_text(errno), {}});
+  UniqueFd from_child(ends[0]);
+  UniqueFd to_parent(ends[1]);
+  std::fflush(nullptr);
+  const pid_t child = ::fork();
+  if (child < 0) return fail_command(Error{"fork: " + errno_text(errno), {}});
+  if (child > 0) {
+    to_parent.reset();
+    return wait_for_start(child, from_child);
+  }
+  from_child.reset();
+  // Away from the terminal: its Ctrl-C and its end are no business of the machine's.
+  ::setsid();
+  ::signal(SIGPIPE, SIG_IGN);
+  Background background(std::move(to_parent));
+  const int status = body(background);
+  std::fflush(nullptr);
+  std::_Exit(status);
+}
+
+}  // namespace snug::cli

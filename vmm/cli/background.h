@@ -1,0 +1,29 @@
+// `snug run --detach`: a process of its own for the machine, and a parent that waits until the guest runs, so
+// that everything that can go wrong before is said on this terminal, with its status.
+//
+// Thread: the main one, before there are others.
+#pragma once
+
+#include <functional>
+
+#include "vmm/base/unique_fd.h"
+#include "vmm/control/vm_directory.h"
+
+namespace snug::cli {
+
+class Background {
+ public:
+  explicit Background(UniqueFd parent) : parent_(std::move(parent)) {}
+  // The guest runs: lets the parent go, prints the name, and leaves its terminal. From here on messages go to
+  // the file snug.log in the directory.
+  void started(const VmDirectory& directory);
+
+ private:
+  UniqueFd parent_;
+};
+
+// Runs `body` in a process of its own. Returns in the parent: 0 once the guest has started, else what `body`
+// has returned. The child does not return.
+int in_background(const std::function<int(Background&)>& body);
+
+}  // namespace snug::cli

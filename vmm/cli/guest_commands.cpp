@@ -1,0 +1,144 @@
+// Commands for a guest that runs already: exec, shell, cp.
+#include <signal.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "vmm/agent/copy.h"
+#include "vmm/base/log.h"
+#include "vmm/cli/commands.h"
+#include "vmm/cli/machine_socket.h"
+#include "vmm/cli/machines.h"
+#include "vmm/cli/put.h"
+#include "vmm/control/control_client.h"
+#include "vmm/control/vm_directory.h"
+#include "vmm/core/event_loop.h"
+#include "vmm/machine/command_session.h"
+#include "vmm/machine/runner.h"
+#include "vmm/machine/signals.h"
+
+namespace snug::cli {
+namespace {
+
+Result<ExecEnd> run_in_guest(const ExecArguments& arguments) {
+  auto loop = SNUG_TRY(EventLoop::create());
+  protocol::ExecRequest request;
+  request.arguments = arguments.command;
+  request.variables = arguments.variables;
+  request.folder = arguments.folder;
+  request.user = arguments.user;
+  for (const std::string& variable : request.variables)
+    if (variable.find('=') == std::string::npos || variable.starts_with('='))
+      return fail("--env: expected NAME=VALUE, got '{}'", variable);
+
+  // Until then a signal ends us as any program.
+  auto connection = SNUG_TRY(connect_to_agent(arguments.machine));
+  std::optional<ExecEnd> end;
+  std::unique_ptr<CommandSession> session;
+  // The command gets the signals; the second that would end it ends us.
+  bool asked_to_end = false;
+  auto signals = SNUG_TRY(SignalWatch::create(
+      *loop, {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH, SIGTSTP}, [&](int number) {
+        if (number == SIGWINCH) return session->window_changed();
+        if (number == SIGTSTP) {
+          session->suspend_terminal();
+          ::raise(SIGSTOP);
+          return session->resume_terminal();
+        }
+        const bool ends = number == SIGTERM || number == SIGINT || number == SIGHUP;
+        if (ends && (asked_to_end || !session->started())) {
+          end = ExecEnd{ExecEnd::Kind::kEnded, {true, static_cast<uint8_t>(number)}, {}};
+          return loop->stop();
+        }
+        asked_to_end = asked_to_end || ends;
+        session->signal(number);
+      }));
+  session = SNUG_TRY(CommandSession::start(*loop, std::move(connection), std::move(request),
+                                           {.interactive = arguments.interactive, .tty = arguments.tty},
+                                           [&](ExecEnd how) {
+                                             end = std::move(how);
+                                             loop->stop();
+                                           }));
+  SNUG_TRY(loop->run());
+  return *end;
+}
+
+// A command may be lost because its machine is: says how that ended. The status is the machine's, when that
+// says why there is none of the command.
+int status_of_lost(const std::string& machine) {
+  constexpr int kEndMs = 10'000;
+  const auto vm = find_machine(machine);
+  if (!vm) return kStatusFailure;
+  // One that answers has not ended; one that does not is about to.
+  if (vm->alive && (ask_machine(*vm, "GET", "/v1/vm") || !wait_for_end(*vm, kEndMs))) return kStatusFailure;
+  // One that was not to be kept has left nothing to tell.
+  const auto ended = find_machine(machine);
+  if (!ended || !ended->exit_status) return kStatusFailure;
+  const int status = *ended->exit_status;
+  put(stderr, "snug: {} has ended (status {}){}\n", machine, status,
+      ended->end_message.empty() ? "" : ": " + ended->end_message);
+  return status == kStatusPanic || status == kStatusTimeout ? status : kStatusFailure;
+}
+
+}  // namespace
+
+int exec(const ExecArguments& arguments) {
+  const auto end = run_in_guest(arguments);
+  if (!end) return fail_command(end.error());
+  if (end->kind == ExecEnd::Kind::kEnded) return end->shell_status();
+  put(stderr, "snug: {}\n", end->error.text);
+  return end->kind == ExecEnd::Kind::kLost ? status_of_lost(arguments.machine) : end->shell_status();
+}
+
+int shell(ExecArguments arguments) {
+  arguments.interactive = true;
+  arguments.tty = true;
+  arguments.command = {"sh", "-c", "exec \"${SHELL:-/bin/sh}\" -l"};
+  return exec(arguments);
+}
+
+namespace {
+
+struct Place {
+  std::optional<std::string> machine;
+  std::string path;
+};
+
+bool is_socket(const std::string& path) {
+  struct stat status {};
+  return ::stat(path.c_str(), &status) == 0 && S_ISSOCK(status.st_mode);
+}
+
+// A path here may hold a colon behind a slash: ./a:b. What stands before a colon may be the path of a guest's
+// socket, too.
+Place place_of(const std::string& text) {
+  const size_t colon = text.find(':');
+  for (size_t at = colon; at != std::string::npos; at = text.find(':', at + 1))
+    if (is_socket(text.substr(0, at))) return {text.substr(0, at), text.substr(at + 1)};
+  if (colon == std::string::npos || colon == 0 || text.find('/') < colon) return {std::nullopt, text};
+  return {text.substr(0, colon), text.substr(colon + 1)};
+}
+
+Result<void> copy_between(const Place& from, const Place& to) {
+  if (from.machine.has_value() == to.machine.has_value())
+    return fail_with_hint("one of the two paths is to be in a guest",
+                          "snug cp FILE NAME:/tmp, or the reverse");
+  const std::string& in_guest = from.machine ? from.path : to.path;
+  if (!in_guest.starts_with('/'))
+    return fail("paths in the guest begin with a slash, '{}' does not", in_guest);
+  auto connection = SNUG_TRY(connect_to_agent(from.machine ? *from.machine : *to.machine));
+  if (from.machine) return copy_from_guest(std::move(connection), from.path, to.path);
+  const size_t skipped = SNUG_TRY(copy_to_guest(std::move(connection), from.path, to.path));
+  if (skipped > 0) log_warn("{} left out: neither files nor folders nor links", skipped);
+  return {};
+}
+
+}  // namespace
+
+int copy(const CopyArguments& arguments) {
+  const auto done = copy_between(place_of(arguments.from), place_of(arguments.to));
+  return done ? 0 : fail_command(done.error());
+}
+
+}  // namespace snug::cli

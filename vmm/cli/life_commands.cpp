@@ -1,0 +1,213 @@
+#include "vmm/cli/life_commands.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <cmath>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "vmm/cli/console_commands.h"
+#include "vmm/cli/machines.h"
+#include "vmm/cli/put.h"
+#include "vmm/control/control_client.h"
+#include "vmm/control/vm_directory.h"
+#include "vmm/machine/runner.h"
+
+namespace snug::cli {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::chrono::seconds kKillPatience{5};
+// What a machine that has been stopped by force gets to clean up, beyond the guest's grace period.
+constexpr int kEndPatienceMs = 10'000;
+
+// Runs `action` on each machine named; goes on after a failure, and the status says that there was one.
+template <class Action>
+int for_each_machine(const std::vector<std::string>& names, Action action) {
+  int status = 0;
+  for (const auto& name : names) {
+    Result<void> done = [&]() -> Result<void> {
+      const FoundVm vm = SNUG_TRY(find_machine(name));
+      return action(vm);
+    }();
+    if (done) continue;
+    put(stderr, "snug: {}\n", done.error().text());
+    status = kStatusFailure;
+  }
+  return status;
+}
+
+Result<void> need_alive(const FoundVm& vm) {
+  if (vm.alive) return {};
+  return fail("{} has ended{}", vm.name, vm.exit_status ? fmt::format(" (status {})", *vm.exit_status) : "");
+}
+
+// A request whose answer says only whether it was done.
+Result<void> request(const FoundVm& vm, std::string_view path, const std::string& body = {}) {
+  SNUG_TRY(need_alive(vm));
+  SNUG_TRY(ask_json(vm, "POST", path, body));
+  return {};
+}
+
+int simple(const std::vector<std::string>& names, std::string_view path) {
+  return for_each_machine(names, [&](const FoundVm& vm) { return request(vm, path); });
+}
+
+int stop(const std::vector<std::string>& names, std::optional<double> seconds) {
+  return for_each_machine(names, [&](const FoundVm& vm) -> Result<void> {
+    if (!vm.alive) return {};
+    const std::string body = seconds ? json{{"grace_seconds", *seconds}}.dump() : "";
+    SNUG_TRY(request(vm, "/v1/stop", body));
+    // The machine keeps the time itself; without a limit of ours, its spec's.
+    std::optional<int> limit;
+    if (seconds) limit = static_cast<int>(*seconds * 1000) + kEndPatienceMs;
+    if (!wait_for_end(vm, limit)) return fail_with_hint(vm.name + " does not end", "snug kill " + vm.name);
+    return {};
+  });
+}
+
+Result<void> kill_machine(const FoundVm& vm) {
+  if (!vm.alive) return {};
+  // Its monitor may be the thing that hangs: then the kernel ends it.
+  const auto pid = serving_process(vm);
+  const auto asked = ask_machine(vm, "POST", "/v1/kill", {}, kKillPatience);
+  if (asked && wait_for_end(vm, kEndPatienceMs)) return {};
+  if (wait_for_end(vm, 0)) return {};
+  if (!pid) return asked ? fail("{} does not end", vm.name) : fail("{}", asked.error().text());
+  return end_process(*pid, vm);
+}
+
+int remove(const std::vector<std::string>& names, bool force) {
+  return for_each_machine(names, [&](const FoundVm& vm) -> Result<void> {
+    if (force) SNUG_TRY(kill_machine(vm));
+    // Without a log to keep, its end has removed it already.
+    const auto left = find_machine(vm.name);
+    return left ? remove_machine(*left) : Result<void>{};
+  });
+}
+
+// The machine's exit status, as `snug run` would have ended; the last one's when there are several.
+int wait(const std::vector<std::string>& names) {
+  int status = 0;
+  const int failed = for_each_machine(names, [&](const FoundVm& vm) -> Result<void> {
+    const auto end = SNUG_TRY(end_of(vm));
+    put("{}\n", end.exit_status);
+    if (!end.message.empty()) put(stderr, "snug: {}: {}\n", vm.name, end.message);
+    status = end.exit_status;
+    return {};
+  });
+  return failed != 0 ? failed : status;
+}
+
+int inspect(const std::vector<std::string>& names) {
+  return for_each_machine(names, [](const FoundVm& vm) -> Result<void> {
+    put("{}\n", SNUG_TRY(describe_machine(vm)).dump(2));
+    return {};
+  });
+}
+
+int stats(std::vector<std::string> names, bool as_json) {
+  if (names.empty()) {
+    const auto machines = list_machines();
+    if (!machines) return fail_command(machines.error());
+    for (const FoundVm& vm : *machines)
+      if (vm.alive) names.push_back(vm.name);
+  }
+  if (!as_json)
+    put("{:<20} {:>10} {:>10} {:>12} {:>15}\n", "NAME", "CPU", "MEMORY", "GUEST MEMORY", "GUEST AVAILABLE");
+  return for_each_machine(names, [&](const FoundVm& vm) -> Result<void> {
+    SNUG_TRY(need_alive(vm));
+    json usage = SNUG_TRY(ask_json(vm, "GET", "/v1/stats"));
+    if (as_json) {
+      usage["name"] = vm.name;
+      put("{}\n", usage.dump());
+      return {};
+    }
+    // As the guest says, which may say nothing.
+    const char* member = "guest_available_bytes";
+    const auto available = usage.contains(member) ? size_text(number_in(usage, member)) : "-";
+    put("{:<20} {:>10} {:>10} {:>12} {:>15}\n", vm.name,
+        fmt::format("{:.1f}s", number_in(usage, "cpu_seconds")), size_text(number_in(usage, "memory_bytes")),
+        size_text(number_in(usage, "guest_memory_bytes")), available);
+    return {};
+  });
+}
+
+struct Options {
+  std::vector<std::string> names;
+  std::string name;
+  std::optional<double> seconds;
+  bool all = false;
+  bool quiet = false;
+  bool as_json = false;
+  bool force = false;
+  bool follow = false;
+  bool console = false;
+};
+
+CLI::App* command(CLI::App& app, const char* name, const char* about, std::function<int()>& chosen,
+                  std::function<int()> run) {
+  auto* added = app.add_subcommand(name, about);
+  added->callback([&chosen, run = std::move(run)] { chosen = run; });
+  return added;
+}
+
+}  // namespace
+
+void add_life_commands(CLI::App& app, std::function<int()>& chosen) {
+  const auto given = std::make_shared<Options>();
+  auto* ps = command(app, "ps", "List the machines that run", chosen,
+                     [given] { return list(given->all, given->quiet, given->as_json); });
+  ps->add_flag("-a,--all", given->all, "Also those that have ended and were kept");
+  ps->add_flag("-q,--quiet", given->quiet, "Names only");
+  ps->add_flag("--json", given->as_json, "One JSON object for each machine");
+
+  auto* logs =
+      command(app, "logs", "Print what a machine's command has printed, or its console", chosen, [given] {
+        const auto kind = given->console ? LogKind::kConsole : LogKind::kPrinted;
+        return show_log(given->name, given->follow, kind);
+      });
+  logs->add_option("NAME", given->name)->required();
+  logs->add_flag("-f,--follow", given->follow, "Go on until the machine ends");
+  logs->add_flag("--console", given->console,
+                 "The console, also of a machine that runs a command in the background");
+
+  auto* join = command(app, "attach", "Connect this terminal to the console of a machine in the background",
+                       chosen, [given] { return attach(given->name); });
+  join->add_option("NAME", given->name)->required();
+  join->footer("Ctrl-A d leaves; the machine runs on.\n");
+
+  const auto on_names = [given](CLI::App* added) {
+    added->add_option("NAME", given->names)->required();
+    return added;
+  };
+  on_names(command(app, "stop", "Press the power button, and stop a guest that takes too long", chosen,
+                   [given] { return stop(given->names, given->seconds); }))
+      ->add_option("-t,--time", given->seconds, "How many seconds the guest has (default: its grace_period)")
+      ->check(CLI::Range(0.0, 86'400.0));
+  on_names(command(app, "kill", "Stop at once", chosen,
+                   [given] { return for_each_machine(given->names, kill_machine); }));
+  on_names(command(app, "pause", "Halt every vCPU", chosen,
+                   [given] { return simple(given->names, "/v1/pause"); }));
+  on_names(command(app, "resume", "Go on after pause", chosen,
+                   [given] { return simple(given->names, "/v1/resume"); }));
+  on_names(command(app, "wait", "Wait for the end, print the exit status and end with it", chosen,
+                   [given] { return wait(given->names); }));
+  on_names(command(app, "inspect", "Everything about a machine, as JSON", chosen,
+                   [given] { return inspect(given->names); }));
+  auto* usage = command(app, "stats", "CPU time and memory of machines (default: all)", chosen,
+                        [given] { return stats(given->names, given->as_json); });
+  usage->add_option("NAME", given->names);
+  usage->add_flag("--json", given->as_json, "One JSON object for each machine");
+  on_names(command(app, "rm", "Remove what is left of machines that have ended", chosen, [given] {
+    return remove(given->names, given->force);
+  }))->add_flag("-f,--force", given->force, "Also of one that runs: it is killed");
+}
+
+}  // namespace snug::cli

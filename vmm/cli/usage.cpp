@@ -1,0 +1,69 @@
+#include "vmm/cli/usage.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "vmm/cli/put.h"
+#include "vmm/machine/runner.h"
+#include "vmm/spec/text.h"
+
+namespace snug::cli {
+namespace {
+
+std::vector<std::string> command_names(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; }))
+    names.push_back(command->get_name());
+  return names;
+}
+
+std::vector<std::string> flag_names(const CLI::App& command) {
+  std::vector<std::string> names;
+  for (const CLI::Option* option : command.get_options([](const CLI::Option*) { return true; }))
+    for (const auto& name : option->get_lnames()) names.push_back("--" + name);
+  return names;
+}
+
+// The first flag among the arguments that the command does not know; "" when there is none.
+std::string unknown_flag(const std::vector<std::string>& known, std::span<char* const> arguments) {
+  for (const std::string_view argument : arguments) {
+    const std::string name(argument.substr(0, argument.find('=')));
+    if (name.size() > 2 && name.starts_with("--") &&
+        std::find(known.begin(), known.end(), name) == known.end())
+      return name;
+  }
+  return {};
+}
+
+}  // namespace
+
+int explain_usage(const CLI::App& app, std::span<char* const> arguments, const CLI::ParseError& error) {
+  const auto parsed = app.get_subcommands();
+  const CLI::App* command = parsed.empty() ? nullptr : parsed.front();
+  std::string what = error.what();
+  if (command == nullptr) {
+    const auto names = command_names(app);
+    const std::string_view word = arguments.size() > 1 ? arguments[1] : "";
+    if (word.empty()) {
+      what = "a command is missing";
+    } else if (!word.starts_with('-')) {
+      what = fmt::format("unknown command {}{}", in_quotes(word), did_you_mean(word, names));
+    } else {
+      what = fmt::format("unknown flag {}{}", in_quotes(word), did_you_mean(word, flag_names(app)));
+    }
+  } else {
+    const auto flags = flag_names(*command);
+    if (const auto flag = unknown_flag(flags, arguments); !flag.empty())
+      what = fmt::format("unknown flag {}{}", in_quotes(flag), did_you_mean(flag, flags));
+  }
+  put(stderr, "snug: {}\n", what);
+  put(stderr, "snug: try: snug {}--help\n", command == nullptr ? "" : command->get_name() + " ");
+  return kStatusFailure;
+}
+
+}  // namespace snug::cli

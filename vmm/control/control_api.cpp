@@ -1,0 +1,139 @@
+#include "vmm/control/control_api.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+namespace snug {
+namespace {
+
+using nlohmann::json;
+
+constexpr double kLongestGrace = 86'400;  // seconds
+
+// Text from outside may not be UTF-8: JSON must be.
+std::string text_of(const json& value) {
+  return value.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
+}
+
+ControlAnswer done(const ControlTarget& target) {
+  return {.json = text_of({{"state", target.info().state}})};
+}
+
+ControlAnswer outcome(ControlTarget& target, const Result<void>& result) {
+  return result ? done(target) : control_error(409, result.error().text());
+}
+
+ControlAnswer get_vm(ControlTarget& target, const HttpRequest&) {
+  const VmInfo info = target.info();
+  return {.json = text_of({{"name", info.name},
+                           {"state", info.state},
+                           {"pid", info.pid},
+                           {"cpus", info.cpus},
+                           {"memory_bytes", info.memory_bytes},
+                           {"kernel", info.kernel},
+                           {"boots", info.boots},
+                           {"started_at", info.started_at},
+                           {"uptime_seconds", info.uptime_seconds},
+                           {"directory", info.directory},
+                           {"console", info.console},
+                           {"ports", info.ports},
+                           {"spec", info.spec}})};
+}
+
+ControlAnswer get_stats(ControlTarget& target, const HttpRequest&) {
+  const VmUsage usage = target.usage();
+  json body{{"cpu_seconds", usage.cpu_seconds},
+            {"memory_bytes", usage.memory_bytes},
+            {"guest_memory_bytes", usage.guest_memory_bytes}};
+  const auto add = [&](const char* member, const std::optional<uint64_t>& value) {
+    if (value) body[member] = *value;
+  };
+  add("guest_total_bytes", usage.guest_total_bytes);
+  add("guest_free_bytes", usage.guest_free_bytes);
+  add("guest_available_bytes", usage.guest_available_bytes);
+  add("balloon_bytes", usage.balloon_bytes);
+  return {.json = text_of(body)};
+}
+
+ControlAnswer get_wait(ControlTarget&, const HttpRequest&) { return {.waits = true}; }
+
+ControlAnswer post_pause(ControlTarget& target, const HttpRequest&) {
+  return outcome(target, target.pause());
+}
+
+ControlAnswer post_resume(ControlTarget& target, const HttpRequest&) {
+  return outcome(target, target.resume());
+}
+
+ControlAnswer post_power_button(ControlTarget& target, const HttpRequest&) {
+  return outcome(target, target.press_power_button());
+}
+
+// {"grace_seconds": N}, or nothing at all.
+ControlAnswer post_stop(ControlTarget& target, const HttpRequest& request) {
+  if (request.body.empty()) return outcome(target, target.stop(std::nullopt));
+  const json body = json::parse(request.body, nullptr, false);
+  if (!body.is_object()) return control_error(400, "the body is not a JSON object");
+  std::optional<std::chrono::milliseconds> grace;
+  for (const auto& [key, value] : body.items()) {
+    if (key != "grace_seconds")
+      return control_error(400, "unknown member '" + key + "'; there is: grace_seconds");
+    if (!value.is_number() || !(value.get<double>() >= 0 && value.get<double>() <= kLongestGrace))
+      return control_error(400, "grace_seconds: expected a number from 0 to 86400");
+    grace = std::chrono::milliseconds(std::lround(value.get<double>() * 1000));
+  }
+  return outcome(target, target.stop(grace));
+}
+
+ControlAnswer post_kill(ControlTarget& target, const HttpRequest&) {
+  target.kill();
+  return done(target);
+}
+
+constexpr std::array kRoutes{
+    ControlRoute{"GET", "/v1/vm", get_vm},
+    ControlRoute{"GET", "/v1/stats", get_stats, true},
+    ControlRoute{"GET", "/v1/wait", get_wait},
+    ControlRoute{"POST", "/v1/pause", post_pause},
+    ControlRoute{"POST", "/v1/resume", post_resume},
+    ControlRoute{"POST", "/v1/power-button", post_power_button},
+    ControlRoute{"POST", "/v1/stop", post_stop},
+    ControlRoute{"POST", "/v1/kill", post_kill},
+};
+
+}  // namespace
+
+std::span<const ControlRoute> control_routes() { return kRoutes; }
+
+bool asks_guest(const HttpRequest& request) {
+  return std::ranges::any_of(kRoutes, [&](const ControlRoute& route) {
+    return route.asks_guest && route.path == request.path && route.method == request.method;
+  });
+}
+
+ControlAnswer control_error(int status, const std::string& text) {
+  return {.status = status, .json = text_of({{"error", text}})};
+}
+
+std::string control_end_json(int exit_status, const std::string& message) {
+  return text_of({{"exit_status", exit_status}, {"message", message}});
+}
+
+ControlAnswer answer_control_request(ControlTarget& target, const HttpRequest& request) {
+  std::string methods;
+  for (const ControlRoute& route : kRoutes) {
+    if (route.path != request.path) continue;
+    if (route.method == request.method) return route.handle(target, request);
+    methods += (methods.empty() ? "" : ", ") + std::string(route.method);
+  }
+  if (!methods.empty())
+    return control_error(405, request.path + " takes " + methods + ", not " + request.method);
+  std::string paths;
+  for (const ControlRoute& route : kRoutes)
+    paths += fmt::format("{}{} {}", paths.empty() ? "" : ", ", route.method, route.path);
+  return control_error(404, "no " + request.path + "; there is: " + paths);
+}
+
+}  // namespace snug

@@ -1,0 +1,86 @@
+// The control interface of a machine: what can be asked of it, and the answers. HTTP and JSON, described by
+// openapi.json beside this file, which a test holds against the table of routes here.
+//
+// Thread: the loop's. Whoever may open the socket (mode 0600) may do all of it.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "vmm/base/result.h"
+#include "vmm/control/http.h"
+
+namespace snug {
+
+// What a machine says of itself.
+struct VmInfo {
+  std::string name;
+  std::string state;  // "running", "paused", ...
+  int pid = 0;
+  uint32_t cpus = 0;
+  uint64_t memory_bytes = 0;
+  std::string kernel;
+  uint32_t boots = 0;
+  int64_t started_at = 0;          // seconds since 1970
+  double uptime_seconds = 0;       // since the monitor started
+  std::string directory;           // of its sockets and logs
+  std::string console;             // "stdio", "log", "file:PATH", "pty:PATH", "none"
+  std::vector<std::string> ports;  // published, as the spec writes them
+  std::string spec;                // YAML, every default filled in
+};
+
+struct VmUsage {
+  double cpu_seconds = 0;           // of the process, guest time included
+  uint64_t memory_bytes = 0;        // resident, guest memory included
+  uint64_t guest_memory_bytes = 0;  // of that, what the guest has touched
+  // What the guest has told of its memory (ControlTarget::ask_guest()); nothing: it tells none.
+  std::optional<uint64_t> guest_total_bytes, guest_free_bytes, guest_available_bytes, balloon_bytes;
+};
+
+// The machine, as the interface sees it.
+class ControlTarget {
+ public:
+  virtual ~ControlTarget() = default;
+  virtual VmInfo info() const = 0;
+  virtual VmUsage usage() const = 0;
+  // Asks the guest for the part of its usage that only it knows. False: there is no answer to wait for.
+  virtual bool ask_guest() = 0;
+  virtual bool guest_has_answered() const = 0;
+  // Errors: not in a state for it.
+  virtual Result<void> pause() = 0;
+  virtual Result<void> resume() = 0;
+  virtual Result<void> press_power_button() = 0;
+  // The power button, and a hard stop when the guest takes longer than `grace`; nothing: the spec's.
+  virtual Result<void> stop(std::optional<std::chrono::milliseconds> grace) = 0;
+  virtual void kill() = 0;
+};
+
+struct ControlAnswer {
+  int status = 200;
+  std::string json;
+  bool waits = false;  // nothing yet: the answer is how the machine ends
+};
+
+// One row of the interface.
+struct ControlRoute {
+  std::string_view method;
+  std::string_view path;
+  ControlAnswer (*handle)(ControlTarget& target, const HttpRequest& request);
+  bool asks_guest = false;  // it had better be asked before
+};
+std::span<const ControlRoute> control_routes();
+
+// Whether the answer wants ControlTarget::ask_guest() before it.
+bool asks_guest(const HttpRequest& request);
+ControlAnswer answer_control_request(ControlTarget& target, const HttpRequest& request);
+// {"error": TEXT}
+ControlAnswer control_error(int status, const std::string& text);
+// The answer to those who wait.
+std::string control_end_json(int exit_status, const std::string& message);
+
+}  // namespace snug

@@ -1,0 +1,90 @@
+// The directory of a machine: where it can be found by name while it runs, and what is left of it afterwards.
+//
+//   NAME/lock          held (flock) by the machine's process for as long as it lives; holds its pid as text
+//   NAME/control.sock  the control interface (control_server.h)
+//   NAME/spec.yaml     the spec as it runs, every default filled in
+//   NAME/console.log   what the guest has printed, of a machine that runs in the background or for a command
+//   NAME/output.log    what the commands have printed for which it runs in the background
+//   NAME/keep          the directory outlives its machine, until `snug rm`
+//   NAME/exit.json     how the machine ended
+//
+// A machine is alive when its lock is held; a pid is only shown, never trusted. What a killed machine has
+// left behind is recognised by the free lock, and cleaned up by the next command.
+//
+// Thread: any, one at a time.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "vmm/base/result.h"
+#include "vmm/base/unique_fd.h"
+
+namespace snug {
+
+// Of all machines of this user: $XDG_RUNTIME_DIR/snug, else /run/user/UID/snug, else /tmp/snug-UID. Made with
+// mode 0700 when it is not there. Errors: it belongs to somebody else; others may write to it.
+Result<std::string> machines_folder();
+
+enum class Keep { kNo, kYes };
+
+// Of a machine that this process runs.
+class VmDirectory {
+ public:
+  // Takes the name. What an earlier machine of that name has left is replaced, but for its console log, which
+  // becomes console.log.1. Errors: a machine of that name runs; the file system.
+  static Result<VmDirectory> create(const std::string& name, Keep keep);
+  VmDirectory(VmDirectory&&) noexcept = default;
+  VmDirectory& operator=(VmDirectory&&) = delete;
+  // Removes the directory, unless it is to be kept and an end has been recorded.
+  ~VmDirectory();
+
+  const std::string& name() const { return name_; }
+  const std::string& path() const { return path_; }
+  int fd() const { return directory_.get(); }
+  Keep keep() const { return keep_; }
+
+  Result<void> write_file(const std::string& file, const std::string& text) const;
+  // A listening, non-blocking unix socket with mode 0600. However long the path is.
+  Result<UniqueFd> listen(const std::string& file) const;
+  // Written for those who ask later.
+  void record_end(int exit_status, const std::string& message) const;
+
+ private:
+  VmDirectory() = default;
+  Result<void> take_over() const;
+
+  std::string name_;
+  std::string path_;
+  Keep keep_ = Keep::kNo;
+  UniqueFd directory_;
+  UniqueFd lock_;
+};
+
+// A machine seen from outside.
+struct FoundVm {
+  std::string name;
+  std::string path;
+  bool alive = false;
+  int pid = 0;                     // as its lock file says; 0: unknown
+  std::optional<int> exit_status;  // of one that has ended and said so
+  std::string end_message;
+};
+
+// By name. What dead machines have left is removed on the way, unless it is to be kept.
+Result<std::vector<FoundVm>> list_machines();
+// Errors: no such name; says which there are.
+Result<FoundVm> find_machine(const std::string& name);
+// Errors: it is alive; the file system.
+Result<void> remove_machine(const FoundVm& vm);
+// Waits until the machine has ended. False when it took longer.
+bool wait_for_end(const FoundVm& vm, std::optional<int> timeout_ms);
+
+// A connection to a unix socket in a machine's directory, blocking.
+Result<UniqueFd> connect_to(const FoundVm& vm, const std::string& file);
+
+// A name that no machine has: "PREFIX-xxxxxx".
+std::string unused_name(const std::string& prefix);
+
+}  // namespace snug

@@ -1,0 +1,265 @@
+#include "vmm/machine/virtio_devices.h"
+
+#include <sys/epoll.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include <chrono>
+
+#include "devices/virtio/rng/rng.h"
+#include "vmm/base/log.h"
+#include "vmm/core/address_map.h"
+#include "vmm/machine/disk_file.h"
+
+namespace snug {
+namespace {
+
+// Empties an eventfd.
+void take_events(int event_fd) {
+  uint64_t count = 0;
+  (void)!::read(event_fd, &count, sizeof count);
+}
+
+void host_random(std::span<std::byte> out) {
+  while (!out.empty()) {
+    const ssize_t count = ::getrandom(out.data(), out.size(), 0);
+    // Fails only when interrupted: the pool is ready long before anybody runs guests.
+    if (count > 0) out = out.subspan(static_cast<size_t>(count));
+  }
+}
+
+Result<std::unique_ptr<BlockBackend>> make_backend(const DiskConfig& config) {
+  if (config.io == DiskIo::kThreads) return make_thread_backend(config.files);
+  auto made = make_uring_backend(config.files);
+  if (made) return made;
+  if (config.io == DiskIo::kIoUring)
+    return fail_with_hint(fmt::format("{}: {}", config.block.name, made.error().text()),
+                          "leave io out: threads then do the work");
+  log_info("{}: {}; threads do the work", config.block.name, made.error().text());
+  return make_thread_backend(config.files);
+}
+
+}  // namespace
+
+VirtioDevices::VirtioDevices(const Environment& environment)
+    : environment_(environment),
+      irq_routes_(environment.vm),
+      irq_(environment.vm.irq_line(map::kGsiPciFirst)) {}
+
+VirtioDevices::~VirtioDevices() {
+  for (HostPort* port : ports_) port->on_events({});
+}
+
+Result<VirtioDevices::Slot*> VirtioDevices::add(std::unique_ptr<VirtioDevice> device) {
+  const auto number = static_cast<uint8_t>(slots_.size() + 1);
+  Slot slot;
+  slot.device = std::move(device);
+  slot.line = irq_.input();
+  slot.transport = SNUG_TRY(
+      VirtioPci::create(*slot.device, *slot.line, map::kGsiPciFirst,
+                        {environment_.memory, environment_.vm, irq_routes_, environment_.packed_rings}));
+  Synced<VirtioPci>& transport = *slot.transport;
+  transport.unguarded().config().place_bar(VirtioPci::kBar, map::kPciMmio32 + number * VirtioPci::kBarSize);
+  for (uint16_t queue = 0; queue < transport.unguarded().queue_count(); ++queue) {
+    const int doorbell = transport.unguarded().doorbell_fd(queue);
+    slot.watches.push_back(
+        SNUG_TRY(environment_.loop.watch(doorbell, EPOLLIN, [&transport, doorbell, queue](uint32_t) {
+          take_events(doorbell);
+          transport.lock()->notified(queue);
+        })));
+  }
+  const std::string name(slot.device->name());
+  slots_.push_back(std::move(slot));
+  SNUG_TRY(environment_.pci.lock()->add(number, transport));
+  SNUG_TRY(environment_.bars.add(number, name, transport));
+  return &slots_.back();
+}
+
+Result<EventLoop::Watch> VirtioDevices::watch(Synced<VirtioPci>& transport, int fd, uint32_t epoll_events,
+                                              std::function<void()> callback) {
+  return environment_.loop.watch(fd, epoll_events, [&transport, callback = std::move(callback)](uint32_t) {
+    auto guard = transport.lock();
+    callback();
+  });
+}
+
+Result<void> VirtioDevices::add_rng() {
+  SNUG_TRY(add(std::make_unique<VirtioRng>(host_random)));
+  return {};
+}
+
+// --- disks --------------------------------------------------------------------------------------------
+
+Result<void> VirtioDevices::add_disk(DiskConfig config) {
+  BlockConfig& block = config.block;
+  block.name = fmt::format("disk vd{}", static_cast<char>('a' + disk_count_++));
+  const int fd = config.files.front().fd;
+  std::unique_ptr<BlockBackend> backend = SNUG_TRY(make_backend(config));
+  const bool fixed_size = config.written != nullptr;
+  if (config.written != nullptr) backend = make_overlay_backend(std::move(backend), *config.written);
+  auto device = std::make_unique<VirtioBlock>(std::move(block), std::move(backend));
+  VirtioBlock& disk = *device;
+  Slot& slot = *SNUG_TRY(add(std::move(device)));
+  slot.watches.push_back(SNUG_TRY(watch(*slot.transport, disk.event_fd(), EPOLLIN, [&disk] {
+    take_events(disk.event_fd());
+    disk.completed();
+  })));
+  if (fixed_size) return {};
+  disks_.push_back({&disk, slot.transport.get(), fd});
+  return disks_.size() == 1 ? watch_disk_sizes() : Result<void>();
+}
+
+// Nothing tells of a file's new size but the writes that do not change it, so it is looked at from time to
+// time.
+Result<void> VirtioDevices::watch_disk_sizes() {
+  static constexpr std::chrono::seconds kPeriod{1};
+  disk_sizes_ = SNUG_TRY(environment_.loop.timer([this] {
+    for (const Disk& disk : disks_) {
+      const auto size = disk_size(disk.fd);
+      auto guard = disk.transport->lock();
+      if (size) disk.device->set_size(*size);
+    }
+    disk_sizes_.arm(kPeriod);
+  }));
+  disk_sizes_.arm(kPeriod);
+  return {};
+}
+
+// --- network interfaces -------------------------------------------------------------------------------
+
+Result<void> VirtioDevices::add_nic(NicConfig config) {
+  auto device = std::make_unique<VirtioNet>(std::move(config.device), std::move(config.backend));
+  Nic nic;
+  nic.device = device.get();
+  nic.transport = SNUG_TRY(add(std::move(device)))->transport.get();
+  nics_.push_back(std::move(nic));
+  return watch_nic(nics_.back());
+}
+
+Result<void> VirtioDevices::watch_nic(Nic& nic) {
+  nic.watches.clear();
+  for (uint16_t pair = 0; pair < nic.device->pairs(); ++pair) {
+    nic.watches.push_back(
+        SNUG_TRY(watch(*nic.transport, nic.device->event_fd(pair), EPOLLIN | EPOLLOUT | EPOLLET,
+                       [device = nic.device, pair] { device->backend_ready(pair); })));
+  }
+  return {};
+}
+
+void VirtioDevices::disconnect_nic(size_t index) {
+  Nic& nic = nics_[index];
+  nic.watches.clear();
+  auto guard = nic.transport->lock();
+  nic.device->set_link(false);
+}
+
+Result<void> VirtioDevices::connect_nic(size_t index, std::unique_ptr<NetBackend> backend) {
+  Nic& nic = nics_[index];
+  nic.watches.clear();
+  {
+    auto guard = nic.transport->lock();
+    nic.device->connect(std::move(backend));
+    nic.device->set_link(true);
+  }
+  return watch_nic(nic);
+}
+
+// --- sockets ------------------------------------------------------------------------------------------
+
+Result<void> VirtioDevices::add_vsock(const VsockDeviceConfig& config) {
+  auto device = SNUG_TRY(VirtioVsock::create(config.device, *config.backend));
+  vsock_ = device.get();
+  Slot& slot = *SNUG_TRY(add(std::move(device)));
+  vsock_transport_ = slot.transport.get();
+  slot.watches.push_back(SNUG_TRY(
+      watch(*slot.transport, vsock_->event_fd(), EPOLLIN, [vsock = vsock_] { vsock->sockets_ready(); })));
+  return {};
+}
+
+void VirtioDevices::connect_vsock(uint32_t guest_port, UniqueFd stream, VsockDone done) {
+  auto guard = vsock_transport_->lock();
+  vsock_->connect(guest_port, std::move(stream), std::move(done));
+}
+
+// --- the balloon --------------------------------------------------------------------------------------
+
+Result<void> VirtioDevices::add_balloon(uint64_t target) {
+  BalloonConfig config;
+  config.target = target;
+  config.on_size = [](uint64_t bytes) { log_debug("balloon: {} KiB", bytes / 1024); };
+  config.on_stats = [](const BalloonStats& stats) {
+    log_debug("balloon: the guest has {} KiB free of {}", stats.free.value_or(0) / 1024,
+              stats.total.value_or(0) / 1024);
+  };
+  auto device = std::make_unique<VirtioBalloon>(std::move(config));
+  balloon_.device = device.get();
+  balloon_.transport = SNUG_TRY(add(std::move(device)))->transport.get();
+  return {};
+}
+
+bool VirtioDevices::set_balloon(uint64_t bytes) {
+  if (balloon_.device == nullptr) return false;
+  auto guard = balloon_.transport->lock();
+  balloon_.device->set_target(bytes);
+  return true;
+}
+
+bool VirtioDevices::refresh_balloon() {
+  if (balloon_.device == nullptr) return false;
+  auto guard = balloon_.transport->lock();
+  return balloon_.device->refresh_stats();
+}
+
+std::optional<BalloonStatus> VirtioDevices::balloon() {
+  if (balloon_.device == nullptr) return std::nullopt;
+  auto guard = balloon_.transport->lock();
+  const VirtioBalloon& balloon = *balloon_.device;
+  return BalloonStatus{balloon.target(), balloon.size(), balloon.given_back(), balloon.stats(),
+                       balloon.stats_awaited()};
+}
+
+// --- consoles and channels ----------------------------------------------------------------------------
+
+Result<void> VirtioDevices::add_console(HostPort& port) {
+  auto device = std::make_unique<VirtioConsole>(fmt::format("console hvc{}", consoles_.size()), port);
+  Placed<VirtioConsole> console{device.get()};
+  console.transport = SNUG_TRY(add(std::move(device)))->transport.get();
+  consoles_.push_back(console);
+  ports_.push_back(&port);
+  port.on_events({.ready =
+                      [console] {
+                        auto guard = console.transport->lock();
+                        console.device->peer_ready();
+                      },
+                  .resized =
+                      [console](const WindowSize& size) {
+                        auto guard = console.transport->lock();
+                        console.device->set_size(size);
+                      }});
+  return {};
+}
+
+void VirtioDevices::set_console_size(size_t index, const WindowSize& size) {
+  auto guard = consoles_[index].transport->lock();
+  consoles_[index].device->set_size(size);
+}
+
+Result<void> VirtioDevices::add_channels(const std::vector<ChannelEnd>& channels) {
+  std::vector<ChannelConfig> configs;
+  for (const ChannelEnd& channel : channels) configs.push_back({channel.name, channel.port});
+  auto device = std::make_unique<VirtioChannels>(std::move(configs));
+  VirtioChannels* all = device.get();
+  Synced<VirtioPci>* transport = SNUG_TRY(add(std::move(device)))->transport.get();
+  for (size_t i = 0; i < channels.size(); ++i) {
+    ports_.push_back(channels[i].port);
+    channels[i].port->on_events({.ready =
+                                     [all, transport, i] {
+                                       auto guard = transport->lock();
+                                       all->peer_ready(i);
+                                     },
+                                 .resized = nullptr});
+  }
+  return {};
+}
+
+}  // namespace snug

@@ -1,0 +1,159 @@
+// The virtio devices of a machine: each in a PCI slot of its own, with its interrupt line, its doorbells and
+// what else it waits for on the event loop. A new kind of device is one more add_ function.
+//
+// Owner: the machine. Thread: the event loop's.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "devices/pci/root.h"
+#include "devices/virtio/balloon/balloon.h"
+#include "devices/virtio/block/block.h"
+#include "devices/virtio/block/overlay.h"
+#include "devices/virtio/console/channels.h"
+#include "devices/virtio/console/console.h"
+#include "devices/virtio/net/net.h"
+#include "devices/virtio/pci.h"
+#include "devices/virtio/vsock/vsock.h"
+#include "vmm/base/result.h"
+#include "vmm/core/event_loop.h"
+#include "vmm/core/guest_memory.h"
+#include "vmm/core/shared_irq_line.h"
+#include "vmm/kvm/irq_routes.h"
+#include "vmm/kvm/vm.h"
+#include "vmm/machine/host_port.h"
+#include "vmm/machine/pci_bars.h"
+#include "vmm/spec/spec.h"
+
+namespace snug {
+
+struct DiskConfig {
+  BlockConfig block;             // but for its name
+  std::vector<BlockFile> files;  // the caller's; of an ephemeral disk the second one takes what is written
+  SectorMap* written = nullptr;  // the caller's; ephemeral disks only
+  DiskIo io = DiskIo::kAuto;
+};
+
+struct NicConfig {
+  NetConfig device;
+  std::unique_ptr<NetBackend> backend;
+};
+
+struct VsockDeviceConfig {
+  VsockConfig device;
+  VsockBackend* backend = nullptr;  // the caller's
+};
+
+// A channel and the host's end of it.
+struct ChannelEnd {
+  std::string name;
+  HostPort* port = nullptr;  // the caller's
+};
+
+struct BalloonStatus {
+  uint64_t target = 0;      // bytes, as the next two
+  uint64_t size = 0;        // what the guest says it has
+  uint64_t given_back = 0;  // to the host, since the start
+  BalloonStats stats;       // as of the last time they were asked for
+  bool stats_awaited = false;
+};
+
+class VirtioDevices {
+ public:
+  // All of it outlives this, but for `pci` and `bars`, which are used by the add_ functions only.
+  struct Environment {
+    EventLoop& loop;
+    const GuestMemory& memory;
+    kvm::Vm& vm;
+    Synced<PciRoot>& pci;
+    PciBars& bars;
+    bool packed_rings;  // offered to drivers
+  };
+  explicit VirtioDevices(const Environment& environment);
+  ~VirtioDevices();
+
+  // In the order in which the guest shall see them: slots 1, 2, ... Before the guest runs. Errors: what the
+  // host refuses, a bus that is full.
+  Result<void> add_disk(DiskConfig config);
+  Result<void> add_nic(NicConfig config);
+  Result<void> add_vsock(const VsockDeviceConfig& config);
+  Result<void> add_rng();
+  Result<void> add_balloon(uint64_t target);
+  // `port` outlives this.
+  Result<void> add_console(HostPort& port);
+  // One device for all of them.
+  Result<void> add_channels(const std::vector<ChannelEnd>& channels);
+
+  // Of interface `index`: its cable pulled out; its cable plugged into another backend.
+  void disconnect_nic(size_t index);
+  Result<void> connect_nic(size_t index, std::unique_ptr<NetBackend> backend);
+  // Reaches for a port of the guest: VirtioVsock::connect(). Only with such a device.
+  void connect_vsock(uint32_t guest_port, UniqueFd stream, VsockDone done);
+
+  // The memory, bytes, that the guest is asked to give back. It may take its time. False: there is no
+  // balloon.
+  bool set_balloon(uint64_t bytes);
+  // Asks the guest for new statistics; false when it tells none.
+  bool refresh_balloon();
+  std::optional<BalloonStatus> balloon();
+
+  // Of hvc `index`: the size of the window that shows it.
+  void set_console_size(size_t index, const WindowSize& size);
+
+ private:
+  // A device with all that it hangs on, in the order of use.
+  struct Slot {
+    std::unique_ptr<VirtioDevice> device;
+    std::unique_ptr<IrqLine> line;
+    std::unique_ptr<Synced<VirtioPci>> transport;
+    std::vector<EventLoop::Watch> watches;  // doorbells, the device's own events
+  };
+  // A disk among the slots, whose file may become larger or smaller.
+  struct Disk {
+    VirtioBlock* device = nullptr;
+    Synced<VirtioPci>* transport = nullptr;
+    int fd = -1;  // the configuration's
+  };
+  // A network interface among the slots.
+  struct Nic {
+    VirtioNet* device = nullptr;
+    Synced<VirtioPci>* transport = nullptr;
+    std::vector<EventLoop::Watch> watches;  // the backend's
+  };
+
+  // Other devices of one kind among the slots.
+  template <class Device>
+  struct Placed {
+    Device* device = nullptr;
+    Synced<VirtioPci>* transport = nullptr;
+  };
+
+  // Into the next slot, which stays where it is. Errors: as the add_ functions.
+  Result<Slot*> add(std::unique_ptr<VirtioDevice> device);
+  // Calls back on the event loop, with the lock of the slot's transport held.
+  Result<EventLoop::Watch> watch(Synced<VirtioPci>& transport, int fd, uint32_t epoll_events,
+                                 std::function<void()> callback);
+  Result<void> watch_disk_sizes();
+  Result<void> watch_nic(Nic& nic);
+
+  Environment environment_;
+  kvm::IrqRoutes irq_routes_;
+  SharedIrqLine irq_;  // INTA of every slot
+  std::deque<Slot> slots_;
+  size_t disk_count_ = 0;
+  std::vector<Disk> disks_;  // those that can be resized
+  EventLoop::Timer disk_sizes_;
+  std::vector<Nic> nics_;
+  VirtioVsock* vsock_ = nullptr;
+  Synced<VirtioPci>* vsock_transport_ = nullptr;
+  Placed<VirtioBalloon> balloon_;
+  std::vector<Placed<VirtioConsole>> consoles_;
+  std::vector<HostPort*> ports_;  // that tell us of events
+};
+
+}  // namespace snug
