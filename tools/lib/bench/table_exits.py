@@ -51,6 +51,7 @@ def measure_monitor(setting, figures, case, guest, monitor, budget):
     if reason:
         _, output = processes.run_to_end(command, setting.environment)
     else:
+        processes.tried(lambda: processes.run_to_end(command, setting.environment))  # thrown away: fills caches
         traced, (_, output) = traces.trace(lambda: processes.run_to_end(command, setting.environment),
                                            command[0].rpartition("/")[2])
         detail = {**traced.user_exits, **dict(sorted(traced.registers.items(), key=lambda entry: -entry[1])[:40])}
