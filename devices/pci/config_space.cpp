@@ -99,6 +99,15 @@ PciBar ConfigSpace::bar(unsigned index) const {
   return {index, kind, size, raw & ~(size - 1), (read16(pci::kCommand) & pci::kCommandMemory) != 0};
 }
 
+bool ConfigSpace::inert(uint16_t offset) const {
+  SNUG_ASSERT(offset % 4 == 0 && range_within(offset, size_t{4}, kConventional));
+  const auto none = [&](const Mask& mask) {
+    return std::all_of(mask.begin() + offset, mask.begin() + offset + 4,
+                       [](uint8_t bits) { return bits == 0; });
+  };
+  return none(writable_) && none(clearable_);
+}
+
 void ConfigSpace::guest_read(uint64_t offset, std::span<std::byte> data) const {
   const size_t inside = offset < kSize ? std::min<size_t>(data.size(), kSize - offset) : 0;
   if (inside > 0) std::memcpy(data.data(), page_->data() + offset, inside);

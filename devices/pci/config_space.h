@@ -77,6 +77,8 @@ class ConfigSpace {
   void write32(uint16_t offset, uint32_t value) { store(offset, value, 4); }
 
   PciBar bar(unsigned index) const;
+  // Whether no bit of the register of 4 bytes there can be changed by the guest. `offset`: a multiple of 4.
+  bool inert(uint16_t offset) const;
   bool bus_master() const { return (read16(pci::kCommand) & pci::kCommandBusMaster) != 0; }
   bool intx_disabled() const { return (read16(pci::kCommand) & pci::kCommandIntxDisable) != 0; }
 

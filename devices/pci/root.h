@@ -49,7 +49,7 @@ class PciRoot {
   // Where a slot's configuration space is in ECAM.
   static constexpr uint64_t ecam_offset(uint8_t slot) { return uint64_t{slot} << 15; }
   // The host bridge's configuration space, for being read as memory.
-  std::span<const std::byte> host_bridge_page() { return host_bridge_.unguarded().config().page(); }
+  const ConfigSpace& host_bridge() { return host_bridge_.unguarded().config(); }
 
   // Configuration accesses, anywhere in ECAM: bits 12 and up are device and function, the rest the register
   // (PCI Express 6.0, 7.2.2). An access may have any length and cross registers and functions: it is taken

@@ -81,12 +81,15 @@ TEST_F(ExitTest, EveryWidthArrivesOnBothBuses) {
 
 TEST_F(ExitTest, CoalescedWritesArriveInOrderAndNeedNoExit) {
   load("widths");
-  if (!kvm_->coalesces_port_writes()) GTEST_SKIP() << "this KVM coalesces no port writes";
+  if (!kvm_->coalesces_writes()) GTEST_SKIP() << "this KVM coalesces no writes";
   Synced<Recorder> ports;
+  Synced<Recorder> mmio;
   Synced<Recorder> end;
   expect_ok(ports_.add({0x2000, 0x10}, "recorder", ports));
+  expect_ok(mmio_.add({0xd0000000, 0x1000}, "memory recorder", mmio));
   expect_ok(ports_.add({0xf4, 1}, "end", end));
-  expect_ok(vm_->coalesce_writes(0x2000, 0x10));
+  expect_ok(vm_->coalesce_writes(AddressSpace::kPort, 0x2000, 0x10));
+  expect_ok(vm_->defer_writes(0xd0000000, 0x1000));
   auto running = threads();
   expect_ok(running->start());
   ASSERT_TRUE(eventually([&] { return !end.lock()->writes.empty(); }));
@@ -95,9 +98,11 @@ TEST_F(ExitTest, CoalescedWritesArriveInOrderAndNeedNoExit) {
   EXPECT_EQ(ports.lock()->writes,
             (std::vector<Access>{
                 {1, 0x11, 1}, {2, 0x2222, 2}, {4, 0x44444444, 4}, {1, 'a', 1}, {1, 'b', 1}, {1, 'c', 1}}));
+  EXPECT_EQ(mmio.lock()->writes.size(), 4u);
   const ExitStats stats = running->stats();
-  EXPECT_EQ(stats.coalesced_writes, 6u);
+  EXPECT_EQ(stats.coalesced_writes, 10u);
   EXPECT_EQ(stats.port_writes.size(), 1u) << "exits for writes to other ports than the last";
+  EXPECT_TRUE(stats.mmio_writes.empty());
 }
 
 TEST_F(ExitTest, UnmappedReadsGiveAllOnesAndTheGuestRunsOn) {

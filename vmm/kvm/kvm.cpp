@@ -104,7 +104,7 @@ uint32_t Kvm::max_vcpus() const {
   return static_cast<uint32_t>(hard > 0 ? hard : soft > 0 ? soft : 4);
 }
 
-bool Kvm::coalesces_port_writes() const { return capability(KVM_CAP_COALESCED_PIO) > 0; }
+bool Kvm::coalesces_writes() const { return capability(KVM_CAP_COALESCED_PIO) > 0; }
 
 uint32_t Kvm::coalesced_ring_page() const {
   return static_cast<uint32_t>(capability(KVM_CAP_COALESCED_MMIO));

@@ -26,8 +26,8 @@ class Kvm {
   uint32_t max_vcpus() const;
   // Whether the in-kernel local APIC has a TSC deadline timer, which guests need no calibration for.
   bool has_tsc_deadline() const;
-  // Whether port writes can be coalesced (Linux 5.0).
-  bool coalesces_port_writes() const;
+  // Whether writes can be coalesced, those to ports too (Linux 5.0).
+  bool coalesces_writes() const;
   // Pages from the start of a vCPU's run area to the ring of coalesced writes.
   uint32_t coalesced_ring_page() const;
   // Bytes of the shared run area of each vCPU.

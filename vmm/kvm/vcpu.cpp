@@ -48,7 +48,7 @@ Result<std::unique_ptr<Vcpu>> Vcpu::create(const Vm& vm, uint32_t id) {
                    "vCPU run area"));
   std::unique_ptr<Vcpu> vcpu(new Vcpu(id, std::move(fd), std::move(run)));
   const size_t ring = vm.kvm().coalesced_ring_page() * kPageSize;
-  if (vm.kvm().coalesces_port_writes() && range_within(ring, kPageSize, vcpu->run_.size()))
+  if (vm.kvm().coalesces_writes() && range_within(ring, kPageSize, vcpu->run_.size()))
     vcpu->coalesced_ring_ = reinterpret_cast<kvm_coalesced_mmio_ring*>(vcpu->run_.data() + ring);
   return vcpu;
 }

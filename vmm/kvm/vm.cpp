@@ -95,14 +95,14 @@ Result<void> Vm::set_slot(uint32_t slot, uint64_t gpa, uint64_t size, const std:
   return {};
 }
 
-Result<void> Vm::coalesce_writes(uint16_t port, uint32_t count) {
-  if (!kvm_.coalesces_port_writes()) return {};
+Result<void> Vm::coalesce_writes(AddressSpace space, uint64_t address, uint32_t size) {
+  if (!kvm_.coalesces_writes()) return {};
   kvm_coalesced_mmio_zone zone{};
-  zone.addr = port;
-  zone.size = count;
-  zone.pio = 1;
+  zone.addr = address;
+  zone.size = size;
+  zone.pio = space == AddressSpace::kPort ? 1 : 0;
   if (::ioctl(fd_.get(), KVM_REGISTER_COALESCED_MMIO, &zone) != 0)
-    return fail_errno(errno, "coalesced writes to port {:#x}", port);
+    return fail_errno(errno, "coalesced writes at {:#x}", address);
   return {};
 }
 

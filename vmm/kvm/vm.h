@@ -33,9 +33,9 @@ class Vm final : public DoorbellBinder, public MsiSink, public PageBinder {
   enum class SlotAccess { kReadWrite, kReadOnly };
   Result<void> add_slot(uint64_t gpa, uint64_t size, std::byte* host, SlotAccess access);
 
-  // Lets KVM keep writes that lie within these ports in the ring of coalesced writes (coalesced_writes.h).
-  // Nothing happens where KVM cannot: each write is an exit then.
-  Result<void> coalesce_writes(uint16_t port, uint32_t count);
+  // Lets KVM keep writes that lie within these addresses in the ring of coalesced writes
+  // (coalesced_writes.h). Nothing happens where KVM cannot: each write is an exit then.
+  Result<void> coalesce_writes(AddressSpace space, uint64_t address, uint32_t size);
 
   // An input of the IOAPIC. `gsi` < map::kIoapicPins.
   std::unique_ptr<IrqLine> irq_line(uint32_t gsi);
@@ -47,9 +47,12 @@ class Vm final : public DoorbellBinder, public MsiSink, public PageBinder {
   Result<void> bind(const Doorbell& doorbell, int event_fd) override;
   void unbind(const Doorbell& doorbell, int event_fd) override;
 
-  // PageBinder: read-only memory slots.
+  // PageBinder: read-only memory slots, coalesced writes.
   Result<void> show(uint64_t gpa, std::span<const std::byte> pages) override;
   void hide(uint64_t gpa) override;
+  Result<void> defer_writes(uint64_t gpa, uint32_t size) override {
+    return coalesce_writes(AddressSpace::kMmio, gpa, size);
+  }
 
   int fd() const { return fd_.get(); }
   const Kvm& kvm() const { return kvm_; }

@@ -22,7 +22,7 @@ struct ExitStats {
   std::map<uint64_t, uint64_t> mmio_reads;  // by gpa
   std::map<uint64_t, uint64_t> mmio_writes;
   uint64_t interrupted = 0;       // kicks and signals
-  uint64_t coalesced_writes = 0;  // port writes that needed no exit of their own: not in total()
+  uint64_t coalesced_writes = 0;  // writes that needed no exit of their own: not in total()
 
   template <class Address>
   static void count(std::map<Address, uint64_t>& counts, uint64_t address) {

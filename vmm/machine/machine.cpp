@@ -107,13 +107,13 @@ Result<void> Machine::create_devices() {
   SNUG_TRY(ports_.add({map::kPortPciConfig, 8}, "pci config ports", *pci_ports_));
   pci_ecam_ = std::make_unique<Synced<PciEcam>>(*pci_);
   SNUG_TRY(mmio_.add({map::kEcam, map::kEcamSize}, "pci ecam", *pci_ecam_));
-  SNUG_TRY(vm_->show(map::kEcam, pci_->unguarded().host_bridge_page()));
+  SNUG_TRY(bars_->add_host_bridge(pci_->unguarded().host_bridge()));
 
   // Index registers and a line setting: they only matter to what the guest does next. (Not the serial port's
   // FIFO control, after which waiting input may come in.)
-  SNUG_TRY(vm_->coalesce_writes(map::kPortPciConfig, 4));
-  SNUG_TRY(vm_->coalesce_writes(map::kPortRtc, 1));
-  SNUG_TRY(vm_->coalesce_writes(map::kPortSerial + 3, 1));  // line control
+  SNUG_TRY(vm_->coalesce_writes(AddressSpace::kPort, map::kPortPciConfig, 4));
+  SNUG_TRY(vm_->coalesce_writes(AddressSpace::kPort, map::kPortRtc, 1));
+  SNUG_TRY(vm_->coalesce_writes(AddressSpace::kPort, map::kPortSerial + 3, 1));  // line control
   return {};
 }
 

@@ -20,6 +20,25 @@ PciBars::~PciBars() {
   }
 }
 
+Result<void> PciBars::add_host_bridge(const ConfigSpace& config) {
+  SNUG_TRY(pages_.show(config_address(0), config.page()));
+  return defer_inert_writes(0, config);
+}
+
+// A guest sizes the BARs of a function, and its ROM, by writes of all ones: those that the function does not
+// have are the most.
+Result<void> PciBars::defer_inert_writes(uint8_t slot_index, const ConfigSpace& config) {
+  uint16_t first = pci::kBar0;
+  for (uint16_t at = pci::kBar0; at <= pci::kBarsEnd; at += 4) {
+    if (at < pci::kBarsEnd && config.inert(at)) continue;
+    if (first < at)
+      SNUG_TRY(pages_.defer_writes(config_address(slot_index) + first, static_cast<uint32_t>(at - first)));
+    first = static_cast<uint16_t>(at + 4);
+  }
+  if (!config.inert(pci::kExpansionRom)) return {};
+  return pages_.defer_writes(config_address(slot_index) + pci::kExpansionRom, 4);
+}
+
 Result<void> PciBars::add(uint8_t slot_index, std::string name, Synced<VirtioPci>& device) {
   std::lock_guard lock(mutex_);
   Slot& slot = slots_[slot_index];
@@ -27,6 +46,7 @@ Result<void> PciBars::add(uint8_t slot_index, std::string name, Synced<VirtioPci
   notes_[slot_index] = {bar.address, bar.enabled, true};
   slot = {&device, std::move(name), notes_[slot_index], std::nullopt};
   show_config(slot_index);
+  SNUG_TRY(defer_inert_writes(slot_index, device.unguarded().config()));
   return map(slot, bar.address);
 }
 

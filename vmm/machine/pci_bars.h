@@ -24,6 +24,8 @@ class PciBars final : public PciBarListener {
   PciBars(Bus& mmio, PageBinder& pages) : mmio_(mmio), pages_(pages) {}
   ~PciBars() override;
 
+  // It must outlive this.
+  Result<void> add_host_bridge(const ConfigSpace& config);
   // A device whose BAR is placed already. It must outlive this.
   Result<void> add(uint8_t slot, std::string name, Synced<VirtioPci>& device);
 
@@ -54,6 +56,7 @@ class PciBars final : public PciBarListener {
   Result<void> map(Slot& slot, uint64_t address);
   void unmap(Slot& slot);
   void show_config(uint8_t slot_index);
+  Result<void> defer_inert_writes(uint8_t slot_index, const ConfigSpace& config);
   void make_room(uint64_t address);
 
   Bus& mmio_;

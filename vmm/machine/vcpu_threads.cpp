@@ -162,8 +162,11 @@ void VcpuThreads::run(Worker& worker) {
 }
 
 void VcpuThreads::handle_coalesced_writes() {
-  coalesced_count_ += coalesced_.drain(
-      [this](uint16_t port, std::span<const std::byte> data) { environment_.ports.write(port, data); });
+  coalesced_count_ +=
+      coalesced_.drain([this](AddressSpace space, uint64_t address, std::span<const std::byte> data) {
+        Bus& bus = space == AddressSpace::kPort ? environment_.ports : environment_.mmio;
+        bus.write(address, data);
+      });
 }
 
 bool VcpuThreads::handle(Worker& worker, kvm::Exit exit) {

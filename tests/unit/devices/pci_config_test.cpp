@@ -72,6 +72,17 @@ TEST(ConfigSpaceTest, WriteOneToClear) {
   EXPECT_EQ(guest_in(config, 0x06, 2), 0x0010u);
 }
 
+TEST(ConfigSpaceTest, InertRegistersHaveNoOpenBit) {
+  ConfigSpace config(kIdentity);
+  config.add_bar(2, PciBarKind::kMemory64, 0x1000);
+  config.allow_clear<uint8_t>(0x40, 0x80);
+  for (uint16_t offset = 0; offset < ConfigSpace::kConventional; offset += 4) {
+    const bool open = offset == pci::kCommand || offset == pci::kCacheLineSize || offset == pci::kBar0 + 8 ||
+                      offset == pci::kBar0 + 12 || offset == pci::kInterruptLine || offset == 0x40;
+    EXPECT_EQ(config.inert(offset), !open) << offset;
+  }
+}
+
 TEST(ConfigSpaceTest, Capabilities) {
   ConfigSpace config(kIdentity);
   EXPECT_EQ(guest_in(config, 0x06, 2), 0u);

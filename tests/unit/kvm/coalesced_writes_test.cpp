@@ -15,11 +15,11 @@ constexpr uint32_t kEntries = (4096 - 8) / 24;
 
 // What KVM does with its end of the ring.
 struct FakeKvm {
-  void write(uint16_t port, uint32_t value, uint32_t length) {
+  void write(uint64_t address, uint32_t value, uint32_t length, AddressSpace space = AddressSpace::kPort) {
     kvm_coalesced_mmio& entry = ring().coalesced_mmio[ring().last];
-    entry.phys_addr = port;
+    entry.phys_addr = address;
     entry.len = length;
-    entry.pio = 1;
+    entry.pio = space == AddressSpace::kPort ? 1 : 0;
     store_le(std::as_writable_bytes(std::span(entry.data).first(4)), value);
     ring().last = (ring().last + 1) % kEntries;
   }
@@ -27,12 +27,13 @@ struct FakeKvm {
   alignas(4096) std::array<std::byte, 4096> page{};
 };
 
-using Written = std::vector<std::pair<uint16_t, uint64_t>>;
+using Written = std::vector<std::pair<uint64_t, uint64_t>>;
 
 Written drained(CoalescedWrites& writes) {
   Written seen;
-  const size_t count = writes.drain(
-      [&](uint16_t port, std::span<const std::byte> data) { seen.emplace_back(port, load_le(data)); });
+  const size_t count = writes.drain([&](AddressSpace, uint64_t address, std::span<const std::byte> data) {
+    seen.emplace_back(address, load_le(data));
+  });
   EXPECT_EQ(count, seen.size());
   return seen;
 }
@@ -53,6 +54,18 @@ TEST(CoalescedWrites, KeepsTheOrderAndTheWidth) {
   EXPECT_TRUE(drained(writes).empty());
 }
 
+TEST(CoalescedWrites, TellsPortsAndMemoryApart) {
+  FakeKvm kvm;
+  CoalescedWrites writes(&kvm.ring());
+  kvm.write(0x70, 1, 1);
+  kvm.write(0x2'0000'0070, 2, 4, AddressSpace::kMmio);
+  std::vector<std::pair<AddressSpace, uint64_t>> seen;
+  writes.drain([&](AddressSpace space, uint64_t address, std::span<const std::byte>) {
+    seen.emplace_back(space, address);
+  });
+  EXPECT_EQ(seen, (decltype(seen){{AddressSpace::kPort, 0x70}, {AddressSpace::kMmio, 0x2'0000'0070}}));
+}
+
 TEST(CoalescedWrites, GoesRoundTheRing) {
   FakeKvm kvm;
   CoalescedWrites writes(&kvm.ring());
@@ -71,7 +84,8 @@ TEST(CoalescedWrites, LeavesWhatComesMeanwhileForNextTime) {
   FakeKvm kvm;
   CoalescedWrites writes(&kvm.ring());
   kvm.write(0x70, 1, 1);
-  const size_t count = writes.drain([&](uint16_t, std::span<const std::byte>) { kvm.write(0x70, 2, 1); });
+  const size_t count =
+      writes.drain([&](AddressSpace, uint64_t, std::span<const std::byte>) { kvm.write(0x70, 2, 1); });
   EXPECT_EQ(count, 1u);
   EXPECT_EQ(drained(writes), (Written{{0x70, 2}}));
 }
@@ -83,8 +97,9 @@ TEST(CoalescedWrites, TrustsNoIndexAndNoLength) {
   kvm.ring().first = 0xfffffff0;
   kvm.ring().last = 0x12345678;
   size_t longest = 0;
-  const size_t count = writes.drain(
-      [&](uint16_t, std::span<const std::byte> data) { longest = std::max(longest, data.size()); });
+  const size_t count = writes.drain([&](AddressSpace, uint64_t, std::span<const std::byte> data) {
+    longest = std::max(longest, data.size());
+  });
   EXPECT_LT(count, kEntries);
   EXPECT_LE(longest, 8u);
 }
