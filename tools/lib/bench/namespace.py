@@ -3,6 +3,7 @@
 A network namespace has a tap interface for a guest (address 10.99.0.1) and a way out that leads nowhere, which passt
 wants to see. It needs root or unprivileged user namespaces.
 """
+import contextlib
 import os
 import subprocess
 import sys
@@ -30,7 +31,6 @@ class Namespace:
     def __init__(self):
         self.reason = None
         user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-        self.servers = []
         try:
             self.holder = subprocess.Popen(["unshare", *user, "--net", sys.executable, "-c", HOLDER], stdin=subprocess.PIPE,
                                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -43,14 +43,17 @@ class Namespace:
         self.prefix = ["nsenter", "--target", str(self.holder.pid), "--net",
                        *(["--user", "--preserve-credentials"] if user else [])]
 
-    def serve(self, *command):
-        """Starts a peer of the guests, which is ended with the namespace."""
-        self.servers.append(subprocess.Popen([*self.prefix, *command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
-
-    def close(self):
-        for server in self.servers:
+    @contextlib.contextmanager
+    def serving(self, *command):
+        """A peer of one guest. The next guest wants another: one that a guest left in the middle may wait for it still."""
+        server = subprocess.Popen([*self.prefix, *command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        try:
+            yield
+        finally:
             server.kill()
             server.wait()
+
+    def close(self):
         if self.holder:
             self.holder.stdin.close()
             self.holder.wait()

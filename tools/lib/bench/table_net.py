@@ -85,15 +85,14 @@ def measure(setting, figures):
         if network.reason:
             figures.missing("net", "iperf3, round trips", SPEED, "all", network.reason)
             return
-        network.serve("iperf3", "-s")
-        network.serve(rr, "serve", "5202")
+        servers = [["iperf3", "-s"], [rr, "serve", "5202"]]
         for connection in connections(setting):
-            measure_connection(setting, figures, network, initrd, work, *connection)
+            measure_connection(setting, figures, network, servers, initrd, work, *connection)
     finally:
         network.close()
 
 
-def measure_connection(setting, figures, network, initrd, work, case, name, monitor, path, flags, with_passt):
+def measure_connection(setting, figures, network, servers, initrd, work, case, name, monitor, path, flags, with_passt):
     guest = GuestSpec("ELF" if "ELF" in monitor.kernels else "bzImage", initrd, memory_mib=256, ends=False,
                       words=f"quiet rdinit=/steps {path.words}")
     if monitor is setting.snug_monitor():
@@ -111,7 +110,7 @@ def measure_connection(setting, figures, network, initrd, work, case, name, moni
     runs = []
     try:
         for _ in range(1 if setting.quick else 2):
-            runs.append(stepped.run(lambda first: started(setting, network, monitor.command(
+            runs.append(stepped.run(lambda first: started(setting, network, servers, monitor.command(
                 guest.changed(words=f"{guest.words} {stepped.words(first)}")), with_passt), len(work), cost))
         report(setting, figures, case, name, runs)
     except processes.Failed as problem:
@@ -119,9 +118,11 @@ def measure_connection(setting, figures, network, initrd, work, case, name, moni
 
 
 @contextlib.contextmanager
-def started(setting, network, command, with_passt):
-    """A guest in the network, and a passt for it, connected by a pair of sockets as snug does it."""
+def started(setting, network, servers, command, with_passt):
+    """A guest in the network, its peers, and a passt for it, connected by a pair of sockets as snug does it."""
     with contextlib.ExitStack() as stack:
+        for server in servers:
+            stack.enter_context(network.serving(*server))
         fds = []
         if with_passt:
             ours, theirs = socket.socketpair()
