@@ -46,7 +46,9 @@ class Namespace:
     @contextlib.contextmanager
     def serving(self, *command):
         """A peer of one guest. The next guest wants another: one that a guest left in the middle may wait for it still."""
-        server = subprocess.Popen([*self.prefix, *command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        # Quiet: what a server says of a guest that was given up, that guest has said before.
+        server = subprocess.Popen([*self.prefix, *command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                  stderr=subprocess.DEVNULL)
         try:
             yield
         finally:
