@@ -7,6 +7,7 @@
 
 #include <sys/uio.h>
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -43,14 +44,24 @@ class GuestMemory {
   // end of a region.
   bool contains(uint64_t gpa, uint64_t length) const { return find(gpa, length) != nullptr; }
 
-  // Copy; false, with nothing copied, unless the whole range is RAM.
+  // Copy, in any order and any pieces; false, with nothing copied, unless the whole range is RAM.
   [[nodiscard]] bool read(uint64_t gpa, std::span<std::byte> out) const;
   [[nodiscard]] bool write(uint64_t gpa, std::span<const std::byte> data) const;
   [[nodiscard]] bool zero(uint64_t gpa, uint64_t length) const;
 
+  // One value. Of 1, 2, 4 or 8 bytes, at a multiple of its size, it is one access: never half of what the
+  // guest writes at that moment with half of what was there, nor the other way round.
   template <class T>
   requires std::is_trivially_copyable_v<T> std::optional<T> load(uint64_t gpa)
   const {
+    if constexpr (has_word<T>) {
+      if (gpa % sizeof(T) == 0) {
+        const std::byte* at = host(gpa, sizeof(T));
+        if (at == nullptr) return std::nullopt;
+        return std::bit_cast<T>(
+            __atomic_load_n(reinterpret_cast<const Word<sizeof(T)>*>(at), __ATOMIC_RELAXED));
+      }
+    }
     T value;
     if (!read(gpa, std::as_writable_bytes(std::span(&value, 1)))) return std::nullopt;
     return value;
@@ -58,6 +69,15 @@ class GuestMemory {
   template <class T>
   requires std::is_trivially_copyable_v<T>
   [[nodiscard]] bool store(uint64_t gpa, const T& value) const {
+    if constexpr (has_word<T>) {
+      if (gpa % sizeof(T) == 0) {
+        std::byte* at = host(gpa, sizeof(T));
+        if (at == nullptr) return false;
+        __atomic_store_n(reinterpret_cast<Word<sizeof(T)>*>(at), std::bit_cast<Word<sizeof(T)>>(value),
+                         __ATOMIC_RELAXED);
+        return true;
+      }
+    }
     return write(gpa, std::as_bytes(std::span(&value, 1)));
   }
 
@@ -98,7 +118,21 @@ class GuestMemory {
   Result<void> map_file(int fd, uint64_t offset, uint64_t gpa, uint64_t length) const;
 
  private:
+  // What the processor reads and writes at once. Regions begin at whole pages, so that addresses of the guest
+  // and of the host are aligned alike.
+  template <size_t size>
+  using Word = std::conditional_t<
+      size == 1, uint8_t,
+      std::conditional_t<size == 2, uint16_t, std::conditional_t<size == 4, uint32_t, uint64_t>>>;
+  template <class T>
+  static constexpr bool has_word = sizeof(T) == sizeof(Word<sizeof(T)>);
+
   const Region* find(uint64_t gpa, uint64_t length) const;
+  // Where it is in this process; nullptr unless all of it is RAM.
+  std::byte* host(uint64_t gpa, uint64_t length) const {
+    const Region* region = find(gpa, length);
+    return region == nullptr ? nullptr : region->host + (gpa - region->gpa);
+  }
 
   // What map_file() has put in the place of RAM; ascending, set-up only.
   struct Range {

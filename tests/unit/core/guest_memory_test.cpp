@@ -6,7 +6,10 @@
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <limits>
+#include <thread>
+#include <utility>
 
 #include "vmm/base/checked.h"
 #include "vmm/base/unique_fd.h"
@@ -73,6 +76,36 @@ TEST(GuestMemory, ReadsFilesInPlace) {
   ASSERT_FALSE(short_file);
   EXPECT_NE(short_file.error().message.find("too early"), std::string::npos);
   EXPECT_FALSE(memory->read_file(file.get(), 0, kMiB - 2, 4));
+}
+
+// A ring's index: the guest counts on while it is read.
+TEST(GuestMemory, NumbersAreReadInOnePiece) {
+  const GuestMemory memory = std::move(*GuestMemory::create(kMiB));
+  auto* const index = reinterpret_cast<uint16_t*>(memory.regions().front().host + 0x1002);
+  std::atomic<bool> done = false;
+  std::thread guest([&] {
+    while (!done) {
+      std::atomic_ref(*index).store(0x44ff, std::memory_order_relaxed);
+      std::atomic_ref(*index).store(0x4500, std::memory_order_relaxed);
+    }
+  });
+  int halves = 0;
+  for (int i = 0; i < 100'000'000; ++i) {
+    const uint16_t now = memory.load<uint16_t>(0x1002).value();
+    halves += now != 0x44ff && now != 0x4500 && now != 0;
+  }
+  done = true;
+  guest.join();
+  EXPECT_EQ(halves, 0);
+}
+
+TEST(GuestMemory, NumbersThatAreNotAlignedAreReadAndWrittenToo) {
+  const GuestMemory memory = std::move(*GuestMemory::create(kMiB));
+  ASSERT_TRUE(memory.store<uint32_t>(0x1003, 0x12345678));
+  EXPECT_EQ(memory.load<uint32_t>(0x1003), 0x12345678u);
+  EXPECT_EQ(memory.load<uint8_t>(0x1004), 0x56u);
+  EXPECT_FALSE(memory.load<uint64_t>(kMiB - 4).has_value());
+  EXPECT_FALSE(memory.store<uint16_t>(kMiB - 1, 1));
 }
 
 TEST(GuestMemory, DiscardedPagesAreZero) {
