@@ -36,6 +36,12 @@ def triple_fault_is_123_with_registers():
 
 
 @test
+def no_memory_to_run_in_is_said():
+    ended = micro("nowhere").expect(125)
+    check("cannot emulate" in ended.err and "rip" in ended.err, "no report", ended.err)
+
+
+@test
 def timeout_is_124():
     ended = micro("spin", "--timeout", "300ms").expect(124)
     check("timeout of 0.3s" in ended.err, "the message does not say so", ended.err)

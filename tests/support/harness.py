@@ -36,6 +36,14 @@ def add(name, function):
     _tests.append(function)
 
 
+def choose(names):
+    """Of the tests registered so far, keeps those with exactly these names."""
+    missing = set(names) - {function.__name__ for function in _tests}
+    if missing:
+        raise LookupError(f"no tests {sorted(missing)}")
+    _tests[:] = [function for function in _tests if function.__name__ in names]
+
+
 def check(condition, message, *outputs):
     if not condition:
         raise AssertionError("\n".join([message, *[_shown(o) for o in outputs]]))

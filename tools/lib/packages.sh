@@ -3,7 +3,7 @@
 # This is the only list: documentation and scripts refer to the groups by name.
 
 # shellcheck disable=SC2034 # for the scripts that source this
-package_groups=(build image rootfs kernel lab test)
+package_groups=(build image rootfs kernel lab lab-intel test)
 
 # packages_of GROUP: its packages, one a line.
 packages_of() {
@@ -21,6 +21,8 @@ packages_of() {
     kernel) printf '%s\n' make flex bison bc libc6-dev libelf-dev libssl-dev lz4 bzip2 ;;
     # Running the lab (tools/lab).
     lab) printf '%s\n' qemu-system-x86 cpio kmod ;;
+    # The same with --host intel.
+    lab-intel) printf '%s\n' bochs bochs-term bochsbios vgabios grub-pc-bin grub-common xorriso mtools lz4 cpio kmod python3 ;;
     # The checks and the Linux tier of the test suite.
     test)
       printf '%s\n' clang-14 libclang-rt-14-dev clang-format-14 clang-tidy-14 acpica-tools python3 tmux shellcheck passt iproute2 procps iperf3 ethtool
