@@ -1,0 +1,98 @@
+# shellcheck shell=bash disable=SC2154
+# The tiers of tools/test, one function each. Sourced by it after counting.sh and linux_lab.sh; each runs in a shell of
+# its own, with the folder of the sources as its own.
+
+tier_checks() {
+  run_check formatting tools/checks/formatting
+  run_check dependencies tools/checks/dependencies
+  run_check documents tools/checks/documents
+  run_check headers tools/checks/headers
+  run_check shell tools/checks/shell
+}
+
+tier_unit() {
+  local program threaded=(tests/unit/control/unit-control tests/unit/core/unit-core tests/unit/machine/unit-machine)
+  for program in build/tests/unit/*/unit-*; do
+    [[ -x $program && ! -d $program ]] || continue
+    run_gtest "$(basename "$program")" "$program"
+    run_gtest "$(basename "$program")-asan" "build/asan/${program#build/}"
+  done
+  note "building with TSan"
+  configure_tree build/tsan -Db_sanitize=thread
+  build_targets build/tsan "${threaded[@]}"
+  for program in "${threaded[@]}"; do
+    run_gtest "$(basename "$program")-tsan" "build/tsan/$program"
+  done
+  said where "on this machine"
+}
+
+tier_fuzz() {
+  local log=$logs/fuzz.log ok bad
+  meson test -C build/asan --no-rebuild --suite fuzz --print-errorlogs >"$log" 2>&1 || true
+  grep -E '^ *[0-9]+/[0-9]+ ' "$log" || true
+  ok=$(sed -n 's/^Ok: *\([0-9]*\).*/\1/p' "$log")
+  bad=$(grep -cE '^ *[0-9]+/[0-9]+ .*(FAIL|TIMEOUT|ERROR|INTERRUPT)' "$log" || true)
+  if [[ ${ok:-0} == 0 && $bad == 0 ]]; then bad=1; fi
+  [[ $bad == 0 ]] || tail -n 60 "$log" | sed 's/^/    | /' | tee -a "$failures"
+  passed=$((passed + ${ok:-0})) failed=$((failed + bad))
+  said where "corpora, on this machine"
+}
+
+tier_cli() {
+  prepare_images micro-guests stock-kernel initrd
+  run_script cli env SNUG_BIN="$snug" SNUG_BIN_ASAN="$top/build/asan/vmm/cli/snug" python3 tests/cli/run.py
+  said where "on this machine"
+}
+
+tier_guest() {
+  if [[ ! -r /dev/kvm || ! -w /dev/kvm ]]; then
+    skip guest "no usable /dev/kvm on this machine (the linux tier runs them in the lab)"
+    said where "in the lab"
+    return
+  fi
+  prepare_images micro-guests
+  run_gtest guest-tests build/tests/guest/guest-tests
+  run_script guest-run env SNUG_BIN="$snug" python3 tests/guest/run.py
+  run_script guest-run-asan env SNUG_BIN="$top/build/asan/vmm/cli/snug" python3 tests/guest/run.py hostile
+  said where "on this machine's /dev/kvm"
+}
+
+tier_linux() {
+  prepare_images micro-guests "${linux_images[@]}"
+  export SNUG_BIN=$snug
+  if "$snug" doctor >"$logs/doctor.log"; then
+    run_script linux python3 tests/linux/run.py
+    said where "on this machine's KVM"
+  else
+    note "Linux guests run in the lab: $(grep -m1 PROBLEM "$logs/doctor.log" | sed 's/ *PROBLEM *//')"
+    tools/lab --prepare
+    run_in_labs --timeout 40m -- tests/linux/lab-suite
+    said where "in the lab"
+  fi
+}
+
+tier_bench() {
+  prepare_images stock-kernel tiny-kernel initrd initrd-lean
+  tools/lab --prepare
+  run_script bench env SNUG_BIN="$snug" SNUG_BENCH_BOUND=1e9 tools/lab --icount --timeout 30m --env SNUG_BENCH_BOUND -- \
+    python3 tests/bench/run.py
+  said where "in the lab, instructions counted"
+}
+
+linux_images=(stock-kernel stock-modules stock-kernel-full tiny-kernel initrd initrd-lean fio debian-rootfs)
+
+# The variables by which tests find images.
+declare -A image_variables=(
+  [micro-guests]=SNUG_IMAGE_MICRO [stock-kernel]=SNUG_IMAGE_STOCK [stock-modules]=SNUG_IMAGE_STOCK_MODULES
+  [stock-kernel-full]=SNUG_IMAGE_STOCK_FULL [tiny-kernel]=SNUG_IMAGE_TINY [initrd]=SNUG_IMAGE_INITRD
+  [initrd-lean]=SNUG_IMAGE_INITRD_LEAN [fio]=SNUG_IMAGE_FIO [debian-rootfs]=SNUG_IMAGE_DEBIAN
+)
+
+# prepare_images TARGET...: makes those that are not there, and sets their variables.
+prepare_images() {
+  local image path
+  for image; do
+    path=$(guest-images/build "$image" | tail -n 1)
+    export "${image_variables[$image]}=$path"
+  done
+}
