@@ -25,7 +25,7 @@ packages_of() {
     lab-intel) printf '%s\n' bochs bochs-term bochsbios vgabios grub-pc-bin grub-common xorriso mtools lz4 cpio kmod python3 ;;
     # The checks and the Linux tier of the test suite.
     test)
-      printf '%s\n' clang-14 libclang-rt-14-dev clang-format-14 clang-tidy-14 acpica-tools python3 tmux shellcheck passt iproute2 procps iperf3 ethtool
+      printf '%s\n' clang-14 libclang-rt-14-dev clang-format-14 clang-tidy-14 acpica-tools python3 tmux shellcheck passt iproute2 procps iperf3 ethtool zsh fish groff-base mandoc
       ;;
     *) return 1 ;;
   esac

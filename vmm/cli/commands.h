@@ -3,9 +3,12 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "vmm/cli/command_tree.h"
 #include "vmm/spec/flags.h"
 
 namespace snug::cli {
@@ -54,7 +57,13 @@ int schema();
 // Whether guests can run here, and what to do when not. 0: Linux guests run; 1: they do not.
 int doctor();
 int version();
-// A bash completion script.
-int completion();
+// "snug 0.1.0 (commit 0123456789ab)"; without the commit where the source is in no repository.
+std::string version_text();
+// The completion script of a shell.
+int completion(std::string_view shell);
+// What the scripts ask for: see complete.h.
+int complete_words(std::span<const std::string> words, std::span<const CommandInfo> commands);
+// A manual page, for man(1).
+int manual(std::string_view page, std::span<const CommandInfo> commands);
 
 }  // namespace snug::cli

@@ -1,20 +1,31 @@
-#include <fmt/format.h>
-
-#include <string_view>
+#include <string>
 #include <vector>
 
 #include "vmm/cli/commands.h"
-#include "vmm/cli/life_commands.h"
+#include "vmm/cli/complete.h"
 #include "vmm/cli/put.h"
-#include "vmm/spec/describe.h"
+#include "vmm/control/vm_directory.h"
 
 namespace snug::cli {
+namespace {
 
-int completion() {
-  std::vector<std::string_view> commands{"run",     "validate",   "schema", "doctor",
-                                         "version", "completion", "ps",     "cp"};
-  commands.insert(commands.end(), kCommandsOnMachines.begin(), kCommandsOnMachines.end());
-  put("{}", bash_completion("snug", commands, kCommandsOnMachines));
+std::vector<std::string> machine_names() {
+  std::vector<std::string> names;
+  const auto machines = list_machines();
+  if (!machines) return names;
+  for (const FoundVm& vm : *machines) names.push_back(vm.name);
+  return names;
+}
+
+}  // namespace
+
+int completion(std::string_view shell) {
+  put("{}", completion_script(shell));
+  return 0;
+}
+
+int complete_words(std::span<const std::string> words, std::span<const CommandInfo> commands) {
+  put("{}", completion_lines(complete(words, commands, machine_names)));
   return 0;
 }
 

@@ -10,6 +10,7 @@
 #include <span>
 
 #include "vmm/base/log.h"
+#include "vmm/cli/command_tree.h"
 #include "vmm/cli/commands.h"
 #include "vmm/cli/life_commands.h"
 #include "vmm/cli/put.h"
@@ -69,16 +70,29 @@ void limit_stacks() {
   ::pthread_attr_destroy(&attributes);
 }
 
-// The flags of a command cost time, so they are made for the one that is given.
-void when_given(CLI::App* command, std::function<void()> add_flags) {
-  command->preparse_callback([add = std::move(add_flags)](size_t) { add(); });
-}
+// The flags of a command cost time, so they are made for the one that is given, or for who describes them
+// all.
+class LazyFlags {
+ public:
+  void when_given(CLI::App* command, std::function<void()> add_flags) {
+    command->preparse_callback([add_flags](size_t) { add_flags(); });
+    all_.push_back(std::move(add_flags));
+  }
+  void add_all() const {
+    for (const auto& add_flags : all_) add_flags();
+  }
+
+ private:
+  std::vector<std::function<void()>> all_;
+};
 
 struct Arguments {
   cli::RunArguments run;
   cli::ExecArguments exec;
   cli::CopyArguments copy;
   cli::ValidateArguments validate;
+  std::string shell = "bash";
+  std::string page = "snug";
 };
 
 // What is to be done, with `given` then. The parser goes before it is done: a machine that runs for days has
@@ -93,13 +107,14 @@ std::function<int()> parse(int argc, char** argv, Arguments& given) {
   CLI::App app(kAbout);
   app.name("snug");
   app.require_subcommand(1);
-  app.set_version_flag("--version", std::string("snug ") + SNUG_VERSION);
+  app.set_version_flag("--version", cli::version_text());
 
   cli::RunArguments& run_arguments = given.run;
   if (separator != argv + argc) run_arguments.command.assign(separator + 1, argv + argc);
   std::string run_spec;
+  LazyFlags flags;
   auto* run = app.add_subcommand("run", "Boot a guest and stay with it until it ends");
-  when_given(run, [&] {
+  flags.when_given(run, [&] {
     run->add_option("SPEC", run_spec, "YAML file that describes the guest; flags win over it");
     add_spec_flags(*run, run_arguments.flags);
     run->add_flag("-i,--interactive", run_arguments.interactive, "Give our stdin to the command behind --")
@@ -125,7 +140,7 @@ std::function<int()> parse(int argc, char** argv, Arguments& given) {
   auto* exec = app.add_subcommand("exec", "Run a command in a guest that runs: snug exec NAME -- COMMAND");
   auto* shell = app.add_subcommand("shell", "A shell in a guest that runs, on this terminal");
   for (auto* command : {exec, shell}) {
-    when_given(command, [&exec_arguments, command, exec] {
+    flags.when_given(command, [&exec_arguments, command, exec] {
       command->add_option("NAME", exec_arguments.machine, "The machine")->required();
       command->add_option("-e,--env", exec_arguments.variables, "A variable of its environment")
           ->type_name("NAME=VALUE")
@@ -155,7 +170,14 @@ std::function<int()> parse(int argc, char** argv, Arguments& given) {
   auto* doctor = app.add_subcommand("doctor", "Say whether guests can run here, and what to do if not");
   auto* version = app.add_subcommand("version", "Print the version");
   auto* completion =
-      app.add_subcommand("completion", "Print a bash completion script: source <(snug completion)");
+      app.add_subcommand("completion", "Print a completion script: source <(snug completion bash)");
+  completion->add_option("SHELL", given.shell, "bash (unless another is named), zsh or fish")
+      ->check(CLI::IsMember({"bash", "zsh", "fish"}));
+  auto* manual = app.add_subcommand("manual", "Print a manual page: snug manual snug.yaml | man -l -");
+  manual->add_option("PAGE", given.page, "snug (unless another is named) or snug.yaml")
+      ->check(CLI::IsMember({"snug", "snug.yaml"}));
+  // For the completion scripts, with the words of the command line behind "--".
+  auto* complete = app.add_subcommand("complete", "Print what may stand there")->group("");
 
   std::function<int()> on_machines;
   cli::add_life_commands(app, on_machines);
@@ -184,7 +206,13 @@ std::function<int()> parse(int argc, char** argv, Arguments& given) {
   if (schema->parsed()) return cli::schema;
   if (doctor->parsed()) return cli::doctor;
   if (version->parsed()) return cli::version;
-  if (completion->parsed()) return cli::completion;
+  if (completion->parsed()) return [&given] { return cli::completion(given.shell); };
+  if (manual->parsed() || complete->parsed()) {
+    flags.add_all();
+    const auto commands = cli::command_tree(app);
+    if (manual->parsed()) return [&given, commands] { return cli::manual(given.page, commands); };
+    return [&given, commands] { return cli::complete_words(given.run.command, commands); };
+  }
   return ends_with(kStatusFailure);
 }
 

@@ -29,9 +29,4 @@ int schema() {
   return 0;
 }
 
-int version() {
-  put("snug {}\n", SNUG_VERSION);
-  return 0;
-}
-
 }  // namespace snug::cli

@@ -113,18 +113,6 @@ std::string object_schema(const KeyList& keys, const void* defaults, const std::
   return out + fmt::format("\n{}}}", indent);
 }
 
-// The keys that have flags, maps opened.
-void collect_flags(const KeyList& keys, std::vector<const Key*>& out) {
-  for (const auto& key : keys) {
-    if (!key.flags.empty()) out.push_back(&key);
-    if (key.nested && !key.nested->is_list) collect_flags(key.nested->keys, out);
-  }
-}
-
-std::string joined(std::span<const std::string> words, std::string_view separator) {
-  return fmt::format("{}", fmt::join(words, separator));
-}
-
 }  // namespace
 
 std::string yaml_of(const KeyList& keys, const void* object) {
@@ -145,53 +133,6 @@ std::string schema_of(const KeyList& keys, const void* defaults) {
 std::string json_schema() {
   const Spec defaults;
   return schema_of(spec_keys(), &defaults);
-}
-
-std::string bash_completion(std::string_view program, std::span<const std::string_view> commands,
-                            std::span<const std::string_view> on_machines) {
-  std::vector<const Key*> keys;
-  collect_flags(spec_keys(), keys);
-  std::string flags;
-  std::string cases;
-  for (const Key* key : keys) {
-    const auto names = split(key->flags, ',');
-    flags += (flags.empty() ? "" : " ") + joined(names, " ");
-    std::string action = "return";  // free text: nothing to offer
-    if (key->value && key->value->is_path) action = "COMPREPLY=($(compgen -f -- \"$word\")); return";
-    if (key->value && !key->value->words.empty()) {
-      action =
-          fmt::format("COMPREPLY=($(compgen -W '{}' -- \"$word\")); return", joined(key->value->words, " "));
-    }
-    cases += fmt::format("    {}) {} ;;\n", joined(names, "|"), action);
-  }
-  std::string names;
-  if (!on_machines.empty()) {
-    names = fmt::format(
-        "  elif [[ ' {1} ' == *\" ${{COMP_WORDS[1]}} \"* && $word != -* ]]; then\n"
-        "    COMPREPLY=($(compgen -W \"$({0} ps -aq 2>/dev/null)\" -- \"$word\"))\n",
-        program, fmt::join(on_machines, " "));
-  }
-  return fmt::format(
-      "# bash completion for {0}\n"
-      "_{0}() {{\n"
-      "  local word=\"${{COMP_WORDS[COMP_CWORD]}}\" before=\"${{COMP_WORDS[COMP_CWORD-1]}}\"\n"
-      "  COMPREPLY=()\n"
-      // Of logs, a flag without a value.
-      "  [[ ${{COMP_WORDS[1]}} != logs ]] || before=\n"
-      "  case \"$before\" in\n"
-      "{1}"
-      "  esac\n"
-      "  if [[ $COMP_CWORD -eq 1 ]]; then\n"
-      "    COMPREPLY=($(compgen -W '{2}' -- \"$word\"))\n"
-      "{4}"
-      "  elif [[ $word == -* ]]; then\n"
-      "    COMPREPLY=($(compgen -W '{3}' -- \"$word\"))\n"
-      "  else\n"
-      "    COMPREPLY=($(compgen -f -X '!*.y?(a)ml' -- \"$word\") $(compgen -d -- \"$word\"))\n"
-      "  fi\n"
-      "}}\n"
-      "complete -o filenames -F _{0} {0}\n",
-      program, cases, fmt::join(commands, " "), flags, names);
 }
 
 }  // namespace snug

@@ -1,9 +1,7 @@
-// What the table of keys says about itself: for editors, shells and people. Any thread.
+// What the table of keys says about itself: for editors and people. Any thread.
 #pragma once
 
-#include <span>
 #include <string>
-#include <string_view>
 
 #include "vmm/spec/key.h"
 #include "vmm/spec/spec.h"
@@ -16,12 +14,6 @@ std::string json_schema();
 
 // The spec with every default filled in, as YAML that parses back to the same Spec.
 std::string effective_spec_yaml(const Spec& spec);
-
-// A bash completion script for `program`, whose first word is one of `commands`: flags, the words and files
-// they take, and spec files.
-// `on_machines`: commands whose arguments are names of machines, which `PROGRAM ps -q` lists.
-std::string bash_completion(std::string_view program, std::span<const std::string_view> commands,
-                            std::span<const std::string_view> on_machines = {});
 
 // The same for any table; `object` is the struct the table describes.
 std::string yaml_of(const KeyList& keys, const void* object);

@@ -228,32 +228,6 @@ TEST(EffectiveSpec, ParsesBack) {
   }
 }
 
-std::string complete(const std::string& line) {
-  const std::array<std::string_view, 2> commands{"run", "validate"};
-  const std::string file = testing::TempDir() + "/snug-completion-test";
-  std::ofstream(file) << bash_completion("snug", commands) << "COMP_WORDS=(" << line
-                      << ")\nCOMP_CWORD=$((${#COMP_WORDS[@]}-1))\n_snug\necho \"${COMPREPLY[*]}\"\n";
-  FILE* shell = ::popen(("bash --norc " + file).c_str(), "r");
-  if (shell == nullptr) return "no shell";
-  std::string out;
-  for (int c = std::fgetc(shell); c != EOF; c = std::fgetc(shell)) out += static_cast<char>(c);
-  ::pclose(shell);
-  std::filesystem::remove(file);
-  if (out.ends_with('\n')) out.pop_back();
-  return out;
-}
-
-TEST(BashCompletion, OffersWords) {
-  EXPECT_EQ(complete("snug r"), "run");
-  EXPECT_EQ(complete("snug run --on-r"), "--on-reboot");
-  EXPECT_EQ(complete("snug run --on-panic ''"), "exit restart ignore");
-  EXPECT_EQ(complete("snug run --log-level d"), "debug");
-  EXPECT_EQ(complete("snug run --console f"), "file:");
-  EXPECT_EQ(complete("snug run --balloon ''"), "none");
-  EXPECT_EQ(complete("snug run --kernel /etc/host"), complete("snug run -k /etc/host"));
-  EXPECT_EQ(complete("snug run --cpus ''"), "");
-}
-
 // Every example that comes with snug is fine, its files aside.
 TEST(Examples, Parse) {
   const std::filesystem::path folder = std::filesystem::path(SNUG_SOURCE_ROOT) / "guest-images" / "examples";
