@@ -192,3 +192,31 @@ def meson_installs_what_comes_with_the_program():
             place = [name for name in found if name.endswith("/" + wanted)]
             check(len(place) == 1, f"{wanted} is not installed once", *found)
             check(os.path.getsize(f"{folder}/{place[0]}") > 500, f"{wanted} is short")
+
+
+@test
+def the_commit_is_that_of_the_source_tree():
+    needs("git")
+    script = os.path.dirname(os.path.abspath(__file__)) + "/../../tools/lib/source-commit"
+
+    def put_into(tree):
+        os.makedirs(tree + "/tools/lib")
+        shutil.copy(script, tree + "/tools/lib/source-commit")
+
+    def said(tree):
+        done = subprocess.run([tree + "/tools/lib/source-commit"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        return done.stdout if done.returncode == 0 else "no commit"
+
+    with tempfile.TemporaryDirectory() as folder:
+        folder = os.path.realpath(folder)
+        put_into(folder)
+        check(said(folder) == "no commit", "a tree without git has a commit", said(folder))
+        git = ["git", "-C", folder, "-c", "user.name=x", "-c", "user.email=x@example.org"]
+        for words in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "x"]):
+            subprocess.run([*git, *words], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        check(re.fullmatch(r"[0-9a-f]{12}\n", said(folder)), "not a commit", said(folder))
+        with open(folder + "/tools/lib/source-commit", "a") as file:
+            file.write("# changed\n")
+        check(re.fullmatch(r"[0-9a-f]{12}\+\n", said(folder)), "a changed file makes no difference", said(folder))
+        put_into(folder + "/unpacked")
+        check(said(folder + "/unpacked") == "no commit", "the commit of somebody else's repository", said(folder + "/unpacked"))

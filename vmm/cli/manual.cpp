@@ -97,7 +97,7 @@ std::string key_entry(const Key& key, const void* defaults) {
                                 key.placeholder.empty() ? "" : " " + roff_italic(key.placeholder),
                                 sentence(key.help) + facts(key, defaults));
   if (!key.nested) return out;
-  Spec scratch;
+  Spec scratch;  // lists of maps are keys of the spec itself
   const void* inner = key.nested->is_list ? key.nested->open(&scratch) : key.nested->item(defaults, 0);
   out += ".RS\n";
   for (const auto& nested : key.nested->keys) out += key_entry(nested, inner);
