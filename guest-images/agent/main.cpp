@@ -1,18 +1,22 @@
 // snug-agent: runs commands in the guest for snug (PROTOCOL.md).
 //
 //   snug-agent               a service: listens on the vsock port, calls the host once
-//   snug-agent --init        the same as the guest's first program: reaps, heeds the power button, and
-//   without
-//                            vsock powers the machine off instead of waiting for nobody
+//   snug-agent --init [CONSOLE]
+//                            the same as the guest's first program: reaps, heeds the power button and what
+//                            poweroff(8) and reboot(8) send, and without vsock powers the machine off instead
+//                            of waiting for nobody. CONSOLE runs beside it; its end, unless it was killed, is
+//                            the machine's
 //   snug-agent --unix PATH   listens on a unix socket instead, for tests
 #include <fcntl.h>
 #include <linux/input.h>
 #include <linux/vm_sockets.h>
 #include <poll.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/reboot.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -102,26 +106,48 @@ void call_host() {
   ::_exit(0);
 }
 
+// Before the first session, or two of them would.
+void mount_terminals() {
+  if (::geteuid() != 0 || ::access("/dev/pts/ptmx", F_OK) == 0) return;
+  ::mkdir("/dev/pts", 0755);
+  ::mount("devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "mode=620,ptmxmode=666");
+}
+
+// What init is asked for by the signals of poweroff(8), halt(8) and reboot(8).
+const std::array<std::pair<int, protocol::PowerAction>, 4> kPowerSignals{
+    {{SIGUSR1, protocol::PowerAction::kOff},
+     {SIGUSR2, protocol::PowerAction::kOff},
+     {SIGTERM, protocol::PowerAction::kReset},
+     {SIGINT, protocol::PowerAction::kReset}}};
+
 class Agent {
  public:
-  Agent(Fd listener, bool is_init);
+  // `console`: the program to run on the console; null for none.
+  Agent(Fd listener, bool is_init, const char* console);
   [[noreturn]] void run();
 
  private:
+  void take_signals();
   void reap();
+  void start_console();
   void accept_one();
   void power_button();
 
   Fd listener_;
   Fd signals_;
   Fd button_;
+  const char* console_;
+  pid_t console_pid_ = -1;
   int children_ = 0;
 };
 
-Agent::Agent(Fd listener, bool is_init) : listener_(std::move(listener)) {
+Agent::Agent(Fd listener, bool is_init, const char* console)
+    : listener_(std::move(listener)), console_(console) {
   sigset_t set;
   ::sigemptyset(&set);
   ::sigaddset(&set, SIGCHLD);
+  if (is_init)
+    for (const auto& [number, action] : kPowerSignals) ::sigaddset(&set, number);
   ::sigprocmask(SIG_BLOCK, &set, nullptr);
   signals_ = Fd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   // Those whom a command leaves behind are ours to bury.
@@ -130,25 +156,51 @@ Agent::Agent(Fd listener, bool is_init) : listener_(std::move(listener)) {
 }
 
 void Agent::run() {
+  start_console();
   for (;;) {
     std::array<pollfd, 3> waits{{{children_ < kSessionsMax ? listener_.get() : -1, POLLIN, 0},
                                  {signals_.get(), POLLIN, 0},
                                  {button_.get(), POLLIN, 0}}};
     if (::poll(waits.data(), waits.size(), -1) <= 0) continue;
-    if (waits[1].revents != 0) reap();
+    if (waits[1].revents != 0) take_signals();
     if (waits[0].revents != 0) accept_one();
     if (waits[2].revents != 0) power_button();
   }
 }
 
-void Agent::reap() {
+void Agent::take_signals() {
   signalfd_siginfo info{};
-  while (::read(signals_.get(), &info, sizeof info) > 0) {
-  }
-  for (pid_t pid; (pid = ::waitpid(-1, nullptr, WNOHANG)) > 0;) {
+  while (::read(signals_.get(), &info, sizeof info) > 0)
+    for (const auto& [number, action] : kPowerSignals)
+      if (info.ssi_signo == static_cast<uint32_t>(number)) power(action);
+  reap();
+}
+
+void Agent::reap() {
+  int status = 0;
+  for (pid_t pid; (pid = ::waitpid(-1, &status, WNOHANG)) > 0;) {
+    if (pid == console_pid_) {
+      // One that was killed, by "kill -9 -1" for instance, was not left.
+      if (!WIFSIGNALED(status)) power(protocol::PowerAction::kOff);
+      start_console();
+      continue;
+    }
     // Orphans make this less than it is: the bound is a rough one.
     if (children_ > 0) --children_;
   }
+}
+
+void Agent::start_console() {
+  if (console_ == nullptr) return;
+  console_pid_ = ::fork();
+  if (console_pid_ != 0) return;
+  sigset_t none;
+  ::sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  ::signal(SIGPIPE, SIG_DFL);
+  ::execl(console_, console_, static_cast<char*>(nullptr));
+  say(std::string(console_) + ": " + reason());
+  ::_exit(127);
 }
 
 void Agent::accept_one() {
@@ -180,7 +232,7 @@ int main(int argc, char** argv) {
   const bool is_init = word == "--init";
   const bool is_unix = word == "--unix" && argc == 3;
   if (argc > 1 && !is_init && !is_unix) {
-    say("usage: snug-agent [--init | --unix PATH]");
+    say("usage: snug-agent [--init [CONSOLE] | --unix PATH]");
     return 2;
   }
   ::signal(SIGPIPE, SIG_IGN);
@@ -190,7 +242,8 @@ int main(int argc, char** argv) {
     if (is_init) power(snug::protocol::PowerAction::kOff);
     return 1;
   }
-  Agent agent(std::move(listener), is_init);
+  if (!is_unix) mount_terminals();
+  Agent agent(std::move(listener), is_init, is_init && argc > 2 ? argv[2] : nullptr);
   if (!is_unix) call_host();
   agent.run();
 }

@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2034,SC2154
 about="snug-agent, which runs commands in a guest for snug: a static program for any Linux"
 needs=(image)
-shared=(../vmm/protocol/{frames,messages,tree_reader,tree_writer}.{h,cpp})
+shared=(../vmm/protocol/{frames,messages,tree_entry,tree_file,tree_reader,tree_writer}.{h,cpp})
 result=snug-agent
 
 # Without exceptions and run-time types, or it would be three times as large.

@@ -34,6 +34,7 @@ class Session {
 
   Connection& connection_;
   const Powers& powers_;
+  uint16_t version_ = 0;  // that both speak
   protocol::ExecAssembler assembler_;
 };
 
@@ -50,11 +51,14 @@ bool Session::greet() {
   if (!frame) return connection_.broken() ? refuse("not the protocol of snug's agent") : false;
   const auto hello = protocol::decode_hello(frame->payload);
   if (frame->type != FrameType::kHello || !hello) return refuse("not the protocol of snug's agent");
-  if (hello->lowest > protocol::kVersion || hello->highest < protocol::kVersion)
-    return refuse("this agent speaks version " + std::to_string(protocol::kVersion) +
-                  " of the protocol, the client versions " + std::to_string(hello->lowest) + " to " +
-                  std::to_string(hello->highest) + ": use an image made for this snug");
-  protocol::put_hello(connection_.out(), {protocol::kVersion, protocol::kVersion});
+  const auto version = protocol::common_version(*hello);
+  if (!version)
+    return refuse("this agent speaks versions " + std::to_string(protocol::kOldestVersion) + " to " +
+                  std::to_string(protocol::kVersion) + " of the protocol, the client " +
+                  std::to_string(hello->lowest) + " to " + std::to_string(hello->highest) +
+                  ": use an image made for this snug");
+  version_ = *version;
+  protocol::put_hello(connection_.out(), {version_, version_});
   return true;
 }
 
@@ -69,9 +73,11 @@ bool Session::take(const protocol::Frame& frame) {
       put_frame(connection_.out(), FrameType::kDone, frame.payload);
       return true;
     case FrameType::kPut:
-      return put(frame);
     case FrameType::kGet:
-      return get(frame);
+      if (version_ < protocol::kCopyVersion)
+        return refuse(
+            "the agent in this image copies otherwise than this snug, which is older: use a newer snug");
+      return frame.type == FrameType::kPut ? put(frame) : get(frame);
     case FrameType::kSetTime:
       return set_time(frame);
     case FrameType::kPower:
@@ -99,9 +105,16 @@ bool Session::exec(const protocol::Frame& frame) {
 bool Session::put(const protocol::Frame& frame) {
   const auto request = protocol::decode_put(frame.payload);
   if (!request) return refuse("a malformed copy");
-  protocol::TreeWriter writer(request->destination, request->name);
-  while (const auto part = connection_.wait_next())
-    if (!writer.take(*part)) break;
+  using protocol::TreeWriter;
+  TreeWriter writer(request->destination, request->name,
+                    request->owners ? TreeWriter::Owners::kKept : TreeWriter::Owners::kOurs,
+                    TreeWriter::Sender::kTrusted);
+  bool more = true;
+  while (more) {
+    const auto part = connection_.wait_next();
+    more = part && writer.take(*part);
+    for (const protocol::Problem& problem : writer.take_problems()) put_problem(connection_.out(), problem);
+  }
   if (!writer.done()) return refuse(writer.error().empty() ? "a copy cut short" : writer.error());
   put_frame(connection_.out(), FrameType::kDone);
   return false;
@@ -112,8 +125,10 @@ bool Session::get(const protocol::Frame& frame) {
   if (!source) return refuse("a malformed copy");
   protocol::TreeReader reader;
   if (!reader.open(*source)) return refuse(reader.error());
-  while (reader.next(connection_.out()))
+  while (reader.next(connection_.out())) {
+    for (const protocol::Problem& problem : reader.take_problems()) put_problem(connection_.out(), problem);
     if (!connection_.flush_all()) return false;
+  }
   return reader.error().empty() ? false : refuse(reader.error());
 }
 

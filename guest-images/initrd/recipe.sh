@@ -12,14 +12,22 @@ make_image() {
   unpack_package busybox-static "$work/unpacked"
   local binary=$work/unpacked/bin/busybox
   [[ -f $binary ]] || binary=$work/unpacked/usr/bin/busybox
-  mkdir -p "$tree"/{bin,dev,etc/udhcpc,mnt,proc,root,sys,tmp}
+  mkdir -p "$tree"/{bin,dev,etc/udhcpc,home,mnt,proc,root,run,sys,tmp,usr/bin,var/{log,tmp}}
+  chmod 700 "$tree/root"
+  chmod 1777 "$tree/tmp" "$tree/var/tmp"
   install -m 755 "$binary" "$tree/bin/busybox"
   install -m 755 "$guest_images/initrd/init" "$tree/init"
+  install -m 755 "$guest_images/initrd/console" "$tree/etc/console"
   install -m 644 "$guest_images/initrd/fstab" "$tree/etc/fstab"
-  install -m 644 "$guest_images/initrd/passwd" "$guest_images/initrd/group" "$tree/etc/"
+  install -m 644 "$guest_images"/initrd/{passwd,group,hosts} "$tree/etc/"
+  ln -s /proc/mounts "$tree/etc/mtab"
+  ln -s ../run "$tree/var/run"
+  # Scripts name their interpreter by it.
+  ln -s ../../bin/busybox "$tree/usr/bin/env"
   install -m 755 "$guest_images/initrd/udhcpc.script" "$tree/etc/udhcpc/default.script"
   install -m 755 "${built[agent]}" "$tree/bin/snug-agent"
   compile_freestanding "$guest_images/initrd/snug-exit.c" "$tree/bin/snug-exit"
+  compile_freestanding "$guest_images/initrd/snug-setup.c" "$tree/bin/snug-setup"
   # Busybox's own shell finds its applets without links; scripts that begin with #!/bin/sh, and exec, need some.
   local applet
   for applet in $("$binary" --list); do

@@ -11,19 +11,24 @@ import threading
 from harness import *  # noqa: F403
 
 PROGRAM = os.environ.get("SNUG_BIN_ASAN") or SNUG
-HELLO, ERROR, DONE, STARTED, DATA, END, CREDIT, EXIT, ENTRY = 1, 2, 3, 19, 20, 21, 22, 26, 34
-FILE, FOLDER, LINK = 1, 2, 3
+HELLO, ERROR, DONE, STARTED, DATA, END, CREDIT, EXIT = 1, 2, 3, 19, 20, 21, 22, 26
+ENTRY, FILE_END, HOLE, LEAVE, PROBLEM = 34, 35, 36, 37, 38
+FILE, FOLDER, LINK, HARD_LINK = 1, 2, 3, 5
 
 
 def frame(kind, payload=b"", channel=0):
     return struct.pack("<IBBH", len(payload), kind, channel, 0) + payload
 
 
-def entry(kind, path, mode=0o755, size=0, target=b""):
-    return frame(ENTRY, struct.pack("<BIQqI", kind, mode, size, 0, len(path)) + path + struct.pack("<I", len(target)) + target)
+def entry(kind, name, mode=0o755, target=b""):
+    return frame(ENTRY, struct.pack("<BIIIqII", kind, mode, 0, 0, 0, 0, len(name)) + name + struct.pack("<I", len(target)) + target)
 
 
-GREETING = frame(HELLO, b"SNUG" + struct.pack("<HH", 1, 1))
+def hole(length):
+    return frame(HOLE, struct.pack("<Q", length))
+
+
+GREETING = frame(HELLO, b"SNUG" + struct.pack("<HH", 2, 2))
 RUNNING = GREETING + frame(STARTED, struct.pack("<I", 7))
 
 
@@ -121,11 +126,15 @@ def agents_that_copy_badly():
         for case in (b"", GREETING, b"nonsense nonsense nonsense", GREETING + entry(FILE, b"../evil"), GREETING + root,
                      GREETING + root + entry(FILE, b"../evil"), GREETING + root + entry(FILE, b"/evil"),
                      GREETING + root + entry(LINK, b"way", target=folder.encode()) + entry(FILE, b"way/evil"),
-                     GREETING + root + entry(FILE, b"file", size=10) + frame(DATA, b"x" * 11, 3),
-                     GREETING + root + entry(FILE, b"file", size=1 << 62) + frame(DATA, b"x" * 65536, 3),
-                     GREETING + root + entry(FILE, b"file", size=10) + frame(END, b"", 3),
+                     GREETING + entry(LINK, b"", target=folder.encode()), GREETING + entry(HARD_LINK, b"", target=b"a"),
+                     GREETING + root + entry(HARD_LINK, b"a", target=b"../../mine"),
+                     GREETING + root + frame(LEAVE) + entry(FILE, b"evil"), GREETING + frame(LEAVE),
+                     GREETING + root + entry(FILE, b"file") + frame(DATA, b"x" * 65536, 3),
+                     GREETING + root + entry(FILE, b"file") + frame(END, b"", 3),
+                     GREETING + root + entry(FILE, b"file") + hole(0),
+                     GREETING + root + frame(PROBLEM, b""), GREETING + root + frame(PROBLEM, b"\2what"),
                      GREETING + root + frame(EXIT, b"\0\0"), GREETING + entry(9, b""),
-                     GREETING + root + b"".join(entry(FOLDER, b"/".join([b"d"] * n)) for n in range(1, 2000)),
+                     GREETING + root + entry(FOLDER, b"d") * 70_000,
                      frame(HELLO, b"SNUG" + struct.pack("<HH", 9, 9)), GREETING + frame(ERROR, b"\x7d\x1b[2Jno")):
             ends(case, "cp", "SOCKET:/there", inside + "/copy")
             check(sorted(os.listdir(folder)) == ["inside", "mine"] and read_text(folder + "/mine") == "mine",
@@ -142,6 +151,63 @@ def agents_that_copy_badly():
                 stream.recv(100_000)
                 stream.close()
             ends(breaks_off, "cp", folder + "/large", "SOCKET:/there")
+
+
+@test
+def agents_that_name_problems():
+    """The rest arrives, each is named, status 1; and no more of them than anybody would read."""
+    with tempfile.TemporaryDirectory() as folder:
+        says = (GREETING + entry(FOLDER, b"") + frame(PROBLEM, b"\0/there/a: gone\x1b[2J") + entry(FILE, b"b")
+                + frame(DATA, b"content", 3) + frame(FILE_END, b"\0") + frame(LEAVE) + frame(END, b"", 3))
+        ended = copied(says, "SOCKET:/there", folder + "/copy", status=1)
+        check("in the guest: /there/a: gone?[2J" in ended.err, "not the problem", ended.err)
+        check(read_text(folder + "/copy/b") == "content", "the rest is missing")
+        ended = copied(GREETING + frame(PROBLEM, b"\0x") * 50_000 + says[len(GREETING):], "SOCKET:/there", folder + "/copy", status=1)
+        check("and 49001 more" in ended.err and len(ended.err) < 100_000, "not counted", ended.err[-200:])
+        # What is left out is named, and no failure.
+        says = says.replace(b"\0/there/a", b"\1/there/a")
+        ended = copied(says, "SOCKET:/there", folder + "/copy", status=0)
+        check("/there/a" in ended.err, "not named", ended.err)
+        # Of an image made by an earlier snug.
+        ended = copied(GREETING.replace(b"\2\0\2\0", b"\1\0\1\0"), "SOCKET:/there", folder + "/copy", status=125)
+        check("older than this snug" in ended.err, "not the reason", ended.err)
+
+
+def copied(says, *words, status):
+    with fake_machine(lambda stream: stream.sendall(says)) as path:
+        process = subprocess.run([PROGRAM, "cp", *[word.replace("SOCKET", path) for word in words]], stdin=subprocess.DEVNULL,
+                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=BOUND)
+    return Ended(process.returncode, process.stdout, process.stderr).expect(status)
+
+
+@test
+def agents_that_are_interrupted():
+    """Ctrl-C in the middle of a copy: ended by the signal, with nothing left of the file."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with tempfile.TemporaryDirectory() as folder:
+            def says(stream):
+                stream.sendall(GREETING + entry(FILE, b"") + frame(DATA, b"x" * 65536, 3))
+                while stream.recv(65536):
+                    pass
+
+            with fake_machine(says) as path:
+                process = subprocess.Popen([PROGRAM, "cp", path + ":/there", folder + "/copy"], stderr=subprocess.PIPE)
+                deadline = time.monotonic() + BOUND
+                while not any(len(name) > len(folder) + 1 for name in open_files(process.pid) if name.startswith(folder)):
+                    check(time.monotonic() < deadline and process.poll() is None, "the file is not begun")
+                    time.sleep(0.01)
+                process.send_signal(number)
+                err = process.communicate(timeout=BOUND)[1]
+            check(process.returncode == -number, f"status {process.returncode}", err)
+            check(os.listdir(folder) == [], "something is left", os.listdir(folder))
+
+
+def open_files(pid):
+    names = []
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(OSError):
+            names.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
+    return names
 
 
 def read_text(path):

@@ -91,6 +91,67 @@ def copies(guest):
         err = guest.copy(folder + "/tree", guest.machine + ":/no/such/place").expect(125).err
         check("/no/such/place" in err, "the message does not say so", err)
         os.chmod(folder + "/back/deep", 0o755)
+        copies_as_cp_has_them(guest, folder)
+
+
+def copies_as_cp_has_them(guest, folder):
+    there = guest.machine + ":"
+    # Into a device, and what is read as a file: /proc has no sizes.
+    guest.copy(folder + "/tree/deep/file", there + "/dev/null").expect(0)
+    check(guest.run("stat", "-c", "%F", "/dev/null").expect(0).out == "character special file\n", "not /dev/null any more")
+    guest.copy(there + "/proc/cpuinfo", folder + "/cpuinfo").expect(0)
+    with open(folder + "/cpuinfo") as file:
+        check("processor\t: 0" in file.read(), "not what cat shows")
+    # What is in a folder, into one that is there.
+    guest.run("mkdir", "/tmp/filled").expect(0)
+    guest.copy(folder + "/tree/.", there + "/tmp/filled").expect(0)
+    check(guest.run("ls", "/tmp/filled").expect(0).out == "deep\nlink\n", "not the contents")
+    # More than the guest has memory, and nothing in it.
+    with open(folder + "/sparse", "wb") as file:
+        file.write(b"begin")
+        file.truncate(1 << 30)
+    guest.copy(folder + "/sparse", there + "/tmp/sparse").expect(0)
+    guest.copy(there + "/tmp/sparse", folder + "/returned").expect(0)
+    returned = os.stat(folder + "/returned")
+    check(returned.st_size == 1 << 30 and returned.st_blocks < 1 << 12, f"the hole is {returned.st_blocks} blocks")
+    # A live tree: the rest arrives, what does not is named.
+    ended = guest.copy(there + "/proc/self/task", folder + "/task").expect(1)
+    check("in the guest: /proc/self/task/" in ended.err, "nothing is named", ended.err)
+    guest.run("rm", "-r", "/tmp/filled", "/tmp/sparse").expect(0)
+    # A full disk is said, and leaves no half of a file.
+    guest.run("sh", "-c", "mkdir /tmp/small && mount -t tmpfs -o size=1m tmpfs /tmp/small").expect(0)
+    with open(folder + "/large", "wb") as file:
+        file.write(os.urandom(3 << 20))
+    ended = guest.copy(folder + "/large", there + "/tmp/small").expect(125)
+    check("/tmp/small/large: No space left" in ended.err, "the message does not say so", ended.err)
+    check(guest.run("ls", "-A", "/tmp/small").expect(0).out == "", "half a file is left")
+    guest.run("umount", "/tmp/small").expect(0)
+
+
+def place_to_work(guest):
+    """What every Linux has."""
+    out = guest.run("sh", "-c", '''
+        ping -c 1 -W 10 localhost >/dev/null || echo no localhost
+        echo err >/dev/stderr; echo out >/dev/stdout; echo in | cat /dev/stdin; echo fd | cat /dev/fd/0
+        stat -c '%n %a' /tmp /var/tmp /dev/shm /dev/pts /dev/null /root
+        [ -d /run ] && grep -q . /etc/mtab && /usr/bin/env true && grep -c devpts /proc/mounts''').expect(0)
+    check(out.out == "out\nin\nfd\n/tmp 1777\n/var/tmp 1777\n/dev/shm 1777\n/dev/pts 755\n/dev/null 666\n/root 700\n1\n",
+          "not what every Linux has", out.out, out.err)
+    check(out.err == "err\n", "not on stderr", out.err)
+
+
+def terminals_at_once(guest):
+    processes = [guest.started("tty", flags=["-t"]) for _ in range(20)]
+    names = [process.communicate(timeout=2 * BOUND) for process in processes]
+    check(all(process.returncode == 0 for process in processes) and
+          all(re.fullmatch(rb"/dev/pts/\d+\r\n", out) for out, _ in names), "not all on a terminal", names)
+
+
+def kill_everything(guest):
+    """The session is lost, and only that."""
+    ended = guest.run("sh", "-c", "kill -9 -1; kill -9 $$")
+    check(ended.status in (125, 137), f"status {ended.status}", ended.err)
+    check(guest.run("echo", "alive").expect(0).out == "alive\n", "the machine does not live")
 
 
 def shell(guest, prompt=b"# "):

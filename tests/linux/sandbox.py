@@ -208,11 +208,19 @@ class Guest:
 @test
 def sandbox_exec_copy_and_shell():
     with Guest() as guest:
+        in_guest.terminals_at_once(guest)
+        in_guest.place_to_work(guest)
         in_guest.commands(guest)
         in_guest.users(guest)
         in_guest.copies(guest)
         in_guest.shell(guest)
         in_guest.commands_on_a_terminal(guest)
+        in_guest.kill_everything(guest)
+        # As any Linux: poweroff(8) asks the first program.
+        guest.run("poweroff")
+        deadline = time.monotonic() + BOUND
+        while os.path.exists(guest.machine) and guest.run("true").status == 0:
+            check(time.monotonic() < deadline, "poweroff does not power off")
 
 
 @test

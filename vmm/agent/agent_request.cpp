@@ -52,7 +52,7 @@ std::optional<Result<void>> AgentRequest::receive() {
       return fail("the guest's agent: {}", protocol::decode_error(frame->payload).text);
     if (greeted_ && frame->type == FrameType::kDone) return Result<void>();
     const auto hello = protocol::decode_hello(frame->payload);
-    if (greeted_ || frame->type != FrameType::kHello || !hello || hello->highest != protocol::kVersion)
+    if (greeted_ || frame->type != FrameType::kHello || !hello || !protocol::chosen_version(*hello))
       return fail("the guest's agent speaks something else");
     greeted_ = true;
   }

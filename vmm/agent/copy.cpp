@@ -6,6 +6,7 @@
 #include <sys/time.h>
 
 #include <array>
+#include <optional>
 
 #include "vmm/protocol/messages.h"
 #include "vmm/protocol/tree_reader.h"
@@ -19,22 +20,25 @@ using protocol::FrameType;
 
 constexpr time_t kGreetingSeconds = 30;
 
-// A connection to the agent, blocking.
+// A connection to the agent.
 class Conversation {
  public:
-  static Result<Conversation> begin(UniqueFd connection);
+  static Result<Conversation> begin(UniqueFd connection, const CopyOptions& options);
 
-  // Errors: the agent is gone. It may have said why: hear() it.
-  bool send(std::string_view bytes);
-  bool something_to_hear() const;
-  // The next frame, valid until the next call. Errors: the agent's own; its end; nonsense.
+  // Hears meanwhile: problems; an agent's own error is an error. So is its answer before the end.
+  Result<void> send(std::string_view bytes);
+  // The next frame that is no problem, valid until the next call. Errors: the agent's own; its end; nonsense.
   Result<Frame> hear();
 
  private:
-  explicit Conversation(UniqueFd connection) : connection_(std::move(connection)) {}
+  Conversation(UniqueFd connection, const CopyOptions& options)
+      : connection_(std::move(connection)), options_(&options) {}
   Result<void> read_some();
+  // Nothing: it is not whole yet.
+  Result<std::optional<Frame>> next_frame();
 
   UniqueFd connection_;
+  const CopyOptions* options_;
   protocol::FrameReader reader_;
 };
 
@@ -44,43 +48,51 @@ void set_patience(int fd, time_t seconds) {
   ::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
 }
 
-Result<Conversation> Conversation::begin(UniqueFd connection) {
+Result<Conversation> Conversation::begin(UniqueFd connection, const CopyOptions& options) {
   const int fd = connection.get();
   set_patience(fd, kGreetingSeconds);
   ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) & ~O_NONBLOCK);
-  Conversation conversation(std::move(connection));
+  Conversation conversation(std::move(connection), options);
   std::string greeting;
   protocol::put_hello(greeting, {});
-  conversation.send(greeting);
+  // It may have said why it went.
+  (void)conversation.send(greeting);
   const Frame answer = SNUG_TRY(conversation.hear());
   const auto hello = protocol::decode_hello(answer.payload);
-  if (answer.type != FrameType::kHello || !hello || hello->highest != protocol::kVersion)
-    return fail("the guest's agent speaks something else");
+  const auto version = hello ? protocol::chosen_version(*hello) : std::nullopt;
+  if (answer.type != FrameType::kHello || !version) return fail("the guest's agent speaks something else");
+  if (*version < protocol::kCopyVersion)
+    return fail_with_hint("the agent in this guest is older than this snug, which copies otherwise",
+                          "use an image that is built anew; until then, snug exec with tar copies as well");
   // From here on it may have to write to a slow disk.
   set_patience(fd, 0);
   return conversation;
 }
 
-bool Conversation::send(std::string_view bytes) {
+Result<void> Conversation::send(std::string_view bytes) {
   while (!bytes.empty()) {
-    const ssize_t count = ::send(connection_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return false;
+    pollfd request{.fd = connection_.get(), .events = POLLIN | POLLOUT, .revents = 0};
+    if (::poll(&request, 1, -1) < 0) continue;
+    if ((request.revents & (POLLIN | POLLERR)) != 0) {
+      SNUG_TRY(read_some());
+      if (SNUG_TRY(next_frame())) return fail("the guest's agent speaks something else");
+      continue;
+    }
+    const ssize_t count = ::send(connection_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (count < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+    // Why is what there is to read.
+    if (count < 0) return fail_errno(errno, "the guest's agent");
     bytes.remove_prefix(static_cast<size_t>(count));
   }
-  return true;
-}
-
-bool Conversation::something_to_hear() const {
-  pollfd request{.fd = connection_.get(), .events = POLLIN, .revents = 0};
-  return ::poll(&request, 1, 0) > 0;
+  return {};
 }
 
 Result<void> Conversation::read_some() {
   std::array<char, protocol::kDataChunk> buffer;
   ssize_t count;
   do count = ::recv(connection_.get(), buffer.data(), buffer.size(), 0);
-  while (count < 0 && errno == EINTR);
+  while (count < 0 && errno == EINTR && !options_->is_stopped());
+  if (count < 0 && errno == EINTR) return fail("stopped");
   if (count < 0 && errno == EAGAIN) return fail("the guest's agent did not answer in time");
   if (count < 0) return fail_errno(errno, "the guest's agent");
   if (count == 0) return fail("the guest's agent closed the connection");
@@ -88,51 +100,70 @@ Result<void> Conversation::read_some() {
   return {};
 }
 
+Result<std::optional<Frame>> Conversation::next_frame() {
+  while (const auto frame = reader_.next()) {
+    if (frame->type == FrameType::kError)
+      return fail("in the guest: {}", protocol::decode_error(frame->payload).text);
+    if (frame->type != FrameType::kProblem) return frame;
+    auto problem = protocol::decode_problem(frame->payload);
+    if (!problem) return fail("the guest's agent sent a frame that cannot be");
+    problem->text = "in the guest: " + problem->text;
+    options_->on_problem(*problem);
+    if (options_->is_stopped()) return fail("stopped");
+  }
+  if (reader_.broken()) return fail("the guest's agent sent a frame that cannot be");
+  return std::optional<Frame>();
+}
+
 Result<Frame> Conversation::hear() {
   for (;;) {
-    if (const auto frame = reader_.next()) {
-      if (frame->type == FrameType::kError)
-        return fail("in the guest: {}", protocol::decode_error(frame->payload).text);
-      return *frame;
-    }
-    if (reader_.broken()) return fail("the guest's agent sent a frame that cannot be");
+    if (const auto frame = SNUG_TRY(next_frame())) return *frame;
     SNUG_TRY(read_some());
   }
 }
 
-std::string last_part(std::string path) {
+// Under which name it arrives in a folder; none, as cp(1) has it: what is in it does.
+std::string name_of(std::string path) {
   while (path.size() > 1 && path.ends_with('/')) path.pop_back();
-  return path.substr(path.rfind('/') + 1);
+  path = path.substr(path.rfind('/') + 1);
+  return path == "." || path == ".." ? "" : path;
 }
 
 }  // namespace
 
-Result<size_t> copy_to_guest(UniqueFd connection, const std::string& source, const std::string& destination) {
+Result<void> copy_to_guest(UniqueFd connection, const std::string& source, const std::string& destination,
+                           const CopyOptions& options) {
   protocol::TreeReader reader;
   if (!reader.open(source)) return fail("{}", reader.error());
-  auto agent = SNUG_TRY(Conversation::begin(std::move(connection)));
+  auto agent = SNUG_TRY(Conversation::begin(std::move(connection), options));
   std::string out;
-  protocol::put_put(out, {destination, last_part(source)});
-  // An answer before the end is a refusal.
-  bool sending = agent.send(out);
-  while (sending && !agent.something_to_hear()) {
+  protocol::put_put(out, {destination, name_of(source), options.owners});
+  for (bool more = true; more;) {
+    SNUG_TRY(agent.send(out));
     out.clear();
-    if (!reader.next(out)) break;
-    sending = agent.send(out);
+    more = reader.next(out);
+    for (const protocol::Problem& problem : reader.take_problems()) options.on_problem(problem);
   }
   if (!reader.error().empty()) return fail("{}", reader.error());
   const Frame answer = SNUG_TRY(agent.hear());
   if (answer.type != FrameType::kDone) return fail("the guest's agent speaks something else");
-  return reader.skipped();
+  return {};
 }
 
-Result<void> copy_from_guest(UniqueFd connection, const std::string& source, const std::string& destination) {
-  auto agent = SNUG_TRY(Conversation::begin(std::move(connection)));
+Result<void> copy_from_guest(UniqueFd connection, const std::string& source, const std::string& destination,
+                             const CopyOptions& options) {
+  using protocol::TreeWriter;
+  auto agent = SNUG_TRY(Conversation::begin(std::move(connection), options));
   std::string out;
   protocol::put_get(out, source);
-  agent.send(out);
-  protocol::TreeWriter writer(destination, last_part(source));
-  while (writer.take(SNUG_TRY(agent.hear()))) {
+  (void)agent.send(out);
+  TreeWriter writer(destination, name_of(source),
+                    options.owners ? TreeWriter::Owners::kKept : TreeWriter::Owners::kOurs,
+                    TreeWriter::Sender::kGuest);
+  for (bool more = true; more;) {
+    more = writer.take(SNUG_TRY(agent.hear()));
+    for (const protocol::Problem& problem : writer.take_problems()) options.on_problem(problem);
+    if (options.is_stopped()) return fail("stopped");
   }
   if (!writer.done()) return fail("{}", writer.error());
   return {};

@@ -150,9 +150,9 @@ bool ExecSession::take_frame(const protocol::Frame& frame) {
     case State::kGreeting: {
       const auto hello = protocol::decode_hello(frame.payload);
       if (frame.type != FrameType::kHello || !hello) return lose("the guest's agent speaks something else");
-      if (hello->lowest != protocol::kVersion || hello->highest != protocol::kVersion)
-        return lose(fmt::format("the guest's agent speaks version {} of the protocol, this snug version {}",
-                                hello->highest, protocol::kVersion));
+      if (!protocol::chosen_version(*hello))
+        return lose(fmt::format("the guest's agent speaks version {} of the protocol, this snug {} to {}",
+                                hello->highest, protocol::kOldestVersion, protocol::kVersion));
       out_ += request_;
       request_ = {};
       state_ = State::kStarting;

@@ -44,7 +44,9 @@ int shell(ExecArguments arguments);
 struct CopyArguments {
   std::string from;
   std::string to;
+  bool owners = false;
 };
+// 1: some of it could not be copied, and was named; the rest was.
 int copy(const CopyArguments& arguments);
 
 struct ValidateArguments {

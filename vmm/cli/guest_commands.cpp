@@ -6,7 +6,6 @@
 #include <optional>
 
 #include "vmm/agent/copy.h"
-#include "vmm/base/log.h"
 #include "vmm/cli/commands.h"
 #include "vmm/cli/machine_socket.h"
 #include "vmm/cli/machines.h"
@@ -120,7 +119,38 @@ Place place_of(const std::string& text) {
   return {text.substr(0, colon), text.substr(colon + 1)};
 }
 
-Result<void> copy_between(const Place& from, const Place& to) {
+// What could not be copied, named as it comes up to here and counted from there on: a guest may have any
+// number of it.
+class CopyReport {
+ public:
+  void add(const protocol::Problem& problem) {
+    ++(problem.left_out ? left_out_ : failed_);
+    if (failed_ + left_out_ <= kNamed) put(stderr, "snug: {}\n", problem.text);
+  }
+  int status() const {
+    if (failed_ + left_out_ > kNamed) put(stderr, "snug: and {} more\n", failed_ + left_out_ - kNamed);
+    if (failed_ > 0) put(stderr, "snug: the rest is copied; problems: {}\n", failed_);
+    return failed_ > 0 ? 1 : 0;
+  }
+
+ private:
+  static constexpr size_t kNamed = 1000;
+  size_t failed_ = 0;
+  size_t left_out_ = 0;
+};
+
+// The signal that asked a copy to stop. Only a handler's own variable can be reached by it.
+volatile sig_atomic_t g_stop_signal = 0;
+
+// Until a copy has put its things in order; the second one ends it at once.
+void stop_on_signals() {
+  struct sigaction action {};
+  action.sa_handler = [](int number) { g_stop_signal = number; };
+  action.sa_flags = static_cast<int>(SA_RESETHAND);
+  for (const int number : {SIGINT, SIGTERM, SIGHUP}) ::sigaction(number, &action, nullptr);
+}
+
+Result<void> copy_between(const Place& from, const Place& to, const CopyOptions& options) {
   if (from.machine.has_value() == to.machine.has_value())
     return fail_with_hint("one of the two paths is to be in a guest",
                           "snug cp FILE NAME:/tmp, or the reverse");
@@ -128,17 +158,23 @@ Result<void> copy_between(const Place& from, const Place& to) {
   if (!in_guest.starts_with('/'))
     return fail("paths in the guest begin with a slash, '{}' does not", in_guest);
   auto connection = SNUG_TRY(connect_to_agent(from.machine ? *from.machine : *to.machine));
-  if (from.machine) return copy_from_guest(std::move(connection), from.path, to.path);
-  const size_t skipped = SNUG_TRY(copy_to_guest(std::move(connection), from.path, to.path));
-  if (skipped > 0) log_warn("{} left out: neither files nor folders nor links", skipped);
-  return {};
+  if (!from.machine) return copy_to_guest(std::move(connection), from.path, to.path, options);
+  stop_on_signals();
+  return copy_from_guest(std::move(connection), from.path, to.path, options);
 }
 
 }  // namespace
 
 int copy(const CopyArguments& arguments) {
-  const auto done = copy_between(place_of(arguments.from), place_of(arguments.to));
-  return done ? 0 : fail_command(done.error());
+  CopyReport report;
+  CopyOptions options;
+  options.owners = arguments.owners;
+  options.on_problem = [&](const protocol::Problem& problem) { report.add(problem); };
+  options.is_stopped = [] { return g_stop_signal != 0; };
+  const auto done = copy_between(place_of(arguments.from), place_of(arguments.to), options);
+  // As it would have ended had it not waited; its handler is the default one again.
+  if (!done && g_stop_signal != 0) ::raise(g_stop_signal);
+  return done ? report.status() : fail_command(done.error());
 }
 
 }  // namespace snug::cli

@@ -158,6 +158,7 @@ std::function<int()> parse(int argc, char** argv, Arguments& given) {
 
   cli::CopyArguments& copy_arguments = given.copy;
   auto* copy = app.add_subcommand("cp", "Copy a file or a folder to or from a guest that runs");
+  copy->add_flag("-a,--archive", copy_arguments.owners, "Keep owners too, by number; here that takes root");
   copy->add_option("FROM", copy_arguments.from, "PATH here, or NAME:PATH in the guest")->required();
   copy->add_option("TO", copy_arguments.to, "NAME:PATH in the guest, or PATH here")->required();
 

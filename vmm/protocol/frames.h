@@ -14,7 +14,10 @@ namespace snug::protocol {
 constexpr uint32_t kAgentPort = 1000;  // the guest's agent listens there
 constexpr uint32_t kCallPort = 1000;   // the host's: the agent calls it once, when it is ready
 
-constexpr uint16_t kVersion = 1;  // the only one so far
+// Commands are the same in both; copies are another thing since 2.
+constexpr uint16_t kOldestVersion = 1;
+constexpr uint16_t kVersion = 2;
+constexpr uint16_t kCopyVersion = 2;
 
 constexpr size_t kHeaderSize = 8;
 constexpr size_t kMaxPayload = 128 * 1024;  // what Linux allows one argument of a program to have
@@ -40,6 +43,10 @@ enum class FrameType : uint8_t {
   kPut = 32,
   kGet = 33,
   kEntry = 34,
+  kFileEnd = 35,
+  kHole = 36,
+  kLeave = 37,
+  kProblem = 38,
   kSetTime = 48,
   kPower = 49,
 };

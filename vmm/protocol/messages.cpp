@@ -7,6 +7,7 @@ namespace {
 
 constexpr std::string_view kMagic = "SNUG";
 constexpr uint8_t kFlagTty = 1;
+constexpr uint8_t kFlagOwners = 1;
 
 // The value when the decoder found exactly it.
 template <class T>
@@ -31,18 +32,35 @@ std::optional<Hello> decode_hello(std::string_view payload) {
   return complete(decoder, hello);
 }
 
+std::optional<uint16_t> common_version(const Hello& client) {
+  const uint16_t highest = std::min(client.highest, kVersion);
+  if (highest < std::max(client.lowest, kOldestVersion)) return std::nullopt;
+  return highest;
+}
+
+std::optional<uint16_t> chosen_version(const Hello& answer) {
+  if (answer.lowest != answer.highest) return std::nullopt;
+  return common_version(answer);
+}
+
 void put_error(std::string& out, ErrorCode code, std::string_view text) {
   put_frame(out, FrameType::kError, Encoder().u8(static_cast<uint8_t>(code)).rest(text).bytes());
 }
 
-ErrorMessage decode_error(std::string_view payload) {
+std::string printable(std::string_view text) {
   constexpr size_t kLongest = 1024;
+  std::string shown;
+  for (const char c : text.substr(0, kLongest))
+    shown += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
+  return shown;
+}
+
+ErrorMessage decode_error(std::string_view payload) {
   Decoder decoder(payload);
   ErrorMessage message;
   const uint8_t code = decoder.u8();
   if (code == 126 || code == 127) message.code = static_cast<ErrorCode>(code);
-  for (const char c : decoder.rest().substr(0, kLongest))
-    message.text += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
+  message.text = printable(decoder.rest());
   if (message.text.empty()) message.text = "no reason given";
   return message;
 }
@@ -125,7 +143,9 @@ std::optional<ExitStatus> decode_exit(std::string_view payload) {
 }
 
 void put_put(std::string& out, const PutRequest& request) {
-  put_frame(out, FrameType::kPut, Encoder().text(request.destination).text(request.name).bytes());
+  Encoder payload;
+  payload.text(request.destination).text(request.name).u8(request.owners ? kFlagOwners : 0);
+  put_frame(out, FrameType::kPut, payload.bytes());
 }
 
 std::optional<PutRequest> decode_put(std::string_view payload) {
@@ -133,8 +153,10 @@ std::optional<PutRequest> decode_put(std::string_view payload) {
   PutRequest request;
   request.destination = decoder.text();
   request.name = decoder.text();
+  const uint8_t flags = decoder.u8();
+  request.owners = (flags & kFlagOwners) != 0;
   const bool zeros = (request.destination + request.name).find('\0') != std::string::npos;
-  if (zeros || request.destination.empty()) return std::nullopt;
+  if (zeros || request.destination.empty() || (flags & ~kFlagOwners) != 0) return std::nullopt;
   return complete(decoder, std::move(request));
 }
 

@@ -14,11 +14,17 @@ namespace snug::protocol {
 
 // The client's: versions it speaks. The agent's: the one it has chosen, twice.
 struct Hello {
-  uint16_t lowest = kVersion;
+  uint16_t lowest = kOldestVersion;
   uint16_t highest = kVersion;
 };
 void put_hello(std::string& out, const Hello& hello);
 std::optional<Hello> decode_hello(std::string_view payload);
+// The agent's side: the highest that both speak. The client's, of the agent's answer: what it has chosen.
+std::optional<uint16_t> common_version(const Hello& client);
+std::optional<uint16_t> chosen_version(const Hello& answer);
+
+// What comes from the other end, fit for a terminal: at most 1 KiB, control characters shown as "?".
+std::string printable(std::string_view text);
 
 // Why a request was not carried out. The values are the exit statuses that `snug run` and `snug exec` give.
 enum class ErrorCode : uint8_t { kFailed = 125, kNotExecutable = 126, kNotFound = 127 };
@@ -77,10 +83,11 @@ void put_exit(std::string& out, const ExitStatus& status);
 std::optional<ExitStatus> decode_exit(std::string_view payload);
 
 // A file or a folder for the guest: entries follow. As cp(1): into `destination` under `name` when that is a
-// folder.
+// folder; without a name, what is in the folder that is copied comes into it.
 struct PutRequest {
   std::string destination;
   std::string name;
+  bool owners = false;  // kept, by number
 };
 void put_put(std::string& out, const PutRequest& request);
 std::optional<PutRequest> decode_put(std::string_view payload);

@@ -5,7 +5,7 @@
 
 #include "vmm/base/assertion.h"
 #include "vmm/protocol/messages.h"
-#include "vmm/protocol/tree_reader.h"
+#include "vmm/protocol/tree_entry.h"
 
 namespace {
 
@@ -17,9 +17,19 @@ void decode_all(const Frame& frame) {
   if (const auto put = decode_put(frame.payload)) SNUG_ASSERT(!put->destination.empty());
   if (const auto get = decode_get(frame.payload)) SNUG_ASSERT(get->find('\0') == std::string::npos);
   if (const auto entry = decode_entry(frame.payload)) {
-    SNUG_ASSERT(("/" + entry->path + "/").find("/../") == std::string::npos);
-    SNUG_ASSERT((entry->mode & ~0777u) == 0);
+    SNUG_ASSERT(entry->name.find('/') == std::string::npos && entry->name != "..");
+    SNUG_ASSERT((entry->mode & ~07777u) == 0 && entry->mtime_ns < 1'000'000'000);
+    if (entry->kind == EntryKind::kHardLink)
+      SNUG_ASSERT(("/" + entry->target + "/").find("/../") == std::string::npos);
+    // It survives being sent again.
+    std::string again;
+    put_entry(again, *entry);
+    FrameReader reader;
+    reader.feed(again);
+    SNUG_ASSERT(decode_entry(reader.next()->payload)->name == entry->name);
   }
+  if (const auto problem = decode_problem(frame.payload)) SNUG_ASSERT(problem->text.size() <= 1024);
+  (void)decode_file_end(frame.payload);
   (void)decode_power(frame.payload);
   (void)decode_number64(frame.payload);
   (void)decode_number32(frame.payload);

@@ -84,11 +84,19 @@ void fuzz_copy(std::string_view said) {
   // What is written lies in here, or it has come out.
   std::filesystem::create_directories(folder + "/inside/deep");
   {
-    protocol::TreeWriter writer(folder + "/inside/deep", "copy");
+    using protocol::TreeWriter;
+    // What an earlier copy may have left there.
+    (void)!::symlink("../..", (folder + "/inside/deep/way").c_str());
+    TreeWriter writer(folder + "/inside/deep", (said.size() & 1) != 0 ? "copy" : "",
+                      TreeWriter::Owners::kOurs, TreeWriter::Sender::kGuest);
     protocol::FrameReader reader;
     reader.feed(said);
-    while (const auto frame = reader.next())
-      if (!writer.take(*frame)) break;
+    while (const auto frame = reader.next()) {
+      const bool more = writer.take(*frame);
+      for (const protocol::Problem& problem : writer.take_problems()) SNUG_ASSERT(!problem.text.empty());
+      if (!more) break;
+    }
+    SNUG_ASSERT(!writer.done() || writer.error().empty());
   }
   size_t count = 0;
   for (const auto& entry : std::filesystem::directory_iterator(folder))
@@ -104,7 +112,7 @@ void fuzz_copy(std::string_view said) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
   std::string said;
-  if ((data[0] & 4) != 0) protocol::put_hello(said, {});
+  if ((data[0] & 4) != 0) protocol::put_hello(said, {protocol::kVersion, protocol::kVersion});
   if ((data[0] & 8) != 0) put_number32(said, protocol::FrameType::kStarted, 1);
   said.append(reinterpret_cast<const char*>(data + 1), std::min(size - 1, kLongest));
   switch (data[0] & 3) {

@@ -1,194 +1,480 @@
-// Copies through the client and the real agent, and what a hostile end of one could try.
+// Copies through the client and the real agent: what arrives, where, and as what.
+#include "tests/unit/agent/copy_fixture.h"
+
 #include <fcntl.h>
-#include <gmock/gmock.h>
-#include <sys/stat.h>
+#include <sys/socket.h>
+#include <sys/sysmacros.h>
+#include <sys/un.h>
 
 #include <filesystem>
-#include <fstream>
-
-#include "tests/unit/agent/fixture.h"
-#include "vmm/agent/copy.h"
-#include "vmm/protocol/tree_writer.h"
+#include <thread>
 
 namespace snug::test {
 namespace {
 
 namespace fs = std::filesystem;
-using protocol::Entry;
-using protocol::EntryKind;
+using testing::ElementsAre;
 using testing::HasSubstr;
 
-class CopyTest : public testing::Test {
- protected:
-  void SetUp() override {
-    std::string name = testing::TempDir() + "snug-copy-XXXXXX";
-    ASSERT_NE(::mkdtemp(name.data()), nullptr);
-    folder_ = name;
-  }
-  void TearDown() override { fs::remove_all(folder_); }
+INSTANTIATE_TEST_SUITE_P(Copies, BothWays, testing::Values(Way::kPut, Way::kGet),
+                         [](const auto& way) { return way.param == Way::kPut ? "Put" : "Get"; });
 
-  std::string in(const std::string& name) const { return folder_ + "/" + name; }
-  void write(const std::string& name, const std::string& content) { std::ofstream(in(name)) << content; }
-  std::string read(const std::string& name) const {
-    std::ifstream file(in(name));
-    return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-  }
-  std::string folder_;
-};
+void set_time(const std::string& path, time_t seconds, long nanoseconds) {
+  const timespec times[] = {{seconds, nanoseconds}, {seconds, nanoseconds}};
+  ASSERT_EQ(::utimensat(AT_FDCWD, path.c_str(), static_cast<const timespec*>(times), AT_SYMLINK_NOFOLLOW), 0);
+}
 
-TEST_F(CopyTest, AFileThereAndBack) {
+TEST_P(BothWays, AFile) {
   const std::string content = std::string(300'000, 'x') + std::string("\0end", 4);
   write("a", content);
   ::chmod(in("a").c_str(), 0741);
-  ASSERT_TRUE(copy_to_guest(connect_agent(), in("a"), in("b")));
-  ASSERT_TRUE(copy_from_guest(connect_agent(), in("b"), in("c")));
-  EXPECT_TRUE(read("c") == content);
-  struct stat status {};
-  ASSERT_EQ(::stat(in("c").c_str(), &status), 0);
-  EXPECT_EQ(status.st_mode & 07777, 0741u);
+  const Copied copied = copy("a", "b");
+  EXPECT_TRUE(copied.all()) << copied;
+  EXPECT_TRUE(read("b") == content);
+  EXPECT_EQ(mode("b"), 0741u);
 }
 
-TEST_F(CopyTest, IntoAFolderAndOverWhatIsThere) {
+// --- where it arrives: as cp(1) ------------------------------------------------------------------------
+
+TEST_P(BothWays, IntoAFolder) {
   write("a", "new");
   write("e", "");
   fs::create_directory(in("to"));
   write("to/a", "old and longer");
-  ASSERT_TRUE(copy_to_guest(connect_agent(), in("a"), in("to")));
+  EXPECT_TRUE(copy("a", "to").all());
   EXPECT_EQ(read("to/a"), "new");
-  ASSERT_TRUE(copy_to_guest(connect_agent(), in("e"), in("to/")));
+  EXPECT_TRUE(copy("e", "to/").all());
   EXPECT_EQ(fs::file_size(in("to/e")), 0u);
+  fs::create_directories(in("tree/deep"));
+  write("tree/deep/file", "content");
+  for (const char* source : {"tree", "tree/", "tree//"}) {
+    EXPECT_TRUE(copy(source, "to").all());
+    EXPECT_EQ(read("to/tree/deep/file"), "content");
+    fs::remove_all(in("to/tree"));
+  }
 }
 
-TEST_F(CopyTest, AFolderWithAllThatIsInIt) {
+TEST_P(BothWays, TheContentsOfAFolder) {
+  fs::create_directories(in("src/deep"));
+  write("src/deep/file", "content");
+  write("src/.hidden", "x");
+  for (const char* source : {"src/.", "src/./", "src/deep/.."}) {
+    for (const bool there : {true, false}) {
+      if (there) {
+        fs::create_directory(in("to"));
+        ::chmod(in("to").c_str(), 0750);
+      }
+      const Copied copied = copy(source, "to");
+      EXPECT_TRUE(copied.all()) << source << ": " << copied;
+      EXPECT_EQ(read("to/deep/file"), "content") << source;
+      EXPECT_EQ(read("to/.hidden"), "x") << source;
+      // One that was there keeps its mode.
+      EXPECT_EQ(mode("to"), there ? 0750u : mode("src"));
+      fs::remove_all(in("to"));
+    }
+  }
+}
+
+TEST_P(BothWays, AFolderThatIsNotThereMayEndInASlashAFileNot) {
+  fs::create_directory(in("src"));
+  write("src/file", "x");
+  EXPECT_TRUE(copy("src", "new/").all());
+  EXPECT_EQ(read("new/file"), "x");
+  EXPECT_THAT(copy("src/file", "other/").error, HasSubstr("Not a directory"));
+  EXPECT_FALSE(fs::exists(in("other")));
+  EXPECT_THAT(copy("src/file/", "new").error, HasSubstr("Not a directory"));
+}
+
+TEST_P(BothWays, AFolderOntoAFileAndAFileOntoAFolder) {
+  fs::create_directories(in("src/a"));
+  write("src/a/inner", "x");
+  write("src/b", "b");
+  write("src/z", "z");
+  write("file", "mine");
+  EXPECT_THAT(copy("src", "file").error, HasSubstr("file: Not a directory"));
+  EXPECT_EQ(read("file"), "mine");
+  fs::create_directories(in("to/src/b"));
+  write("to/src/a", "a file");
+  const Copied copied = copy("src", "to");
+  EXPECT_EQ(copied.error, "");
+  EXPECT_THAT(copied.failed, testing::UnorderedElementsAre(HasSubstr("to/src/a: Not a directory"),
+                                                           HasSubstr("to/src/b: Is a directory")));
+  EXPECT_EQ(read("to/src/a"), "a file");
+  EXPECT_EQ(read("to/src/z"), "z");
+}
+
+// --- onto what is no file: into it ---------------------------------------------------------------------
+
+TEST_P(BothWays, OntoALink) {
+  write("a", "new");
+  write("real", "old and longer");
+  fs::create_symlink("real", in("link"));
+  EXPECT_TRUE(copy("a", "link").all());
+  EXPECT_TRUE(fs::is_symlink(in("link")));
+  EXPECT_EQ(read("real"), "new");
+  fs::create_symlink("nowhere", in("dangling"));
+  EXPECT_THAT(copy("a", "dangling").error, HasSubstr("dangling: a link to nothing"));
+  EXPECT_TRUE(fs::is_symlink(in("dangling")));
+  EXPECT_FALSE(fs::exists(in("nowhere")));
+}
+
+TEST_P(BothWays, OntoAFifo) {
+  const std::string content = std::string(200'000, 'x') + "end";
+  write("a", content);
+  ASSERT_EQ(::mkfifo(in("pipe").c_str(), 0600), 0);
+  std::string seen;
+  std::thread reader([&] { seen = read("pipe"); });
+  EXPECT_TRUE(copy("a", "pipe").all());
+  reader.join();
+  EXPECT_TRUE(seen == content);
+  EXPECT_TRUE(S_ISFIFO(status("pipe").st_mode));
+}
+
+// A link of one's own to it stands for the device: a test that fails is not to cost this machine its node.
+TEST_P(BothWays, OntoADevice) {
+  write("a", "x");
+  fs::create_symlink("/dev/null", in("null"));
+  fs::create_symlink("/dev/full", in("full"));
+  const mode_t before = fs::exists("/dev/null") ? [] {
+    struct stat status {};
+    ::stat("/dev/null", &status);
+    return status.st_mode;
+  }() : 0;
+  EXPECT_TRUE(copy("a", "null").all());
+  EXPECT_THAT(copy("a", "full").error, HasSubstr("No space left"));
+  struct stat after {};
+  ASSERT_EQ(::stat("/dev/null", &after), 0);
+  EXPECT_EQ(after.st_mode, before);
+}
+
+TEST_P(BothWays, OntoASocket) {
+  write("a", "x");
+  const UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  ASSERT_LT(in("socket").size(), sizeof address.sun_path);
+  std::strcpy(address.sun_path, in("socket").c_str());
+  ASSERT_EQ(::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+  EXPECT_THAT(copy("a", "socket").error, HasSubstr("socket: No such device"));
+  EXPECT_TRUE(S_ISSOCK(status("socket").st_mode));
+  // And what cannot be copied is named, and no failure.
+  fs::create_directory(in("src"));
+  fs::rename(in("socket"), in("src/socket"));
+  write("src/file", "x");
+  const Copied copied = copy("src", "to");
+  EXPECT_EQ(copied.error, "");
+  EXPECT_TRUE(copied.failed.empty());
+  EXPECT_THAT(copied.left_out, ElementsAre(HasSubstr("src/socket: left out, being a socket")));
+  EXPECT_EQ(read("to/file"), "x");
+  EXPECT_THAT(copy("src/socket", "other").error, HasSubstr("No such device"));
+}
+
+TEST_P(BothWays, AFileThatIsThereStaysTheSameFile) {
+  write("a", "new");
+  ::chmod(in("a").c_str(), 0755);
+  set_time(in("a"), 1'000'000'000, 5);
+  write("b", "old and longer");
+  ::chmod(in("b").c_str(), 0640);
+  ASSERT_EQ(::link(in("b").c_str(), in("other").c_str()), 0);
+  const ino_t inode = status("b").st_ino;
+  EXPECT_TRUE(copy("a", "b").all());
+  EXPECT_EQ(status("b").st_ino, inode);
+  EXPECT_EQ(read("other"), "new");
+  EXPECT_EQ(mode("b"), 0640u);
+  EXPECT_EQ(status("b").st_mtim.tv_sec, 1'000'000'000);
+  // One that is not to be written gives way.
+  ::chmod(in("b").c_str(), 0444);
+  write("a", "newer");
+  EXPECT_TRUE(copy("a", "b").all());
+  EXPECT_EQ(read("b"), "newer");
+}
+
+TEST_P(BothWays, AProgramThatRunsGivesWay) {
+  fs::copy_file("/bin/sleep", in("program"));
+  write("a", "new");
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::execl(in("program").c_str(), "program", "1000", nullptr);
+    ::_exit(1);
+  }
+  // Until it runs, the file can be written to.
+  while (fs::read_symlink("/proc/" + std::to_string(child) + "/exe") != in("program"))
+    std::this_thread::yield();
+  const Copied copied = copy("a", "program");
+  ::kill(child, SIGKILL);
+  ::waitpid(child, nullptr, 0);
+  EXPECT_TRUE(copied.all()) << copied;
+  EXPECT_EQ(read("program"), "new");
+}
+
+// --- files whose size says nothing ---------------------------------------------------------------------
+
+TEST_P(BothWays, FilesOfProcAndSys) {
+  EXPECT_TRUE(copy("/proc/version", "version").all());
+  EXPECT_THAT(read("version"), testing::StartsWith("Linux version"));
+  // Its size is a page, its content a line.
+  EXPECT_TRUE(copy("/sys/kernel/mm/transparent_hugepage/enabled", "enabled").all());
+  EXPECT_THAT(read("enabled"), testing::EndsWith("\n"));
+  EXPECT_LT(fs::file_size(in("enabled")), 100u);
+  EXPECT_EQ(mode("enabled"), 0644u);
+  const Copied copied = copy("/proc/self/net", "net");
+  EXPECT_EQ(copied.error, "");
+  EXPECT_THAT(read("net/dev"), HasSubstr("Inter-"));
+}
+
+TEST_P(BothWays, FromAFifoAndADevice) {
+  ASSERT_EQ(::mkfifo(in("pipe").c_str(), 0640), 0);
+  const std::string content(200'000, 'y');
+  std::thread writer([&] { write("pipe", content); });
+  EXPECT_TRUE(copy("pipe", "file").all());
+  writer.join();
+  EXPECT_TRUE(read("file") == content);
+  EXPECT_TRUE(copy("/dev/null", "empty").all());
+  EXPECT_TRUE(S_ISREG(status("empty").st_mode));
+  EXPECT_EQ(fs::file_size(in("empty")), 0u);
+}
+
+// --- what is kept --------------------------------------------------------------------------------------
+
+TEST_P(BothWays, AFolderWithAllThatIsInIt) {
   fs::create_directories(in("tree/deep/er"));
   fs::create_directory(in("tree/empty"));
   write("tree/deep/er/file", "content");
   fs::create_symlink("deep/er/file", in("tree/link"));
-  ::mkfifo(in("tree/pipe").c_str(), 0600);
-  const auto skipped = copy_to_guest(connect_agent(), in("tree"), in("copy"));
-  ASSERT_TRUE(skipped) << skipped.error().message;
-  EXPECT_EQ(*skipped, 1u);
+  fs::create_symlink("nowhere at all", in("tree/dangling"));
+  ASSERT_EQ(::mkfifo(in("tree/pipe").c_str(), 0600), 0);
+  ::chmod(in("tree/pipe").c_str(), 0622);
+  const Copied copied = copy("tree", "copy");
+  EXPECT_TRUE(copied.all()) << copied;
   EXPECT_EQ(read("copy/deep/er/file"), "content");
   EXPECT_EQ(fs::read_symlink(in("copy/link")), "deep/er/file");
+  EXPECT_EQ(fs::read_symlink(in("copy/dangling")), "nowhere at all");
   EXPECT_TRUE(fs::is_directory(in("copy/empty")));
-  EXPECT_FALSE(fs::exists(in("copy/pipe")));
-  // Again, into the folder this time.
-  ASSERT_TRUE(copy_from_guest(connect_agent(), in("tree/"), in("copy")));
-  EXPECT_EQ(read("copy/tree/deep/er/file"), "content");
+  EXPECT_TRUE(S_ISFIFO(status("copy/pipe").st_mode));
+  EXPECT_EQ(mode("copy/pipe"), 0622u);
+  // Once more over what is there by now.
+  EXPECT_TRUE(copy("tree/.", "copy").all());
+  EXPECT_EQ(fs::read_symlink(in("copy/link")), "deep/er/file");
+}
+
+TEST_P(BothWays, AllBitsOfModes) {
+  fs::create_directories(in("tree/sticky"));
+  fs::create_directory(in("tree/group"));
+  write("tree/setuid", "x");
+  write("tree/secret", "x");
+  const std::pair<const char*, mode_t> all[] = {
+      {"/setuid", 04755}, {"/secret", 0400}, {"/sticky", 01777}, {"/group", 02775}};
+  for (const auto& [name, bits] : all) ASSERT_EQ(::chmod(in(std::string("tree") + name).c_str(), bits), 0);
+  EXPECT_TRUE(copy("tree", "copy").all());
+  for (const auto& [name, bits] : all) EXPECT_EQ(mode(std::string("copy") + name), bits) << name;
+}
+
+TEST_P(BothWays, TimesToTheNanosecond) {
+  fs::create_directories(in("tree/folder"));
+  write("tree/folder/file", "x");
+  write("tree/old", "x");
+  fs::create_symlink("folder", in("tree/link"));
+  set_time(in("tree/folder/file"), 1'000'000'000, 123'456'789);
+  set_time(in("tree/old"), -1'000'000'000, 5);
+  set_time(in("tree/link"), 1'000'000'001, 987'654'321);
+  set_time(in("tree/folder"), 1'000'000'002, 1);
+  set_time(in("tree"), 1'000'000'003, 999'999'999);
+  EXPECT_TRUE(copy("tree", "copy").all());
+  for (const char* name : {"", "/folder", "/folder/file", "/link", "/old"}) {
+    const timespec was = status(std::string("tree") + name).st_mtim;
+    const timespec is = status(std::string("copy") + name).st_mtim;
+    EXPECT_EQ(is.tv_sec, was.tv_sec) << name;
+    EXPECT_EQ(is.tv_nsec, was.tv_nsec) << name;
+  }
 }
 
 // Also where its owner may not write, which is for when all is in it.
-TEST_F(CopyTest, FoldersKeepTheirModesAndTimes) {
+TEST_P(BothWays, FoldersKeepTheirModesAndTimes) {
   fs::create_directories(in("tree/closed/deeper"));
   fs::create_directory(in("tree/open"));
   write("tree/closed/deeper/file", "content");
   write("tree/closed/file", "content");
-  const timespec times[] = {{1'000'000'000, 0}, {1'000'000'000, 0}};
   const std::pair<const char*, mode_t> folders[] = {
-      {"tree/closed/deeper", 0500}, {"tree/closed", 0555}, {"tree/open", 0777}, {"tree", 0751}};
-  for (const auto& [name, mode] : folders) {
-    ASSERT_EQ(::utimensat(AT_FDCWD, in(name).c_str(), static_cast<const timespec*>(times), 0), 0);
-    ASSERT_EQ(::chmod(in(name).c_str(), mode), 0);
+      {"/closed/deeper", 0500}, {"/closed", 0555}, {"/open", 0777}, {"", 0751}};
+  for (const auto& [name, bits] : folders) {
+    set_time(in(std::string("tree") + name), 1'000'000'000, 0);
+    ASSERT_EQ(::chmod(in(std::string("tree") + name).c_str(), bits), 0);
   }
-  ASSERT_TRUE(copy_to_guest(connect_agent(), in("tree"), in("there")));
-  ASSERT_TRUE(copy_from_guest(connect_agent(), in("there"), in("back")));
-  for (const char* copy : {"there", "back"})
-    for (const auto& [name, mode] : folders) {
-      const std::string path = in(copy + std::string(name).substr(4));
-      struct stat status {};
-      ASSERT_EQ(::stat(path.c_str(), &status), 0) << path;
-      EXPECT_EQ(status.st_mode & 07777, mode) << path;
-      EXPECT_EQ(status.st_mtim.tv_sec, 1'000'000'000) << path;
-    }
-  EXPECT_EQ(read("back/closed/deeper/file"), "content");
-  for (const char* copy : {"tree", "there", "back"})
-    for (const char* name : {"/closed", "/closed/deeper"})
-      ::chmod(in(std::string(copy) + name).c_str(), 0700);
+  EXPECT_TRUE(copy("tree", "copy").all());
+  for (const auto& [name, bits] : folders) {
+    EXPECT_EQ(mode(std::string("copy") + name), bits) << name;
+    EXPECT_EQ(status(std::string("copy") + name).st_mtim.tv_sec, 1'000'000'000) << name;
+  }
+  EXPECT_EQ(read("copy/closed/deeper/file"), "content");
 }
 
-TEST_F(CopyTest, ErrorsNameTheFile) {
+TEST_P(BothWays, HardLinks) {
+  fs::create_directories(in("tree/a"));
+  fs::create_directory(in("tree/b"));
+  write("tree/a/one", "content");
+  fs::create_hard_link(in("tree/a/one"), in("tree/b/two"));
+  fs::create_hard_link(in("tree/a/one"), in("tree/three"));
+  // Another name outside of what is copied makes no difference.
+  write("tree/outside", "y");
+  fs::create_hard_link(in("tree/outside"), in("elsewhere"));
+  for (int pass = 0; pass < 2; ++pass) {
+    const Copied copied = copy("tree/.", "copy");
+    EXPECT_TRUE(copied.all()) << copied;
+    EXPECT_EQ(status("copy/a/one").st_nlink, 3u);
+    EXPECT_EQ(status("copy/b/two").st_ino, status("copy/a/one").st_ino);
+    EXPECT_EQ(status("copy/three").st_ino, status("copy/a/one").st_ino);
+    EXPECT_EQ(status("copy/outside").st_nlink, 1u);
+    EXPECT_EQ(read("copy/three"), "content");
+  }
+}
+
+// What are two files there may have been one here; neither is to get the other's content.
+TEST_P(BothWays, TwoFilesOntoTwoNamesOfOne) {
+  fs::create_directory(in("tree"));
+  write("tree/a", "content of a");
+  write("tree/b", "content of b");
+  fs::create_directory(in("to"));
+  write("to/a", "old");
+  fs::create_hard_link(in("to/a"), in("to/b"));
+  EXPECT_TRUE(copy("tree/.", "to").all());
+  EXPECT_EQ(read("to/a"), "content of a");
+  EXPECT_EQ(read("to/b"), "content of b");
+}
+
+TEST_P(BothWays, Holes) {
+  const int fd = ::open(in("sparse").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+  ASSERT_GE(fd, 0);
+  constexpr off_t kMib = off_t{1} << 20;
+  ASSERT_EQ(::pwrite(fd, "begin", 5, 3 * kMib), 5);
+  ASSERT_EQ(::pwrite(fd, "middle", 6, 500 * kMib), 6);
+  ASSERT_EQ(::ftruncate(fd, 1024 * kMib), 0);
+  ::close(fd);
+  EXPECT_TRUE(copy("sparse", "copy").all());
+  EXPECT_EQ(fs::file_size(in("copy")), uint64_t{1024} << 20);
+  EXPECT_LT(status("copy").st_blocks, 4 * kMib / 512);
+  std::ifstream file(in("copy"));
+  std::string text(6, '\0');
+  file.seekg(3 * kMib).read(text.data(), 5);
+  EXPECT_EQ(text.substr(0, 5), "begin");
+  file.seekg(500 * kMib).read(text.data(), 6);
+  EXPECT_EQ(text, "middle");
+  // Over a file that is there and full, and into what has no holes.
+  write("full", std::string(2 << 20, 'x'));
+  ASSERT_EQ(::truncate(in("sparse").c_str(), 4 * kMib), 0);
+  EXPECT_TRUE(copy("sparse", "full").all());
+  std::string content(4 * kMib, '\0');
+  content.replace(3 * kMib, 5, "begin");
+  EXPECT_TRUE(read("full") == content);
+  ASSERT_EQ(::mkfifo(in("pipe").c_str(), 0600), 0);
+  std::string seen;
+  std::thread reader([&] { seen = read("pipe"); });
+  EXPECT_TRUE(copy("sparse", "pipe").all());
+  reader.join();
+  EXPECT_TRUE(seen == content);
+}
+
+// Deeper than a path may be long, with fewer descriptors than that.
+TEST_P(BothWays, AnyDepth) {
+  const std::string part(200, 'd');
+  constexpr int kDepth = 300;
+  const std::string build = "cd " + in("") + " && mkdir tree && cd tree && i=0 && while [ $i -lt " +
+                            std::to_string(kDepth) + " ]; do mkdir -m 755 " + part +
+                            " && echo before > 1 && echo after > z && cd -P " + part +
+                            " || exit 1; i=$((i+1)); done; echo bottom > file";
+  ASSERT_EQ(::system(build.c_str()), 0);
+  const Copied copied = copy("tree", "copy");
+  EXPECT_TRUE(copied.all()) << copied;
+  const std::string look = "cd " + in("copy") + " && i=0 && while [ $i -lt " + std::to_string(kDepth) +
+                           " ]; do [ $(cat 1)$(cat z) = beforeafter ] && cd -P " + part +
+                           " || exit 1; i=$((i+1)); done; [ $(cat file) = bottom ]";
+  EXPECT_EQ(::system(look.c_str()), 0);
+}
+
+TEST_P(BothWays, OwnersWhenAskedFor) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root can give files away";
+  fs::create_directory(in("tree"));
+  write("tree/file", "x");
+  fs::create_symlink("file", in("tree/link"));
+  for (const char* name : {"tree", "tree/file", "tree/link"})
+    ASSERT_EQ(::lchown(in(name).c_str(), 12345, 678), 0);
+  ASSERT_EQ(::chmod(in("tree/file").c_str(), 06755), 0);
+  EXPECT_TRUE(copy("tree", "ours").all());
+  EXPECT_TRUE(copy("tree", "kept", true).all());
+  for (const char* name : {"", "/file", "/link"}) {
+    EXPECT_EQ(status(std::string("ours") + name).st_uid, 0u) << name;
+    EXPECT_EQ(status(std::string("kept") + name).st_uid, 12345u) << name;
+    EXPECT_EQ(status(std::string("kept") + name).st_gid, 678u) << name;
+  }
+  EXPECT_EQ(mode("kept/file"), 06755u);
+}
+
+// --- what goes wrong ------------------------------------------------------------------------------------
+
+TEST_P(BothWays, ErrorsNameTheFile) {
   write("a", "x");
-  const auto missing = copy_to_guest(connect_agent(), in("missing"), in("b"));
-  ASSERT_FALSE(missing);
-  EXPECT_THAT(missing.error().message, HasSubstr("missing: No such file"));
-  const auto nowhere = copy_to_guest(connect_agent(), in("a"), in("no/such/place"));
-  ASSERT_FALSE(nowhere);
-  EXPECT_THAT(nowhere.error().message, HasSubstr("no/such/place"));
-  const auto gone = copy_from_guest(connect_agent(), in("missing"), in("b"));
-  ASSERT_FALSE(gone);
-  EXPECT_THAT(gone.error().message, HasSubstr("missing: No such file"));
+  EXPECT_THAT(copy("missing", "b").error, HasSubstr("missing: No such file"));
+  EXPECT_THAT(copy("a", "no/such/place").error, HasSubstr("no/such/place"));
+  EXPECT_THAT(copy("a", "a/b").error, HasSubstr("Not a directory"));
 }
 
-// --- a hostile guest ----------------------------------------------------------------------------------
-
-class HostileCopyTest : public CopyTest {
- protected:
-  // Whether the writer took the entries.
-  bool take(std::initializer_list<Entry> entries) {
-    fs::create_directories(in("inside"));
-    protocol::TreeWriter writer(in("inside"), "root");
-    for (const Entry& entry : entries) {
-      std::string bytes;
-      put_entry(bytes, entry);
-      protocol::FrameReader reader;
-      reader.feed(bytes);
-      const auto frame = reader.next();
-      if (!frame || !writer.take(*frame)) return false;
-    }
-    return true;
-  }
-  static Entry folder(const std::string& path) { return {EntryKind::kFolder, 0755, 0, 0, path, ""}; }
-  static Entry file(const std::string& path) { return {EntryKind::kFile, 0644, 0, 0, path, ""}; }
-  static Entry link(const std::string& path, const std::string& target) {
-    return {EntryKind::kLink, 0777, 0, 0, path, target};
-  }
-};
-
-TEST_F(HostileCopyTest, PathsThatLeadElsewhereAreRefused) {
-  ASSERT_TRUE(take({folder(""), file("a")}));
-  for (const char* path : {"../outside", "a/../../outside", "/outside", "a//b", "./a", "a/.", "a/"})
-    EXPECT_FALSE(take({folder(""), file(path)})) << path;
-  EXPECT_FALSE(fs::exists(in("outside")));
-  EXPECT_FALSE(fs::exists(in("inside/outside")));
+// /proc/self/fd has an entry that is gone once it has been listed; files of /proc/self that cannot be read
+// stand for those that this user may not read, since root may read everything.
+TEST_P(BothWays, TheRestOfALiveTreeArrives) {
+  const Copied fds = copy("/proc/self/task", "task");
+  EXPECT_EQ(fds.error, "");
+  EXPECT_FALSE(fds.failed.empty());
+  for (const std::string& text : fds.failed) EXPECT_THAT(text, HasSubstr("/proc/self/task/"));
+  bool seen = false;
+  for (const auto& thread : fs::directory_iterator(in("task")))
+    seen = seen || read("task/" + thread.path().filename().string() + "/status").starts_with("Name:");
+  EXPECT_TRUE(seen);
 }
 
-TEST_F(HostileCopyTest, LinksAreNotFollowed) {
-  fs::create_directory(in("outside"));
-  write("outside/file", "mine");
-  EXPECT_FALSE(take({folder(""), link("way", in("outside")), file("way/new")}));
-  EXPECT_FALSE(take({folder(""), link("way", ".."), file("way/new")}));
-  // In place of a link comes the file; what it pointed at stays as it is.
-  EXPECT_TRUE(take({folder(""), link("f", in("outside/file")), file("f")}));
-  EXPECT_EQ(read("outside/file"), "mine");
-  EXPECT_FALSE(fs::is_symlink(in("inside/root/f")));
-  EXPECT_FALSE(fs::exists(in("outside/new")));
+TEST_P(BothWays, WhatMayNotBeRead) {
+  if (::geteuid() == 0) GTEST_SKIP() << "root may read everything";
+  fs::create_directories(in("tree/closed"));
+  write("tree/a", "a");
+  write("tree/m", "m");
+  write("tree/z", "z");
+  ::chmod(in("tree/m").c_str(), 0);
+  ::chmod(in("tree/closed").c_str(), 0);
+  const Copied copied = copy("tree", "copy");
+  EXPECT_EQ(copied.error, "");
+  EXPECT_THAT(copied.failed, testing::UnorderedElementsAre(HasSubstr("tree/m: Permission denied"),
+                                                           HasSubstr("tree/closed: Permission denied")));
+  EXPECT_EQ(read("copy/a") + read("copy/z"), "az");
 }
 
-// One that is complete has its mode for good; one that was there is left as it was.
-TEST_F(HostileCopyTest, ModesComeWithTheEndOfAFolder) {
-  Entry closed = folder("a");
-  closed.mode = 0;
-  EXPECT_EQ(take({folder(""), closed, file("a/b"), file("c"), file("a/d")}), ::geteuid() == 0);
-  struct stat status {};
-  ASSERT_EQ(::stat(in("inside/root/a").c_str(), &status), 0);
-  EXPECT_EQ(status.st_mode & 07777, 0u);
-  ::chmod(in("inside/root/a").c_str(), 0711);
-  EXPECT_TRUE(take({folder(""), closed, file("a/b"), file("c")}));
-  ASSERT_EQ(::stat(in("inside/root/a").c_str(), &status), 0);
-  EXPECT_EQ(status.st_mode & 07777, 0711u);
+TEST_P(BothWays, WhatMayNotBeWritten) {
+  if (::geteuid() == 0) GTEST_SKIP() << "root may write everything";
+  fs::create_directories(in("tree/closed"));
+  write("tree/closed/file", "x");
+  write("tree/z", "z");
+  fs::create_directories(in("to/closed"));
+  ::chmod(in("to/closed").c_str(), 0500);
+  const Copied copied = copy("tree/.", "to");
+  EXPECT_EQ(copied.error, "");
+  EXPECT_THAT(copied.failed, ElementsAre(HasSubstr("to/closed/file: Permission denied")));
+  EXPECT_EQ(read("to/z"), "z");
 }
 
-TEST_F(HostileCopyTest, OrderAndSizes) {
-  EXPECT_FALSE(take({file("a")}));
-  EXPECT_FALSE(take({file(""), file("a")}));
-  EXPECT_FALSE(take({folder(""), folder("")}));
-  Entry entry = folder("a");
-  entry.size = 1;
-  EXPECT_FALSE(take({folder(""), entry}));
-  // A second entry while a file is not complete.
-  entry = file("b");
-  entry.size = 5;
-  EXPECT_FALSE(take({folder(""), entry, file("c")}));
+// What cannot be read to its end is not there afterwards, and what was there stays whole or is named.
+TEST_P(BothWays, AFileThatBreaksOffLeavesNothing) {
+  // Reading it is an I/O error, at the first byte.
+  const Copied copied = copy("/proc/self/mem", "mem");
+  EXPECT_EQ(copied.error, "");
+  EXPECT_THAT(copied.failed, ElementsAre(HasSubstr("/proc/self/mem: Input/output error")));
+  EXPECT_TRUE(fs::is_empty(folder_));
+}
+
+TEST_P(BothWays, NamesOfAllKinds) {
+  fs::create_directory(in("tree"));
+  const std::string longest(255, 'n');
+  for (const std::string& name : {std::string("a\nb"), std::string("\xff\x01"), std::string(" "), longest})
+    write("tree/" + name, name);
+  EXPECT_TRUE(copy("tree", "copy").all());
+  for (const std::string& name : {std::string("a\nb"), std::string("\xff\x01"), std::string(" "), longest})
+    EXPECT_EQ(read("copy/" + name), name);
 }
 
 }  // namespace

@@ -66,7 +66,7 @@ class HostileAgentTest : public AgentTest {
   }
   static std::string greeting() {
     std::string bytes;
-    protocol::put_hello(bytes, {});
+    protocol::put_hello(bytes, {protocol::kVersion, protocol::kVersion});
     return bytes;
   }
   static std::string running() {
@@ -247,8 +247,8 @@ std::string answer_to(const std::string& bytes) {
 TEST(HostileClientTest, IsRefusedInWords) {
   std::string hello, other;
   protocol::put_hello(hello, {});
-  protocol::put_hello(other, {2, 5});
-  EXPECT_THAT(answer_to(other), HasSubstr("speaks version 1 of the protocol, the client versions 2 to 5"));
+  protocol::put_hello(other, {3, 5});
+  EXPECT_THAT(answer_to(other), HasSubstr("speaks versions 1 to 2 of the protocol, the client 3 to 5"));
   EXPECT_THAT(answer_to("GET / HTTP/1.1\r\n\r\n"), HasSubstr("not the protocol"));
   std::string bytes = hello;
   put_frame(bytes, FrameType::kExec, "short");
