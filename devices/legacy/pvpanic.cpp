@@ -9,7 +9,10 @@ constexpr uint8_t kCrashLoaded = 0x02;
 }  // namespace
 
 // The events the device knows; a driver sends no others.
-uint8_t Pvpanic::read_byte(uint64_t) { return kPanicked | kCrashLoaded; }
+uint8_t Pvpanic::read_byte(uint64_t) {
+  has_driver_ = true;
+  return kPanicked | kCrashLoaded;
+}
 
 // Each event once for each boot: a guest that repeats it has nothing new to say.
 void Pvpanic::write_byte(uint64_t, uint8_t value) {

@@ -15,12 +15,16 @@ class Pvpanic final : public ByteRegisters {
 
   explicit Pvpanic(LifecycleSink& lifecycle) : lifecycle_(lifecycle) {}
 
+  // A driver has asked what the device can do: a panic of this guest will be reported.
+  bool has_driver() const { return has_driver_; }
+
  private:
   uint8_t read_byte(uint64_t offset) override;
   void write_byte(uint64_t offset, uint8_t value) override;
 
   LifecycleSink& lifecycle_;
   uint8_t reported_ = 0;
+  bool has_driver_ = false;
 };
 
 }  // namespace snug

@@ -217,3 +217,39 @@ def life_control_socket_and_rough_clients():
             check("still here" in place.snug("attach", "web", stdin=typed).out, "the guest was disturbed")
         for client in silent:
             client.close()
+
+
+@test
+def life_detached_answers_when_the_network_is_known():
+    """A network that cannot work is said at once, with the status; the machine is not there."""
+    with folder_with_peer("sleep 0.5; echo External interface not usable >&2; exit 1") as (_, environment), Place() as place:
+        place.env["PATH"] = environment["PATH"]
+        ended = place.snug("run", "-d", "--kernel", f"{MICRO}/echo.elf", "--net", "user", "--name", "web").expect(125)
+        check(not ended.out, "it prints a name", ended.out)
+        check("passt: External interface not usable" in ended.err, "it does not say why", ended.err)
+        check(not place.names(), "a machine is left", place.names())
+
+
+@test
+def life_ports_of_the_hosts_choice():
+    """Where the host chooses, ps and inspect name the port; ranges are one port each."""
+    with folder_with_peer(f"{ANSWER}; exec sleep 1000") as (_, environment), Place() as place:
+        place.env["PATH"] = environment["PATH"]
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            first = taken.getsockname()[1]
+            name = place.start("echo", "--name", "web", "-p", "0:80", "-p", "81/udp", "-p", f"{first}-{first + 50}:82",
+                               "-p", "127.0.0.2::90-91")
+        ports = json.loads(place.snug("inspect", name).expect(0).out)["ports"]
+        found = [re.fullmatch(r"(127\.0\.0\.[12]):(\d+):(\d+(?:/udp)?)", port) for port in ports]
+        check(all(found) and [match[3] for match in found] == ["80", "81/udp", "82", "90", "91"], "other ports", ports)
+        numbers = [int(match[2]) for match in found]
+        check(0 not in numbers and len(set(numbers)) == len(numbers), "no ports of their own", ports)
+        check(first < numbers[2] <= first + 50, "not one of the range that is free", ports)
+        check(place.row(name)["ports"] == ports and ports[0] in place.snug("ps").out, "ps says something else", ports)
+
+
+@test
+def life_what_came_through_a_pipe_is_there_at_the_next_boot():
+    through_pipe = ("bash", "-c", 'file=$1; shift; exec "$@" --kernel <(cat "$file")', "bash", f"{MICRO}/reset.elf")
+    ended = snug("run", "--timeout", "2s", "--stats", prefix=through_pipe).expect(124)
+    check(ended.stat("boots") >= 2, "not booted again", ended.err)

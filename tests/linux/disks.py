@@ -133,3 +133,23 @@ def disk_is_locked_against_a_second_machine():
         finally:
             process.kill()
             process.communicate()
+
+
+@test
+def disk_whose_last_sector_is_a_part():
+    """1300 bytes are three sectors, the third filled with zeros, whatever does the work."""
+    with tempfile.TemporaryDirectory() as folder:
+        data = os.urandom(1300)
+        flags = []
+        for name, how in (("a", "io=threads"), ("b", ""), ("c", "ephemeral=true"), ("d", "readonly=true")):
+            with open(f"{folder}/{name}.img", "wb") as file:
+                file.write(data)
+            flags += ["--disk", ",".join(filter(None, (f"{folder}/{name}.img", how)))]
+        ended = guest(TINY, "--cmdline", "quiet", *flags, command=(
+            "for disk in a b c d; do cat /sys/block/vd$disk/size; md5sum < /dev/vd$disk; done; "
+            "for disk in b c; do printf end | dd of=/dev/vd$disk bs=1 seek=1533 conv=notrunc 2>/dev/null; done; sync")).expect(0)
+        whole = hashlib.md5(data + bytes(236)).hexdigest()
+        check(marked(ended).replace(" -", "").split() == ["3", whole] * 4, "not what was expected", ended.out, whole)
+        for name, expected in (("a", data), ("b", data + bytes(233) + b"end"), ("c", data), ("d", data)):
+            with open(f"{folder}/{name}.img", "rb") as file:
+                check(file.read() == expected, f"{name}.img is not what it should be")

@@ -125,3 +125,45 @@ def end_second_signal_stops_at_once():
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=BOUND)
     Ended(process.returncode, out, err).expect(130)
+
+
+@test
+def end_panic_text_of_a_program():
+    """A guest whose driver would have reported a panic has had none, whatever its programs print."""
+    guest(TINY, "--cmdline", "quiet", "--on-reboot", "exit", command=(
+        "echo; echo 'Kernel panic - not syncing: says a program' > /dev/console; sleep 0.2; reboot -f")).expect(0)
+
+
+@test
+def end_boot_timeout_of_a_guest_on_hvc0():
+    with tempfile.TemporaryDirectory() as folder:
+        log = folder + "/hvc0"
+        # The time limit lasts for longer than a boot takes anywhere, and much less than the guest runs on.
+        ended = guest(TINY, "--cmdline", "quiet console=hvc0", "--consoles", "file:" + log, "--boot-timeout", "20s",
+                      command="sleep 25; echo still there").expect(0)
+        with open(log) as file:
+            check("still there" in file.read(), "the console has something else", ended.out, ended.err)
+
+
+@test
+def end_not_by_a_stop_and_go():
+    """The whole process stands still for longer than the guest's watchdog is patient: no lockup of the guest's."""
+    script = ("echo 1 > /proc/sys/kernel/softlockup_panic; echo 1 > /proc/sys/kernel/hung_task_panic; "
+              "echo 2 > /proc/sys/kernel/watchdog_thresh; sleep 3; echo stop me; "
+              "i=0; while [ $((i += 1)) -lt 2000000 ]; do :; done; sleep 8; dmesg | grep -i lockup; echo done")
+    process = subprocess.Popen([SNUG, "run", "--kernel", STOCK, "--initrd", INITRD, "--cpus", "2", "--timeout", "300s",
+                                *on_console(script)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        seen, deadline = b"", time.monotonic() + BOUND
+        while b"stop me" not in seen:
+            check(time.monotonic() < deadline and process.poll() is None, "the guest did not start", seen)
+            if select_read(process.stdout, 1)[0]:
+                seen += os.read(process.stdout.fileno(), 4096)
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(45 if os.environ.get("SNUG_TESTS_ALL") == "1" else 10)
+        process.send_signal(signal.SIGCONT)
+        out, err = process.communicate(timeout=BOUND)
+    finally:
+        process.kill()
+        process.wait()
+    check(process.returncode == 0 and b"done" in out and b"lockup" not in out, "not as if nothing had been", seen + out, err)

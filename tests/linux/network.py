@@ -159,12 +159,80 @@ def net_user_leaves_no_process_when_killed():
         time.sleep(0.1)
 
 
-# What passt would be: the first two times it sends what is no frame, once after frames full of nonsense.
+# A name server that knows one name. (Port 53 of an address of the loopback, as systemd-resolved has it.)
+NAME_SERVER = """
+import socket, struct, sys
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(("127.0.0.53", 53))
+print("serving", flush=True)
+while True:
+    query, client = server.recvfrom(512)
+    end = query.index(0, 12) + 5
+    kind = struct.unpack(">H", query[end - 4:end - 2])[0]
+    answer = query[:2] + b"\\x81\\x80\\0\\1" + (b"\\0\\1" if kind == 1 else b"\\0\\0") + b"\\0\\0\\0\\0" + query[12:end]
+    if kind == 1:
+        answer += b"\\xc0\\x0c\\0\\1\\0\\1\\0\\0\\0\\x3c\\0\\4" + socket.inet_aton("198.51.100.42")
+    server.sendto(answer, client)
+"""
+
+# In namespaces of its own: a network with nothing but lo, and a resolv.conf. What follows is run there.
+ALONE = ("unshare", "--net", "--mount", "sh", "-c", """
+ip link set lo up
+mount -t tmpfs none /mnt && cat > /mnt/resolv.conf && mount --bind /mnt/resolv.conf /etc/resolv.conf || exit
+exec "$@" < /dev/null
+""", "alone")
+
+
+@test
+def net_user_asks_the_hosts_stub():
+    """The host's name server is on its loopback, and the host itself without a route: names are found all the same."""
+    serve = ("sh", "-c", 'python3 -c "$0" > /tmp/served & server=$!; '
+             'i=0; until grep -q serving /tmp/served || [ $((i += 1)) -gt 600 ]; do sleep 0.1; done; '
+             '"$@"; status=$?; kill $server; exit $status', NAME_SERVER)
+    with tempfile.TemporaryFile() as resolv:
+        resolv.write(b"nameserver 127.0.0.53\nsearch example\n")
+        resolv.seek(0)
+        ended = guest(TINY, "--cmdline", "quiet", "--net", "user", prefix=(*ALONE, *serve), stdin=resolv, command=(
+            "cat /etc/resolv.conf; nslookup name.example; "
+            "timeout 5 wget -q -O - http://$(ip route | sed -n 's/^default via \\([^ ]*\\).*/\\1/p')/ 2>&1")).expect(1)
+    shown = marked(ended)
+    check("198.51.100.42" in shown, "the name was not found", shown, ended.err)
+
+
+@test
+def net_user_offline():
+    """No route at all: the machine runs, its published ports work on the loopback; the guest's network works once the
+    host has one."""
+    script = ("httpd -p 80 -h /etc; echo serving; "
+              "until ping -c 1 -W 1 192.0.2.1 > /dev/null; do sleep 0.2; done; echo online")
+    inside = """
+import subprocess, sys, urllib.error, urllib.request
+guest = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+assert guest.stdout.readline() == b"serving\\n"
+try:
+    urllib.request.urlopen("http://127.0.0.1:8080/nothing", timeout=60)
+except urllib.error.HTTPError as error:
+    print("answered", error.code, flush=True)
+for words in ("link add there type veth peer name here", "addr add 192.0.2.1/24 dev there", "link set there up", "link set here up"):
+    subprocess.run(["ip", *words.split()], check=True)
+subprocess.run(["sysctl", "-q", "-w", "net.ipv4.ping_group_range=0 2147483647"], check=True)
+print(guest.stdout.readline().decode(), end="")
+sys.exit(guest.wait())
+"""
+    with tempfile.TemporaryFile() as resolv:
+        # It is a script that runs snug, and its output that counts.
+        ended = snug("run", "--kernel", TINY, "--initrd", INITRD, "--timeout", "300s", "-p", "8080:80", "--", "sh", "-c",
+                     script, prefix=(*ALONE, "python3", "-c", inside), stdin=resolv)
+    check(ended.status == 0 and ended.out == "answered 404\nonline\n", "not what was expected", ended.out, ended.err)
+
+
+# What passt would be: the first two times it sends what is no frame, once after frames full of nonsense. The
+# very first answers before, as passt does when it is at work.
 GARBAGE = """#!/bin/sh
 count=$(cat "$0.count" 2>/dev/null || echo 0)
 echo $((count + 1)) > "$0.count"
 case $count in
-  0) sleep 4; head -c 300000 /dev/urandom >&3 ;;
+  0) dd bs=46 count=1 status=none <&3 >&3; sleep 4; head -c 300000 /dev/urandom >&3 ;;
   1) i=0; while [ $i -lt 200 ]; do printf '\\000\\000\\000\\144'; head -c 100 /dev/urandom; i=$((i + 1)); done >&3
      printf '\\377\\377\\377\\377' >&3 ;;
   *) exec dd bs=256k status=none <&3 >&3 ;;

@@ -43,6 +43,7 @@ class Vcpu {
   // before the thread is signalled. clear_exit_request() takes it back; vCPU thread.
   void request_exit();
   void clear_exit_request();
+  bool exit_requested() const { return run_area().immediate_exit != 0; }
 
   // Finishes the access that the last exit was about (KVM completes it on entry) without running the guest.
   void complete_access();

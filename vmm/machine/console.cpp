@@ -237,7 +237,8 @@ void Console::let_the_guest_rest() {
 }
 
 void Console::update_input_watch() {
-  if (!input_fd_ || input_ended_) return;
+  // A read of the terminal from the background would stop us.
+  if (!input_fd_ || input_ended_ || suspended_) return;
   const bool room = input_.size() < kInputLimit;
   const bool wanted = discarding_ || (room && (guest_open_ || escape_.has_value()));
   if (!wanted) {
@@ -326,11 +327,17 @@ void Console::pump_input() {
 }
 
 void Console::suspend_terminal() {
-  if (terminal_) terminal_->leave();
+  if (!terminal_) return;
+  suspended_ = true;
+  input_watch_.reset();
+  terminal_->leave();
 }
 
 void Console::resume_terminal() {
-  if (terminal_) terminal_->reenter();
+  if (!terminal_) return;
+  suspended_ = false;
+  terminal_->reenter();
+  update_input_watch();
 }
 
 }  // namespace snug

@@ -56,7 +56,8 @@ class Console final : public SerialOutput {
   // Where a pty's other end is; "" otherwise.
   const std::string& pty_path() const { return pty_path_; }
 
-  // Stop and continue from outside (SIGTSTP, SIGCONT).
+  // Stop and continue from outside (SIGTSTP, SIGCONT): the terminal as it was, nothing read from it; raw
+  // again. The second may come without the first.
   void suspend_terminal();
   void resume_terminal();
 
@@ -102,6 +103,7 @@ class Console final : public SerialOutput {
   uint64_t connection_ = 0;  // tells late posts of an earlier machine apart
   std::vector<std::byte> input_;
   bool input_ended_ = false;
+  bool suspended_ = false;  // the terminal is others' for now
   bool read_posted_ = false;
   bool input_pollable_ = true;
   std::chrono::steady_clock::time_point handed_over_;  // when the guest last took input

@@ -102,9 +102,8 @@ Result<void> DiskFile::measure(const std::string& path) {
     block_.block_size = static_cast<uint32_t>(block_size);
   }
   if (std::has_single_bit(physical)) block_.physical_block_size = physical;
-  if (block_.size < kSector)
-    return fail_with_hint(fmt::format("only {} bytes: a disk has at least {}", block_.size, kSector),
-                          "make it larger: truncate -s 1G FILE");
+  if (block_.size == 0)
+    return fail_with_hint("it is empty: a disk has at least a byte", "truncate -s 1G FILE");
   return {};
 }
 
@@ -146,7 +145,10 @@ DiskConfig DiskFile::config() {
 Result<uint64_t> disk_size(int fd) {
   struct stat status {};
   if (::fstat(fd, &status) != 0) return fail_errno(errno, "stat");
-  if (!S_ISBLK(status.st_mode)) return static_cast<uint64_t>(status.st_size);
+  // A file that ends in the middle of a sector has that sector: its rest reads as zeros, and is there once
+  // the guest has written to it.
+  if (!S_ISBLK(status.st_mode))
+    return (static_cast<uint64_t>(status.st_size) + kSector - 1) / kSector * kSector;
   uint64_t size = 0;
   if (::ioctl(fd, BLKGETSIZE64, &size) != 0) return fail_errno(errno, "size of a block device");
   return size;

@@ -16,7 +16,7 @@ class DiskFile {
  public:
   // The lock (F_OFD_SETLK: shared for disks that are not written to, else exclusive) lasts as long as this.
   // The overlay of an ephemeral disk is a file without a name in $TMPDIR, or else /var/tmp.
-  // Errors: what open says; a file that another has locked; smaller than a sector; no direct I/O there.
+  // Errors: what open says; a file that another has locked; an empty one; no direct I/O there.
   static Result<DiskFile> open(const DiskSpec& disk);
 
   // For a machine; points to this. With the size that the file has now.
@@ -37,7 +37,7 @@ class DiskFile {
   BlockConfig block_;
 };
 
-// Bytes of a file or block device.
+// Bytes of a file or block device, in whole sectors of 512: the last one of a file may be filled with zeros.
 Result<uint64_t> disk_size(int fd);
 
 }  // namespace snug

@@ -120,7 +120,11 @@ Result<void> Machine::create_devices() {
 // In the order in which the guest sees them.
 Result<void> Machine::create_virtio_devices(MachineConfig& config) {
   virtio_ = std::make_unique<VirtioDevices>(
-      VirtioDevices::Environment{loop_, memory_, *vm_, *pci_, *bars_, config.packed_rings});
+      VirtioDevices::Environment{loop_, memory_, *vm_, *pci_, *bars_, config.packed_rings, [this] {
+                                   loop_.post([this, alive = std::weak_ptr<int>(alive_)] {
+                                     if (!alive.expired()) events_.user_space();
+                                   });
+                                 }});
   for (DiskConfig& disk : config.disks) SNUG_TRY(virtio_->add_disk(std::move(disk)));
   for (NicConfig& nic : config.nics) SNUG_TRY(virtio_->add_nic(std::move(nic)));
   if (config.vsock) SNUG_TRY(virtio_->add_vsock(*config.vsock));
@@ -162,7 +166,7 @@ void Machine::connect_console() {
   serial->on_opened([this] {
     console_.guest_opened();
     loop_.post([this, alive = std::weak_ptr<int>(alive_)] {
-      if (!alive.expired()) events_.console_opened();
+      if (!alive.expired()) events_.user_space();
     });
   });
   console_.connect([this](std::span<const std::byte> bytes) { return serial_->lock()->receive(bytes); });

@@ -60,7 +60,8 @@ struct MachineConfig {
 struct MachineEvents {
   std::function<void(GuestEvent, uint32_t value)> guest_event;
   std::function<void(VcpuReport)> vcpu_end;
-  std::function<void()> console_opened;  // the guest opened its serial port: user space is about to start
+  // A sign of user space: a program opens a console or a channel. Once or more often.
+  std::function<void()> user_space;
 };
 
 class Machine final : public LifecycleSink {
@@ -84,6 +85,8 @@ class Machine final : public LifecycleSink {
 
   // The exit status that the guest has asked for; 0 unless it has.
   int guest_status() { return guest_status_->lock()->status(); }
+  // The guest would have reported a panic.
+  bool reports_panics() { return pvpanic_->lock()->has_driver(); }
   const boot::LoadedKernel& kernel() const { return kernel_; }
   const GuestMemory& memory() const { return memory_; }
   // After stop().

@@ -1,23 +1,28 @@
 #include "vmm/machine/passt.h"
 
-#include <arpa/inet.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstdlib>
+#include <fstream>
+#include <iterator>
 #include <utility>
 #include <vector>
 
 #include "vmm/base/log.h"
+#include "vmm/machine/host_network.h"
+#include "vmm/machine/host_ports.h"
+#include "vmm/machine/resolvers.h"
+#include "vmm/machine/spawn.h"
 
 namespace snug {
 namespace {
@@ -25,97 +30,71 @@ namespace {
 constexpr int kSocketInChild = 3;
 constexpr int kSocketBuffer = 4 << 20;  // bytes; the host's limit may be lower
 constexpr int kEndMilliseconds = 500;
+constexpr std::chrono::seconds kReadyPatience{30};  // takes some ms, or half a second on a busy host
 constexpr const char* kInstall = "install it (Debian: sudo apt install passt), or choose net: none";
 
-sockaddr_storage address_of(const PortForward& forward, socklen_t& length) {
-  sockaddr_storage storage{};
-  const bool v6 = forward.host_ip.find(':') != std::string::npos;
-  if (v6) {
-    auto& address = reinterpret_cast<sockaddr_in6&>(storage);
-    address.sin6_family = AF_INET6;
-    address.sin6_port = htons(forward.host_port);
-    ::inet_pton(AF_INET6, forward.host_ip.c_str(), &address.sin6_addr);
-    length = sizeof address;
-  } else {
-    auto& address = reinterpret_cast<sockaddr_in&>(storage);
-    address.sin_family = AF_INET;
-    address.sin_port = htons(forward.host_port);
-    ::inet_pton(AF_INET, forward.host_ip.c_str(), &address.sin_addr);
-    length = sizeof address;
-  }
-  return storage;
+// Name servers of the host that are on its loopback: passt forwards to them.
+struct Forwarding {
+  std::vector<std::string> options;
+  std::string resolv_conf;  // the host's
+  bool wanted = false;
+  bool v6 = false;  // only by IPv6
+};
+
+Forwarding forwarding_for(const NetSpec& net) {
+  Forwarding forwarding;
+  // The gateway's address leads to them.
+  if (net.host_loopback) return forwarding;
+  std::ifstream file("/etc/resolv.conf");
+  forwarding.resolv_conf = {std::istreambuf_iterator<char>(file), {}};
+  const Resolvers resolvers = resolvers_in(forwarding.resolv_conf);
+  forwarding.wanted = resolvers.any_on_loopback();
+  forwarding.v6 = resolvers.loopback6 && !resolvers.loopback4;
+  if (resolvers.loopback4) forwarding.options = {"--dns-forward", kDnsForward4};
+  if (forwarding.v6) forwarding.options.insert(forwarding.options.end(), {"--dns-forward", kDnsForward6});
+  return forwarding;
 }
 
-// passt would only say it among its other messages, when the guest runs already.
-Result<void> check_port(const PortForward& forward) {
-  socklen_t length = 0;
-  const sockaddr_storage address = address_of(forward, length);
-  const UniqueFd probe(
-      ::socket(address.ss_family, (forward.udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0));
-  if (!probe) return fail_errno(errno, "socket");
-  const int on = 1;
-  if (!forward.udp) ::setsockopt(probe.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  if (::bind(probe.get(), reinterpret_cast<const sockaddr*>(&address), length) == 0) return {};
-  const int error = errno;
-  const std::string what = fmt::format("publish {} port {} on {}: {}", forward.udp ? "UDP" : "TCP",
-                                       forward.host_port, forward.host_ip, errno_text(error));
-  if (error == EADDRINUSE) return fail_with_hint(what, "choose another host port, or end what uses it");
-  if (error == EACCES) return fail_with_hint(what, "choose a host port of 1024 or more");
-  if (error == EADDRNOTAVAIL) return fail_with_hint(what, "no interface of this host has that address");
-  return fail("{}", what);
-}
-
-std::vector<std::string> arguments_for(const NetSpec& net) {
+std::vector<std::string> arguments_for(const NetSpec& net, const Forwarding& forwarding) {
   std::vector<std::string> arguments{"passt",    "--foreground", "--quiet",
                                      "--stderr", "--fd",         std::to_string(kSocketInChild)};
-  if (net.mtu != 0) arguments.insert(arguments.end(), {"--mtu", std::to_string(net.mtu)});
-  if (!net.host_loopback) arguments.emplace_back("--no-map-gw");
-  for (const PortForward& forward : net.ports) {
-    arguments.emplace_back(forward.udp ? "-u" : "-t");
-    arguments.push_back(fmt::format("{}/{}:{}", forward.host_ip, forward.host_port, forward.guest_port));
-  }
+  const auto add = [&arguments](const std::vector<std::string>& more) {
+    arguments.insert(arguments.end(), more.begin(), more.end());
+  };
+  if (net.mtu != 0) add({"--mtu", std::to_string(net.mtu)});
+  if (!net.host_loopback) add({"--no-map-gw"});
+  add(address_options(look_at_host_network(), net.ports, forwarding.v6));
+  add(forwarding.options);
+  for (const PortForward& forward : net.ports)
+    add({forward.udp ? "-u" : "-t",
+         fmt::format("{}/{}:{}", forward.host_ip, forward.host_port, forward.guest_port)});
   return arguments;
 }
 
-struct SpawnSettings {
-  posix_spawn_file_actions_t files;
-  posix_spawnattr_t attributes;
-  SpawnSettings() {
-    ::posix_spawn_file_actions_init(&files);
-    ::posix_spawnattr_init(&attributes);
-  }
-  SpawnSettings(const SpawnSettings&) = delete;
-  SpawnSettings& operator=(const SpawnSettings&) = delete;
-  ~SpawnSettings() {
-    ::posix_spawn_file_actions_destroy(&files);
-    ::posix_spawnattr_destroy(&attributes);
-  }
-};
+// Where it may not have a resolv.conf of its own: what systemd-resolved's stub asks in its turn, when there
+// is one. A passt of 2025 knows by itself what to do.
+std::vector<std::string> name_servers_behind_the_stub() {
+  std::ifstream file("/run/systemd/resolve/resolv.conf");
+  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  std::vector<std::string> options;
+  for (const std::string& address : reachable_resolvers(text))
+    if (address.find('%') == std::string::npos) options.insert(options.end(), {"--dns", address});
+  return options;
+}
 
-// In a process group of its own: Ctrl-C on the terminal is for snug, which gives the guest time to end.
-Result<pid_t> spawn(const std::string& program, std::vector<std::string> arguments, int socket, int output) {
-  SpawnSettings settings;
-  // In this order: 0 to 2 first, for `socket` and `output` lie above them.
-  ::posix_spawn_file_actions_addopen(&settings.files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-  ::posix_spawn_file_actions_adddup2(&settings.files, output, STDOUT_FILENO);
-  ::posix_spawn_file_actions_adddup2(&settings.files, output, STDERR_FILENO);
-  ::posix_spawn_file_actions_adddup2(&settings.files, socket, kSocketInChild);
-  sigset_t none, all;
-  sigemptyset(&none);
-  sigfillset(&all);
-  ::posix_spawnattr_setsigmask(&settings.attributes, &none);
-  ::posix_spawnattr_setsigdefault(&settings.attributes, &all);
-  ::posix_spawnattr_setpgroup(&settings.attributes, 0);
-  ::posix_spawnattr_setflags(&settings.attributes,
-                             POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
-  std::vector<char*> argv;
-  for (std::string& argument : arguments) argv.push_back(argument.data());
-  argv.push_back(nullptr);
-  pid_t pid = -1;
-  const int error =
-      ::posix_spawn(&pid, program.c_str(), &settings.files, &settings.attributes, argv.data(), environ);
-  if (error != 0) return fail_errno(error, "start {}", program);
-  return pid;
+Result<pid_t> spawn_passt(const std::string& program, const NetSpec& net, int socket, int output) {
+  const Forwarding forwarding = forwarding_for(net);
+  SpawnRequest request{program, arguments_for(net, forwarding), output, socket, {}};
+  if (forwarding.wanted) request.resolv_conf = forwarding_resolv_conf(forwarding.resolv_conf);
+  auto pid = spawn(request);
+  if (!pid && pid.error().by_namespace) {
+    log_info("passt gets no resolv.conf of its own: {}", pid.error().error.text());
+    request.resolv_conf.reset();
+    for (std::string& option : name_servers_behind_the_stub()) request.arguments.push_back(std::move(option));
+    pid = spawn(request);
+  }
+  if (!pid) return tl::unexpected(pid.error().error);
+  return *pid;
 }
 
 // A line about syslog, or about root, says nothing to whoever started a guest.
@@ -150,6 +129,7 @@ Result<Passt> Passt::start(const NetSpec& net) {
   const std::string program = find_program("passt");
   if (program.empty())
     return fail_with_hint("passt, which connects guests without privileges, is not installed", kInstall);
+  // passt would only say it among its other messages.
   for (const PortForward& forward : net.ports) SNUG_TRY(check_port(forward));
 
   std::array<int, 2> pair{};
@@ -165,7 +145,7 @@ Result<Passt> Passt::start(const NetSpec& net) {
   const UniqueFd their_output(pipe[1]);
   ::fcntl(output.get(), F_SETFL, O_NONBLOCK);
 
-  const pid_t pid = SNUG_TRY(spawn(program, arguments_for(net), theirs.get(), their_output.get()));
+  const pid_t pid = SNUG_TRY(spawn_passt(program, net, theirs.get(), their_output.get()));
   UniqueFd process_fd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
   if (!process_fd) {
     const int error = errno;
@@ -175,6 +155,41 @@ Result<Passt> Passt::start(const NetSpec& net) {
   }
   log_debug("passt: process {}", pid);
   return Passt(pid, std::move(process_fd), std::move(ours), std::move(output));
+}
+
+// Who has an address that is nobody's? passt answers as soon as it looks at its socket at all, and it opens
+// its ports before. The answer is left in the socket: a device drops what came before its driver was there.
+Result<void> Passt::wait_until_ready(const MacAddress& guest) {
+  std::array<uint8_t, 46> question{0,    0,    0,    42,                                        // length
+                                   0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 8, 6,  // Ethernet
+                                   0,    1,    8,    0,    6,    4,    0, 1};  // ARP: who has
+  std::copy(guest.begin(), guest.end(), question.begin() + 10);
+  std::copy(guest.begin(), guest.end(), question.begin() + 26);
+  constexpr std::array<uint8_t, 4> kNobody{169, 254, 0, 1};
+  std::copy(kNobody.begin(), kNobody.end(), question.end() - 4);
+  // Fits into an empty socket. Where passt is gone already, its end is what is told.
+  (void)!::send(socket_.get(), question.data(), question.size(), MSG_NOSIGNAL);
+  const auto deadline = std::chrono::steady_clock::now() + kReadyPatience;
+  for (;;) {
+    std::array<pollfd, 3> waits{pollfd{socket_.get(), POLLIN, 0}, pollfd{process_fd_.get(), POLLIN, 0},
+                                pollfd{output_.get(), POLLIN, 0}};
+    const auto left =
+        std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+    const int count =
+        ::poll(waits.data(), waits.size(), static_cast<int>(std::max<int64_t>(left.count(), 0)));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return fail_errno(errno, "poll");
+    if (count == 0)
+      return fail("passt does not answer within {} s", std::chrono::seconds(kReadyPatience).count());
+    if (waits[2].revents != 0) hear();
+    if (waits[1].revents != 0) return fail("{}", last_words());
+    if ((waits[0].revents & (POLLIN | POLLHUP)) == POLLIN) return {};
+    // Hung up: it is about to end, and has said why.
+    if (waits[0].revents != 0) {
+      ::poll(&waits[1], 1, kEndMilliseconds);
+      return fail("{}", last_words());
+    }
+  }
 }
 
 Passt::Passt(Passt&& other) noexcept

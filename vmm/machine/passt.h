@@ -20,6 +20,9 @@ class Passt {
   // Starts it and does not wait for it. Errors: passt is not installed, cannot be started; a port that is
   // taken already or that this user may not open.
   static Result<Passt> start(const NetSpec& net);
+  // Waits until it is at work, its ports open. Before take_socket(), and once. Errors: what it said before
+  // it ended; it is silent.
+  Result<void> wait_until_ready(const MacAddress& guest);
   Passt(Passt&& other) noexcept;
   Passt& operator=(Passt&&) = delete;
   ~Passt();

@@ -53,7 +53,7 @@ Result<std::unique_ptr<Runner>> Runner::create(const kvm::Kvm& kvm, const Spec& 
   SNUG_TRY(runner->open_inputs());
   runner->loop_ = SNUG_TRY(EventLoop::create());
   EventLoop& loop = *runner->loop_;
-  runner->signals_ = SNUG_TRY(SignalWatch::create(loop, {SIGTERM, SIGINT, SIGHUP, SIGTSTP},
+  runner->signals_ = SNUG_TRY(SignalWatch::create(loop, {SIGTERM, SIGINT, SIGHUP, SIGTSTP, SIGCONT},
                                                   [r = runner.get()](int number) { r->on_signal(number); }));
   SNUG_TRY(runner->open_console());
   SNUG_TRY(runner->open_vsock());
@@ -97,8 +97,7 @@ Result<void> Runner::boot() {
   MachineEvents events;
   events.guest_event = [this](GuestEvent event, uint32_t value) { on_guest_event(event, value); };
   events.vcpu_end = [this](VcpuReport report) { on_vcpu_end(std::move(report)); };
-  events.console_opened = [this] {
-    log_debug("the guest opened its console");
+  events.user_space = [this] {
     if (!commands_) boot_timeout_.disarm();
   };
   machine_ = SNUG_TRY(Machine::build(kvm_, std::move(config), *loop_, *console_, std::move(events)));
@@ -155,9 +154,6 @@ Result<std::unique_ptr<NetBackend>> Runner::start_user_network(size_t i) {
   };
   events.lost = [this, i] {
     if (machine_) machine_->virtio().disconnect_nic(i);
-  };
-  events.failed = [this, i](const std::string& why) {
-    finish(RunState::kFailed, kStatusFailure, fmt::format("net[{}]: {}", i, why));
   };
   networks_[i] = SNUG_TRY(
       with_context(UserNetwork::start(*loop_, nics_[i], std::move(events)), fmt::format("net[{}]", i)));
@@ -231,7 +227,7 @@ void Runner::on_guest_event(GuestEvent event, uint32_t value) {
 
 void Runner::on_reset() {
   // A kernel without a pvpanic driver reports its panic on the console only, then resets (panic=-1).
-  if (spec_.on_panic != OnPanic::kIgnore && console_->tail().panic_line())
+  if (spec_.on_panic != OnPanic::kIgnore && !machine_->reports_panics() && console_->tail().panic_line())
     return on_crash("the guest's kernel panicked", {});
   // What it was started for is gone.
   if (commands_) return on_guest_end(RunState::kReset, "the guest reset");
@@ -278,9 +274,9 @@ void Runner::on_signal(int number) {
     console_->suspend_terminal();
     if (commands_) commands_->suspend_terminal();
     ::raise(SIGSTOP);
-    if (commands_) commands_->resume_terminal();
-    return console_->resume_terminal();
+    return;  // what follows is SIGCONT's
   }
+  if (number == SIGCONT) return on_continue();
   const char* name = ::sigabbrev_np(number);
   const auto now = std::chrono::steady_clock::now();
   // timeout(1) signals the process and then its group: that is one wish, not two.
@@ -291,6 +287,16 @@ void Runner::on_signal(int number) {
   log_warn("SIG{}: power button pressed; the guest has {} (a second signal stops it at once)", name,
            spec_.grace_period ? seconds_text(*spec_.grace_period) : "all the time it wants");
   begin_ending(number, spec_.grace_period);
+}
+
+// This process was stopped, by Ctrl-Z or from outside, and goes on; in the foreground of its terminal or, so
+// far, in the background. (What the guest's watchdogs are told: VcpuThreads.)
+void Runner::on_continue() {
+  if (::isatty(STDIN_FILENO) == 0 || is_own_terminal(STDIN_FILENO)) {
+    if (commands_) commands_->resume_terminal();
+    console_->resume_terminal();
+  }
+  if (machine_ && machine_->state() == RunState::kRunning) set_guest_clock();
 }
 
 void Runner::begin_ending(int signal, TimeLimit grace) {

@@ -114,6 +114,7 @@ class Runner final : private ControlTarget {
   void on_crash(const std::string& what, std::string detail);
   void on_vcpu_end(VcpuReport report);
   void on_signal(int number);
+  void on_continue();
   void on_boot_timeout();
   void on_grace_end();
   // Asks the guest to power off, as `signal` would; one that is paused runs on for it.

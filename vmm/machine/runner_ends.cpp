@@ -6,8 +6,11 @@
 
 #include "vmm/base/cache_folder.h"
 #include "vmm/base/log.h"
+#include "vmm/machine/host_ports.h"
+#include "vmm/machine/input_file.h"
 #include "vmm/machine/runner.h"
 #include "vmm/spec/network.h"
+#include "vmm/spec/values.h"
 
 namespace snug {
 
@@ -44,7 +47,7 @@ Result<void> Runner::open_control() {
 }
 
 Result<void> Runner::open_inputs() {
-  kernel_ = SNUG_TRY(with_context(open_file(spec_.kernel, O_RDONLY), "kernel"));
+  kernel_ = SNUG_TRY(with_context(open_input(spec_.kernel), "kernel"));
   const std::string cache = spec_.kernel_cache ? cache_folder() : "";
   if (!cache.empty()) {
     auto opened = KernelCache::open(cache + "/kernels");
@@ -55,8 +58,15 @@ Result<void> Runner::open_inputs() {
     }
   }
   for (const auto& path : spec_.initrd)
-    initrds_.push_back(SNUG_TRY(with_context(open_file(path, O_RDONLY), "initrd")));
+    initrds_.push_back(SNUG_TRY(with_context(open_input(path), "initrd")));
   nics_ = network_interfaces(spec_);
+  for (size_t i = 0; i < nics_.size(); ++i) {
+    const std::vector<PortForward> wanted = nics_[i].ports;
+    SNUG_TRY(with_context(choose_ports(nics_[i].ports), fmt::format("net[{}]", i)));
+    for (size_t port = 0; port < wanted.size(); ++port)
+      if (wanted[port] != nics_[i].ports[port])
+        log_line(LogLevel::kWarn, "published: " + detail::print_port(nics_[i].ports[port]));
+  }
   for (size_t i = 0; i < nics_.size(); ++i)
     if (nics_[i].mode == NetMode::kTap)
       taps_.emplace(i, SNUG_TRY(with_context(Tap::open(nics_[i]), fmt::format("net[{}]", i))));

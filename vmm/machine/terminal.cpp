@@ -67,8 +67,9 @@ RawTerminal::~RawTerminal() {
 
 void RawTerminal::leave() { restore(); }
 void RawTerminal::reenter() {
-  // Whoever used the terminal meanwhile may have changed it.
-  ::tcgetattr(saved.fd, &saved.settings);
+  // Whoever used the terminal meanwhile may have changed it. (Not left, since nothing told of the stop: what
+  // it was before is still known.)
+  if (!saved.raw) ::tcgetattr(saved.fd, &saved.settings);
   apply_raw();
 }
 

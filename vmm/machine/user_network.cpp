@@ -21,12 +21,13 @@ constexpr std::chrono::milliseconds kLongestPause{30'000};
 Result<std::unique_ptr<UserNetwork>> UserNetwork::start(EventLoop& loop, const NetSpec& net, Events events) {
   std::unique_ptr<UserNetwork> network(new UserNetwork(loop, net, std::move(events)));
   network->restart_timer_ = SNUG_TRY(loop.timer([n = network.get()] { n->relaunch(); }));
-  SNUG_TRY(network->launch());
+  SNUG_TRY(network->launch(Wait::kUntilReady));
   return network;
 }
 
-Result<void> UserNetwork::launch() {
+Result<void> UserNetwork::launch(Wait wait) {
   passt_.emplace(SNUG_TRY(Passt::start(net_)));
+  if (wait == Wait::kUntilReady) SNUG_TRY(passt_->wait_until_ready(*net_.mac));
   started_ = steady_clock::now();
   backend_ = make_stream_backend(passt_->take_socket());
   process_watch_ = SNUG_TRY(loop_.watch(passt_->process_fd(), EPOLLIN, [this](uint32_t) { on_end(); }));
@@ -42,8 +43,6 @@ void UserNetwork::on_end() {
   const std::string words = passt_->last_words();
   passt_.reset();
   const bool at_once = steady_clock::now() - started_ < kBeginning;
-  has_worked_ = has_worked_ || !at_once;
-  if (!has_worked_) return events_.failed(words);
   pause_ = at_once ? std::min(std::max(2 * pause_, kFirstPause), kLongestPause) : kFirstPause;
   log_warn("{}; the guest is without network until it has been started again", words);
   events_.lost();
@@ -51,7 +50,7 @@ void UserNetwork::on_end() {
 }
 
 void UserNetwork::relaunch() {
-  if (auto launched = launch(); !launched) {
+  if (auto launched = launch(Wait::kNo); !launched) {
     process_watch_.reset();
     output_watch_.reset();
     passt_.reset();

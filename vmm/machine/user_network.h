@@ -24,11 +24,10 @@ class UserNetwork {
     std::function<void(std::unique_ptr<NetBackend>)> connected;
     // passt has ended; it will be started anew soon.
     std::function<void()> lost;
-    // passt could not begin its work. For a person.
-    std::function<void(std::string)> failed;
   };
 
-  // Errors: those of Passt::start().
+  // Returns when passt is at work: some milliseconds. Errors: those of Passt::start(), and what keeps passt
+  // from its work.
   static Result<std::unique_ptr<UserNetwork>> start(EventLoop& loop, const NetSpec& net, Events events);
   // For the first process. Once.
   std::unique_ptr<NetBackend> take_backend() { return std::move(backend_); }
@@ -40,7 +39,9 @@ class UserNetwork {
  private:
   UserNetwork(EventLoop& loop, const NetSpec& net, Events events)
       : loop_(loop), net_(net), events_(std::move(events)) {}
-  Result<void> launch();
+  // While a guest runs nothing may wait.
+  enum class Wait { kNo, kUntilReady };
+  Result<void> launch(Wait wait);
   void relaunch();
   void on_end();
 
@@ -51,8 +52,7 @@ class UserNetwork {
   std::optional<Passt> passt_;
   std::chrono::steady_clock::time_point started_;
   std::chrono::milliseconds pause_{0};  // before the next start
-  bool has_worked_ = false;
-  EventLoop::Watch process_watch_;  // watches before what they watch
+  EventLoop::Watch process_watch_;      // watches before what they watch
   EventLoop::Watch output_watch_;
   EventLoop::Timer restart_timer_;
 };

@@ -188,7 +188,12 @@ bool VcpuThreads::handle(Worker& worker, kvm::Exit exit) {
             environment_.after_access();
             return true;
           },
-          [](kvm::InterruptedExit) { return true; },
+          [&](kvm::InterruptedExit) {
+            // By nobody here: the whole process was stopped for a time (SIGSTOP, a debugger, a frozen control
+            // group). The guest learns of it before it runs on, as after a pause.
+            if (!worker.vcpu->exit_requested()) worker.vcpu->forgive_pause();
+            return true;
+          },
           [&](kvm::HaltExit) {
             return end(worker, VcpuEnd::kFailure, "the CPU halted with no interrupt to wake it"), false;
           },

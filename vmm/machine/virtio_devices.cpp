@@ -221,7 +221,8 @@ std::optional<BalloonStatus> VirtioDevices::balloon() {
 // --- consoles and channels ----------------------------------------------------------------------------
 
 Result<void> VirtioDevices::add_console(HostPort& port) {
-  auto device = std::make_unique<VirtioConsole>(fmt::format("console hvc{}", consoles_.size()), port);
+  auto device = std::make_unique<VirtioConsole>(fmt::format("console hvc{}", consoles_.size()), port,
+                                                environment_.user_space);
   Placed<VirtioConsole> console{device.get()};
   console.transport = SNUG_TRY(add(std::move(device)))->transport.get();
   consoles_.push_back(console);
@@ -247,7 +248,7 @@ void VirtioDevices::set_console_size(size_t index, const WindowSize& size) {
 Result<void> VirtioDevices::add_channels(const std::vector<ChannelEnd>& channels) {
   std::vector<ChannelConfig> configs;
   for (const ChannelEnd& channel : channels) configs.push_back({channel.name, channel.port});
-  auto device = std::make_unique<VirtioChannels>(std::move(configs));
+  auto device = std::make_unique<VirtioChannels>(std::move(configs), environment_.user_space);
   VirtioChannels* all = device.get();
   Synced<VirtioPci>* transport = SNUG_TRY(add(std::move(device)))->transport.get();
   for (size_t i = 0; i < channels.size(); ++i) {

@@ -72,7 +72,8 @@ class VirtioDevices {
     kvm::Vm& vm;
     Synced<PciRoot>& pci;
     PciBars& bars;
-    bool packed_rings;  // offered to drivers
+    bool packed_rings;                 // offered to drivers
+    std::function<void()> user_space;  // a program of the guest has a console or a channel open; any thread
   };
   explicit VirtioDevices(const Environment& environment);
   ~VirtioDevices();

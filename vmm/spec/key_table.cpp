@@ -93,10 +93,11 @@ Keys<Spec> all_keys() {
        .nested = list_of(&Spec::net, net_keys(), "mode")},
       {.name = "ports",
        .flags = "-p,--ports",
-       .placeholder = "[HOST_IP:]HOST_PORT:GUEST_PORT[/udp]",
+       .placeholder = "[[HOST_IP:]HOST_PORT:]GUEST_PORT[/udp]",
        .group = "Devices",
        .help = "Ports of the host that lead to the guest, on the first interface of mode user, which is "
-               "made if there is none.",
+               "made if there is none. Without an address, on 127.0.0.1 only; without HOST_PORT, or with "
+               "0, on one that is free, which `snug ps` shows. Ranges: 8000-8003:8000-8003.",
        .example = "8080:80",
        .also = "publish forward",
        .value = port_list(&Spec::ports, kPortsMax)},

@@ -133,8 +133,9 @@ Keys<NetSpec> net_keys() {
        .value = word(&NetSpec::vhost,
                      {{"auto", VhostUse::kAuto}, {"on", VhostUse::kOn}, {"off", VhostUse::kOff}})},
       {.name = "ports",
-       .placeholder = "[HOST_IP:]HOST_PORT:GUEST_PORT[/udp]",
-       .help = "Ports of the host that lead to the guest; without an address, on 127.0.0.1 only.",
+       .placeholder = "[[HOST_IP:]HOST_PORT:]GUEST_PORT[/udp]",
+       .help = "Ports of the host that lead to the guest; without an address, on 127.0.0.1 only, without "
+               "HOST_PORT on one that is free.",
        .example = "8080:80",
        .also = "publish forward hostfwd portForwards",
        .value = port_list(&NetSpec::ports, kPortsMax)},

@@ -91,7 +91,8 @@ std::vector<std::string> network_problems(const Spec& spec) {
     if (!macs.insert(*nic.mac).second)
       problems.push_back(fmt::format("net: two interfaces with the address {}", detail::print_mac(*nic.mac)));
     for (const PortForward& port : nic.ports)
-      if (!ports.emplace(port.host_ip, port.host_port, port.udp).second)
+      if (port.host_port != 0 && port.host_port_last == 0 &&
+          !ports.emplace(port.host_ip, port.host_port, port.udp).second)
         problems.push_back(fmt::format("ports: {} is published twice", detail::print_port(port)));
   }
   return problems;

@@ -86,9 +86,10 @@ enum class VhostUse { kAuto, kOn, kOff };
 // A port of the host that leads to one of the guest.
 struct PortForward {
   std::string host_ip = "127.0.0.1";  // IPv4 or IPv6, valid
-  uint16_t host_port = 0;             // not 0, as is guest_port
-  uint16_t guest_port = 0;
+  uint16_t host_port = 0;             // 0: one that is free when the machine starts
+  uint16_t guest_port = 0;            // not 0
   bool udp = false;
+  uint16_t host_port_last = 0;  // above host_port: whichever is free from that to this
   bool operator==(const PortForward&) const = default;
 };
 

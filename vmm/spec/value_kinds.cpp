@@ -34,9 +34,11 @@ Value mac_value() {
 }
 
 Value ports_value() {
-  return {.expected = "[HOST_IP:]HOST_PORT:GUEST_PORT[/udp]",
-          .schema = R"("type": "string", "pattern": )"
-                    R"("^(([0-9.]+|\\[[0-9a-fA-F:.]+\\]):)?[0-9]{1,5}:[0-9]{1,5}(/(tcp|udp))?$")",
+  return {.expected = "[[HOST_IP:]HOST_PORT:]GUEST_PORT[/udp]",
+          .schema =
+              R"("type": "string", "pattern": )"
+              R"("^((([0-9.]+|\\[[0-9a-fA-F:.]+\\]):([0-9]{1,5}(-[0-9]{1,5})?)?|[0-9]{1,5}(-[0-9]{1,5})?):)?)"
+              R"([0-9]{1,5}(-[0-9]{1,5})?(/(tcp|udp))?$")",
           .repeatable = true};
 }
 

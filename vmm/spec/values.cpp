@@ -162,10 +162,19 @@ std::string print_mac(const MacAddress& mac) { return fmt::format("{:02x}", fmt:
 
 namespace {
 
-// 1 to 65535, 0 when it is none.
-uint16_t port_number(const std::string& text) {
-  const auto number = parse_whole(text, 1, 65535);
-  return number ? static_cast<uint16_t>(*number) : uint16_t{0};
+struct PortRange {
+  uint16_t first = 0;
+  uint16_t last = 0;
+  unsigned size() const { return last - first + 1U; }
+};
+
+// "80" or "80-89".
+std::optional<PortRange> port_range(const std::string& text, uint16_t min) {
+  const size_t dash = text.find('-');
+  const auto first = parse_whole(text.substr(0, dash), min, 65535);
+  const auto last = dash == std::string::npos ? first : parse_whole(text.substr(dash + 1), 1, 65535);
+  if (!first || !last || *last < *first || (*first == 0 && *last != 0)) return std::nullopt;
+  return PortRange{static_cast<uint16_t>(*first), static_cast<uint16_t>(*last)};
 }
 
 bool is_ip(const std::string& text) {
@@ -176,7 +185,40 @@ bool is_ip(const std::string& text) {
 
 }  // namespace
 
-Result<PortForward> parse_port(const std::string& text) {
+namespace {
+
+// "127.0.0.1" or "[::1]".
+Result<std::string> parse_host_ip(std::string ip, const std::string& text) {
+  if (ip.size() > 2 && ip.front() == '[' && ip.back() == ']') {
+    ip = ip.substr(1, ip.size() - 2);
+  } else if (ip.find(':') != std::string::npos) {
+    return fail("an IPv6 address stands in brackets, [::1]:8080:80, got {}", in_quotes(text));
+  }
+  if (!is_ip(ip)) return fail("{} is not an IP address, in {}", in_quotes(ip), in_quotes(text));
+  return ip;
+}
+
+// Each port of the guest has one of the host: the one in the same place, or whichever is free.
+Result<std::vector<PortForward>> pair_ports(PortForward forward, PortRange host, PortRange guest,
+                                            const std::string& text) {
+  const bool chosen = host.first == 0;
+  if (!chosen && guest.size() > 1 && host.size() != guest.size())
+    return fail("{} ports of the host for {} of the guest, in {}", host.size(), guest.size(),
+                in_quotes(text));
+  std::vector<PortForward> forwards;
+  for (unsigned i = 0; i < guest.size(); ++i) {
+    forward.guest_port = static_cast<uint16_t>(guest.first + i);
+    forward.host_port = chosen ? uint16_t{0} : static_cast<uint16_t>(host.first + i);
+    if (guest.size() == 1 && host.size() > 1) forward.host_port_last = host.last;
+    forwards.push_back(forward);
+  }
+  return forwards;
+}
+
+}  // namespace
+
+// As docker and podman have them.
+Result<std::vector<PortForward>> parse_ports(const std::string& text) {
   const auto wrong = [&text] { return fail("expected {}, got {}", ports_value().expected, in_quotes(text)); };
   PortForward forward;
   std::string rest = text;
@@ -188,32 +230,28 @@ Result<PortForward> parse_port(const std::string& text) {
     rest.resize(slash);
   }
   const size_t last = rest.rfind(':');
-  if (last == std::string::npos && port_number(rest) != 0)
-    return fail("expected {}, got {} (did you mean '{}:{}'?)", ports_value().expected, in_quotes(text), rest,
-                rest);
-  if (last == std::string::npos) return wrong();
-  forward.guest_port = port_number(rest.substr(last + 1));
-  rest.resize(last);
-  if (const size_t before = rest.rfind(':'); before != std::string::npos) {
-    std::string ip = rest.substr(0, before);
-    if (ip.size() > 2 && ip.front() == '[' && ip.back() == ']') {
-      ip = ip.substr(1, ip.size() - 2);
-    } else if (ip.find(':') != std::string::npos) {
-      return fail("an IPv6 address stands in brackets, [::1]:8080:80, got {}", in_quotes(text));
-    }
-    if (!is_ip(ip)) return fail("{} is not an IP address, in {}", in_quotes(ip), in_quotes(text));
-    forward.host_ip = ip;
-    rest = rest.substr(before + 1);
+  const auto guest = port_range(last == std::string::npos ? rest : rest.substr(last + 1), 1);
+  PortRange host;
+  if (last != std::string::npos) {
+    rest.resize(last);
+    const size_t before = rest.rfind(':');
+    if (before != std::string::npos) forward.host_ip = SNUG_TRY(parse_host_ip(rest.substr(0, before), text));
+    const std::string port = before == std::string::npos ? rest : rest.substr(before + 1);
+    // "127.0.0.1::80": any.
+    const auto named = port.empty() && before != std::string::npos ? PortRange{} : port_range(port, 0);
+    if (!named) return wrong();
+    host = *named;
   }
-  forward.host_port = port_number(rest);
-  if (forward.host_port == 0 || forward.guest_port == 0) return wrong();
-  return forward;
+  if (!guest) return wrong();
+  return pair_ports(std::move(forward), host, *guest, text);
 }
 
 std::string print_port(const PortForward& forward) {
   const bool v6 = forward.host_ip.find(':') != std::string::npos;
-  return fmt::format("{}{}{}:{}:{}{}", v6 ? "[" : "", forward.host_ip, v6 ? "]" : "", forward.host_port,
-                     forward.guest_port, forward.udp ? "/udp" : "");
+  const std::string last =
+      forward.host_port_last > forward.host_port ? fmt::format("-{}", forward.host_port_last) : "";
+  return fmt::format("{}{}{}:{}{}:{}{}", v6 ? "[" : "", forward.host_ip, v6 ? "]" : "", forward.host_port,
+                     last, forward.guest_port, forward.udp ? "/udp" : "");
 }
 
 Result<std::string> parse_shell_line(const std::string& text) {

@@ -45,7 +45,8 @@ Result<std::string> parse_serial(const std::string& text);
 Result<std::string> parse_tap(const std::string& text);
 Result<MacAddress> parse_mac(const std::string& text);
 std::string print_mac(const MacAddress& mac);
-Result<PortForward> parse_port(const std::string& text);
+// One, or one for each port of a range. At least one.
+Result<std::vector<PortForward>> parse_ports(const std::string& text);
 std::string print_port(const PortForward& forward);
 Result<std::string> parse_shell_line(const std::string& text);
 Result<std::string> parse_variable(const std::string& text);
@@ -167,8 +168,9 @@ ValueOf<T> port_list(std::vector<PortForward> T::*member, size_t max_count) {
   return detail::bind(
       detail::ports_value(), member,
       [=](std::vector<PortForward>& out, const std::string& text, SetContext&) -> Result<void> {
-        if (out.size() >= max_count) return fail("at most {} ports are allowed", max_count);
-        out.push_back(SNUG_TRY(detail::parse_port(text)));
+        const auto ports = SNUG_TRY(detail::parse_ports(text));
+        if (out.size() + ports.size() > max_count) return fail("at most {} ports are allowed", max_count);
+        out.insert(out.end(), ports.begin(), ports.end());
         return {};
       },
       [](const std::vector<PortForward>& ports) {

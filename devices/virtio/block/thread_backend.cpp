@@ -115,7 +115,10 @@ class ThreadBackend final : public BlockBackend {
               : ::pwritev2(fd, request.iovecs.data(), count, offset, transfer_flags(request));
       if (done < 0 && errno == EINTR) continue;
       if (done < 0) return errno;
-      if (done == 0) return EIO;  // the file has become shorter than the disk
+      if (done == 0) {
+        fill_last_sector(request);
+        return request.iovecs.empty() ? 0 : EIO;  // the file has become shorter than the disk
+      }
       advance(request, static_cast<size_t>(done));
     }
     return 0;

@@ -7,6 +7,7 @@
 #include <linux/fs.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "devices/virtio/block/backend.h"
 
@@ -37,6 +38,18 @@ inline bool advance(BlockRequest& request, size_t done) {
     request.iovecs.front().iov_len -= done;
   }
   return request.iovecs.empty();
+}
+
+// A read that has come to the end of its file, in the middle of a sector: the rest of that sector is zeros.
+inline void fill_last_sector(BlockRequest& request) {
+  constexpr uint64_t kSector = 512;
+  uint64_t rest = (kSector - request.offset % kSector) % kSector;
+  while (rest > 0 && !request.iovecs.empty()) {
+    const size_t part = std::min<uint64_t>(rest, request.iovecs.front().iov_len);
+    std::memset(request.iovecs.front().iov_base, 0, part);
+    (void)advance(request, part);
+    rest -= part;
+  }
 }
 
 // Of preadv2 and pwritev2.

@@ -118,6 +118,7 @@ class UringBackend final : public BlockBackend {
       prepare(request);
       return true;
     }
+    if (request.operation == BlockOperation::kRead && result == 0) fill_last_sector(request);
     if (!transfer || result <= 0 || advance(request, static_cast<size_t>(result))) return false;
     prepare(request);
     return true;

@@ -34,8 +34,9 @@ enum Event : uint16_t {
 
 using namespace virtio_console;
 
-VirtioChannels::VirtioChannels(std::vector<ChannelConfig> channels)
+VirtioChannels::VirtioChannels(std::vector<ChannelConfig> channels, std::function<void()> on_program)
     : queue_sizes_(kPairs + 2 * channels.size(), kQueueSize),
+      on_program_(std::move(on_program)),
       unused_port_(nullptr, PortStream::WhenStalled::kDrop) {
   SNUG_ASSERT(channels.size() <= kMaxChannels);
   for (ChannelConfig& channel : channels) {
@@ -160,6 +161,7 @@ void VirtioChannels::handle_control(uint32_t id, uint16_t event, uint16_t value)
   if (event == kPortOpen) {
     channel.guest_open = value != 0;
     if (channel.guest_open) {
+      if (on_program_) on_program_();
       channel.stream.receive();
       note_peer(channel);
     }

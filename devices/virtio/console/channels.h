@@ -7,6 +7,7 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -24,8 +25,9 @@ class VirtioChannels final : public VirtioDevice {
  public:
   static constexpr size_t kMaxChannels = 15;
 
-  // At most kMaxChannels.
-  explicit VirtioChannels(std::vector<ChannelConfig> channels);
+  // At most kMaxChannels. `on_program`: a program of the guest has opened one; with the transport's lock
+  // held.
+  explicit VirtioChannels(std::vector<ChannelConfig> channels, std::function<void()> on_program = {});
 
   // The peer of channel `index` has bytes, takes some, has come or has gone.
   void peer_ready(size_t index);
@@ -63,6 +65,7 @@ class VirtioChannels final : public VirtioDevice {
   size_t next_message(uint32_t id, std::span<std::byte> message);
 
   std::vector<uint16_t> queue_sizes_;
+  std::function<void()> on_program_;
   std::vector<Channel> channels_;
   PortStream unused_port_;  // port 0
   VirtioHost* host_ = nullptr;

@@ -1,10 +1,20 @@
 #include "devices/virtio/console/console.h"
 
+#include <utility>
+
 #include "devices/virtio/console/config.h"
 
 namespace snug {
 
 using namespace virtio_console;
+
+namespace {
+
+// Linux's messages come in buffers of 16 bytes (hvc_console_print), what programs write in whatever they
+// wrote. No driver of a single port tells that one has opened it.
+constexpr uint64_t kKernelBuffer = 16;
+
+}  // namespace
 
 uint64_t VirtioConsole::features() const { return kSize | kEmergencyWrite; }
 
@@ -42,6 +52,7 @@ void VirtioConsole::queue_ready(uint16_t queue) {
     if (first_output_) set_size(size_);
     first_output_ = false;
     stream_.transmit();
+    if (on_program_ && stream_.longest_buffer() > kKernelBuffer) std::exchange(on_program_, {})();
   }
 }
 

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <string>
 
 #include "devices/virtio/console/stream.h"
@@ -21,9 +22,13 @@ struct WindowSize {
 
 class VirtioConsole final : public VirtioDevice {
  public:
-  // `name`: for messages. `peer` outlives this.
-  VirtioConsole(std::string name, PortPeer& peer)
-      : name_(std::move(name)), peer_(peer), stream_(&peer, PortStream::WhenStalled::kDrop) {}
+  // `name`: for messages. `peer` outlives this. `on_program`: once, a program of the guest prints; with the
+  // transport's lock held.
+  VirtioConsole(std::string name, PortPeer& peer, std::function<void()> on_program = {})
+      : name_(std::move(name)),
+        peer_(peer),
+        on_program_(std::move(on_program)),
+        stream_(&peer, PortStream::WhenStalled::kDrop) {}
 
   // The peer has bytes, takes some, has come or has gone.
   void peer_ready();
@@ -52,6 +57,7 @@ class VirtioConsole final : public VirtioDevice {
 
   std::string name_;
   PortPeer& peer_;
+  std::function<void()> on_program_;  // none: it has been told
   PortStream stream_;
   VirtioHost* host_ = nullptr;
   WindowSize size_;

@@ -12,6 +12,7 @@ constexpr uint64_t kTurn = 4 * kPart;           // bytes before others want thei
 
 void PortStream::start(VirtioHost& host, uint16_t receive_queue, uint16_t transmit_queue) {
   host_ = &host;
+  longest_ = 0;
   receive_queue_ = receive_queue;
   transmit_queue_ = transmit_queue;
 }
@@ -78,6 +79,7 @@ void PortStream::transmit() {
         if (popped == VirtQueue::Pop::kEmpty) break;
         out_.valid = true;
         out_.done = 0;
+        longest_ = std::max(longest_, out_.chain.readable_bytes());
       }
       Sent sent = send_chain(budget);
       if (sent == Sent::kAll) {

@@ -40,6 +40,8 @@ class PortStream {
   void send(std::span<const std::byte> bytes);
 
   uint64_t dropped_bytes() const { return dropped_; }
+  // Bytes of the longest of the guest's buffers since start().
+  uint64_t longest_buffer() const { return longest_; }
 
  private:
   // A chain of the guest that is not done with.
@@ -64,6 +66,7 @@ class PortStream {
   Held out_;
   std::vector<std::byte> kept_;  // kDrop only: what the peer has not taken yet, oldest first
   uint64_t dropped_ = 0;
+  uint64_t longest_ = 0;
   std::vector<iovec> parts_;
 };
 

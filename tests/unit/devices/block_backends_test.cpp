@@ -1,5 +1,6 @@
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/stat.h>
 
 #include <cstring>
 #include <random>
@@ -68,6 +69,28 @@ TEST_P(BlockBackendTest, WritesAndReads) {
   auto read = request(BlockOperation::kRead, 4096, back);
   EXPECT_EQ(perform(read), 0);
   EXPECT_EQ(back, out);
+}
+
+TEST_P(BlockBackendTest, AFileThatEndsInTheMiddleOfASectorHasThatSector) {
+  ASSERT_EQ(::ftruncate(file.get(), 0), 0);
+  const std::string bytes(1300, 'x');
+  ASSERT_EQ(::pwrite(file.get(), bytes.data(), bytes.size(), 0), 1300);
+  std::string back(1536, 'n');
+  auto read = request(BlockOperation::kRead, 0, back);
+  EXPECT_EQ(perform(read), 0);
+  EXPECT_EQ(back, bytes + std::string(236, '\0'));
+  std::string beyond(1024, 'n');
+  auto more = request(BlockOperation::kRead, 1024, beyond);
+  EXPECT_EQ(perform(more), EIO) << "no such sector";
+  std::string last(512, 'y');
+  auto write = request(BlockOperation::kWrite, 1024, last);
+  EXPECT_EQ(perform(write), 0);
+  struct stat status {};
+  ASSERT_EQ(::fstat(file.get(), &status), 0);
+  EXPECT_EQ(status.st_size, 1536);
+  auto again = request(BlockOperation::kRead, 0, back);
+  EXPECT_EQ(perform(again), 0);
+  EXPECT_EQ(back, std::string(1024, 'x') + last);
 }
 
 TEST_P(BlockBackendTest, DurableRequestsAreDoneAsOthers) {

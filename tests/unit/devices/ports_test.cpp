@@ -103,7 +103,9 @@ TEST(PvpanicTest, ReportsEvents) {
   Synced<Pvpanic> device(lifecycle);
   Ports ports;
   ASSERT_TRUE(ports.bus().add({map::kPortPvpanic, Pvpanic::kPorts}, "pvpanic", device));
+  EXPECT_FALSE(device.lock()->has_driver());
   EXPECT_EQ(ports.in8(map::kPortPvpanic), 0x03);
+  EXPECT_TRUE(device.lock()->has_driver());
   ports.out8(map::kPortPvpanic, 0x01);
   EXPECT_THAT(lifecycle.take(), ElementsAre(RecordedEvent{GuestEvent::kPanic, 0}));
   ports.out8(map::kPortPvpanic, 0x02);

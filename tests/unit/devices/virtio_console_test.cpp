@@ -123,6 +123,18 @@ TEST_F(VirtioConsoleTest, SpeaksToNobodyWithoutWaiting) {
   EXPECT_EQ(peer.taken, "heard");
 }
 
+TEST_F(VirtioConsoleTest, TellsAProgramFromTheKernel) {
+  int programs = 0;
+  VirtioConsole told("console hvc0", peer, [&programs] { ++programs; });
+  told.start(host, told.features());
+  QueueDriver prints{memory, host, told, 1};
+  prints.give(0, "Linux version 6.");  // as its messages come: 16 bytes
+  EXPECT_EQ(programs, 0);
+  prints.give(1, "What a program of the guest writes\n");
+  prints.give(2, "What a program of the guest writes\n");
+  EXPECT_EQ(programs, 1);
+}
+
 TEST_F(VirtioConsoleTest, TellsItsWindowsSize) {
   console.set_size({.columns = 132, .rows = 50});
   console.set_size({.columns = 132, .rows = 50});

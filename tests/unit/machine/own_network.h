@@ -1,4 +1,5 @@
-// A network namespace for a test program: nothing of the host's is touched. Entered once, by the only thread.
+// A network namespace and a mount namespace for a test program: nothing of the host's is touched. Entered
+// once, by the only thread.
 #pragma once
 
 #include <fcntl.h>
@@ -7,6 +8,7 @@
 #include <net/if.h>
 #include <sched.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 
 #include <cstdlib>
 #include <string>
@@ -24,12 +26,15 @@ inline const std::string& enter_own_network() {
     };
     const uid_t user = ::geteuid();
     const gid_t group = ::getegid();
-    if (::unshare(CLONE_NEWNET) != 0) {
-      if (::unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0) return "no network namespace: " + errno_text(errno);
+    if (::unshare(CLONE_NEWNET | CLONE_NEWNS) != 0) {
+      if (::unshare(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWNS) != 0)
+        return "no network namespace: " + errno_text(errno);
       if (!put("/proc/self/setgroups", "deny") || !put("/proc/self/uid_map", fmt::format("0 {} 1", user)) ||
           !put("/proc/self/gid_map", fmt::format("0 {} 1", group)))
         return "no user namespace: " + errno_text(errno);
     }
+    if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0)
+      return "no mounts of our own: " + errno_text(errno);
     const UniqueFd tun(::open("/dev/net/tun", O_RDWR | O_CLOEXEC));
     return tun ? "" : "/dev/net/tun: " + errno_text(errno);
   }();

@@ -7,9 +7,13 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
+#include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <set>
 #include <sstream>
@@ -23,6 +27,7 @@ namespace {
 using testing::AllOf;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Not;
 using testing::UnorderedElementsAre;
 
 // What waits for anybody in this namespace: "tcp 0100007F:1F90", with address and port as the kernel prints
@@ -100,6 +105,116 @@ TEST_F(PasstTest, WhatIsAskedForIsPublishedThereAlone) {
   ASSERT_TRUE(answers(*passt)) << passt->last_words();
   EXPECT_THAT(heard_, UnorderedElementsAre("tcp 0100007F:1F90", "udp 0100007F:1F75",
                                            "tcp6 00000000000000000000000001000000:1F91"));
+}
+
+// Without a way out, for as long as this lives.
+class Offline {
+ public:
+  explicit Offline(bool v4) : v4_(v4) {
+    if (v4_) EXPECT_TRUE(test::run_ip("route del default"));
+    EXPECT_TRUE(test::run_ip("-6 route del default"));
+  }
+  Offline(const Offline&) = delete;
+  Offline& operator=(const Offline&) = delete;
+  ~Offline() {
+    if (v4_) EXPECT_TRUE(test::run_ip("route add default via 192.0.2.1"));
+    EXPECT_TRUE(test::run_ip("-6 route add default via 2001:db8::1"));
+  }
+
+ private:
+  bool v4_;
+};
+
+constexpr MacAddress kGuest{2, 0, 0, 0, 0, 9};
+
+TEST_F(PasstTest, WorksOnAHostThatIsOffline) {
+  const Offline offline(true);
+  NetSpec net;
+  net.ports = {{"127.0.0.1", 8080, 80, false}, {"::1", 8081, 81, false}};
+  auto passt = Passt::start(net);
+  ASSERT_TRUE(passt) << passt.error().text();
+  const auto ready = passt->wait_until_ready(kGuest);
+  ASSERT_TRUE(ready) << ready.error().text();
+  EXPECT_THAT(listeners(),
+              UnorderedElementsAre("tcp 0100007F:1F90", "tcp6 00000000000000000000000001000000:1F91"));
+}
+
+TEST_F(PasstTest, PublishesOnIpv6WithoutARouteOfIt) {
+  const Offline offline(false);
+  NetSpec net;
+  net.ports = {{"::1", 8081, 81, false}};
+  auto passt = Passt::start(net);
+  ASSERT_TRUE(passt) << passt.error().text();
+  const auto ready = passt->wait_until_ready(kGuest);
+  ASSERT_TRUE(ready) << ready.error().text();
+  EXPECT_THAT(listeners(), UnorderedElementsAre("tcp6 00000000000000000000000001000000:1F91"));
+}
+
+TEST_F(PasstTest, IsReadyWhenItsPortsAreOpen) {
+  NetSpec net;
+  net.ports = {{"127.0.0.1", 8080, 80, false}};
+  auto passt = Passt::start(net);
+  ASSERT_TRUE(passt) << passt.error().text();
+  ASSERT_TRUE(passt->wait_until_ready(kGuest));
+  EXPECT_THAT(listeners(), UnorderedElementsAre("tcp 0100007F:1F90"));
+}
+
+// Programs in the place of passt.
+class FakePasst {
+ public:
+  explicit FakePasst(const std::string& script) : before_(std::getenv("PATH")) {
+    folder_ = testing::TempDir() + "/snug-passt-XXXXXX";
+    EXPECT_NE(::mkdtemp(folder_.data()), nullptr);
+    std::ofstream(folder_ + "/passt") << "#!/bin/sh\n" << script << "\n";
+    EXPECT_EQ(::chmod((folder_ + "/passt").c_str(), 0755), 0);
+    ::setenv("PATH", (folder_ + ":" + before_).c_str(), 1);
+  }
+  FakePasst(const FakePasst&) = delete;
+  FakePasst& operator=(const FakePasst&) = delete;
+  ~FakePasst() {
+    ::setenv("PATH", before_.c_str(), 1);
+    std::filesystem::remove_all(folder_);
+  }
+
+ private:
+  std::string before_, folder_;
+};
+
+TEST_F(PasstTest, SaysWhatKeptItFromItsWork) {
+  const FakePasst fake("echo 'External interface not usable' >&2; exit 1");
+  auto passt = Passt::start({});
+  ASSERT_TRUE(passt) << passt.error().text();
+  const auto ready = passt->wait_until_ready(kGuest);
+  ASSERT_FALSE(ready);
+  EXPECT_EQ(ready.error().text(), "passt: External interface not usable");
+}
+
+// The host's /etc/resolv.conf, in this namespace.
+bool set_resolv_conf(const std::string& text) {
+  const std::string path = testing::TempDir() + "/snug-resolv.conf";
+  std::ofstream(path) << text;
+  const bool set = ::mount(path.c_str(), "/etc/resolv.conf", nullptr, MS_BIND, nullptr) == 0;
+  ::unlink(path.c_str());
+  return set;
+}
+
+TEST_F(PasstTest, ForwardsToNameServersOnTheLoopback) {
+  if (!set_resolv_conf("nameserver 127.0.0.53\nsearch a.example\n"))
+    GTEST_SKIP() << "no resolv.conf to put in place";
+  const FakePasst fake("echo \"$@\" >&2; cat /etc/resolv.conf >&2; exit 1");
+  const auto said = [](const NetSpec& net) {
+    auto passt = Passt::start(net);
+    const auto ready = passt ? passt->wait_until_ready(kGuest) : Result<void>(tl::unexpected(passt.error()));
+    return ready ? "" : ready.error().text();
+  };
+  EXPECT_THAT(said({}),
+              AllOf(HasSubstr("--no-map-gw --dns-forward 169.254.1.1"),
+                    HasSubstr("; nameserver 127.0.0.53; nameserver 169.254.1.1; search a.example")));
+  NetSpec open;
+  open.host_loopback = true;
+  EXPECT_THAT(said(open), AllOf(Not(HasSubstr("--dns-forward")), Not(HasSubstr("169.254.1.1"))))
+      << "the gateway's address leads there";
+  EXPECT_EQ(::umount("/etc/resolv.conf"), 0);
 }
 
 TEST_F(PasstTest, PortsThatCannotBeHad) {

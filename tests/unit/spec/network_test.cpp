@@ -23,14 +23,32 @@ TEST(Ports, Forms) {
       {"0.0.0.0:53:53/tcp", {"0.0.0.0", 53, 53, false}, "0.0.0.0:53:53"},
       {"[::1]:8080:80", {"::1", 8080, 80, false}, "[::1]:8080:80"},
       {"[fe80::1]:8080:80/udp", {"fe80::1", 8080, 80, true}, "[fe80::1]:8080:80/udp"},
+      {"0:80", {"127.0.0.1", 0, 80, false}, "127.0.0.1:0:80"},
+      {"80", {"127.0.0.1", 0, 80, false}, "127.0.0.1:0:80"},
+      {"53/udp", {"127.0.0.1", 0, 53, true}, "127.0.0.1:0:53/udp"},
+      {"127.0.0.2::80", {"127.0.0.2", 0, 80, false}, "127.0.0.2:0:80"},
+      {"[::1]::80", {"::1", 0, 80, false}, "[::1]:0:80"},
+      {"8000-8010:80", {"127.0.0.1", 8000, 80, false, 8010}, "127.0.0.1:8000-8010:80"},
   };
   for (const auto& [text, forward, printed] : cases) {
-    const auto parsed = detail::parse_port(text);
+    const auto parsed = detail::parse_ports(text);
     ASSERT_TRUE(parsed) << text << ": " << parsed.error().text();
-    EXPECT_EQ(*parsed, forward) << text;
-    EXPECT_EQ(detail::print_port(*parsed), printed);
-    EXPECT_EQ(*detail::parse_port(printed), forward);
+    EXPECT_EQ(*parsed, std::vector{forward}) << text;
+    EXPECT_EQ(detail::print_port(parsed->front()), printed);
+    EXPECT_EQ(*detail::parse_ports(printed), std::vector{forward});
   }
+}
+
+TEST(Ports, RangesAreOneForEach) {
+  EXPECT_EQ(
+      *detail::parse_ports("8000-8002:80-82/udp"),
+      (std::vector<PortForward>{
+          {"127.0.0.1", 8000, 80, true}, {"127.0.0.1", 8001, 81, true}, {"127.0.0.1", 8002, 82, true}}));
+  EXPECT_EQ(*detail::parse_ports("[::1]::80-81"),
+            (std::vector<PortForward>{{"::1", 0, 80, false}, {"::1", 0, 81, false}}));
+  EXPECT_EQ(detail::parse_ports("1-65535:1-65535")->size(), 65535U);
+  EXPECT_THAT(detail::parse_ports("8000-8001:80-82").error().text(),
+              HasSubstr("2 ports of the host for 3 of the guest"));
 }
 
 TEST(Ports, Mistakes) {
@@ -39,7 +57,6 @@ TEST(Ports, Mistakes) {
                            "a:80",
                            "80:",
                            ":80",
-                           "0:80",
                            "80:0",
                            "65536:80",
                            "80:80:80:80",
@@ -49,15 +66,21 @@ TEST(Ports, Mistakes) {
                            "1.2.3:80:80",
                            "80:80/",
                            "80:80/sctp",
-                           "80-90:80-90",
+                           "90-80:90-80",
+                           "0-9:80",
+                           "80-:80",
+                           "-80:80",
+                           "80-90-100:80",
+                           "8000-65536:80",
+                           "80-81:80-82",
+                           "::80",
                            "80:80/udp/tcp",
                            " 80:80",
                            "080:80",
                            "+80:80",
                            "[]:80:80"})
-    EXPECT_FALSE(detail::parse_port(text)) << text;
-  EXPECT_THAT(detail::parse_port("8080").error().text(), HasSubstr("did you mean '8080:8080'?"));
-  EXPECT_THAT(detail::parse_port("::1:80:80").error().text(), HasSubstr("brackets"));
+    EXPECT_FALSE(detail::parse_ports(text)) << text;
+  EXPECT_THAT(detail::parse_ports("::1:80:80").error().text(), HasSubstr("brackets"));
 }
 
 TEST(Mac, Forms) {
@@ -117,6 +140,8 @@ TEST(Interfaces, Problems) {
   spec.net = {{.ports = {{"127.0.0.1", 8080, 80, false}}}};
   spec.ports = {{"127.0.0.1", 8080, 81, false}, {"127.0.0.1", 8080, 81, true}};
   EXPECT_THAT(network_problems(spec), ElementsAre("ports: 127.0.0.1:8080:81 is published twice"));
+  spec.ports = {{"127.0.0.1", 0, 81, false}, {"127.0.0.1", 0, 82, false}};
+  EXPECT_THAT(network_problems(spec), IsEmpty()) << "each has a port of its own";
   spec.ports.clear();
   spec.net.assign(2, {.mac = MacAddress{2, 0, 0, 0, 0, 1}});
   EXPECT_THAT(network_problems(spec), ElementsAre("net: two interfaces with the address 02:00:00:00:00:01"));
