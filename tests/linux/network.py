@@ -132,7 +132,6 @@ def net_user_survives_the_end_of_passt():
             check(time.monotonic() < deadline and process.poll() is None, "the guest did not start", seen)
             if select.select([process.stdout], [], [], 1)[0]:
                 seen += os.read(process.stdout.fileno(), 4096)
-        time.sleep(3)  # what ends sooner has never worked, and ends snug
         subprocess.run(["pkill", "-KILL", "-x", "passt|passt.avx2"], check=True)
         out, err = process.communicate(timeout=BOUND)
     finally:

@@ -99,7 +99,10 @@ Result<pid_t> spawn_passt(const std::string& program, const NetSpec& net, int so
 
 // A line about syslog, or about root, says nothing to whoever started a guest.
 bool is_noise(std::string_view line) {
-  return line.empty() || line.starts_with("Failed to send ") || line.starts_with("Don't run as root");
+  for (const std::string_view noise :
+       {"Failed to send ", "Don't run as root", "Started as root", "--stderr will be dropped"})
+    if (line.starts_with(noise)) return true;
+  return line.empty();
 }
 
 std::string wait_text(int status) {
