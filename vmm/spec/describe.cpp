@@ -22,8 +22,11 @@ bool needs_quotes(std::string_view text) {
          text == "Null" || text == "NULL";
 }
 
-// JSON's escapes are YAML's too.
-std::string yaml_text(const std::string& text) { return needs_quotes(text) ? json_string(text) : text; }
+// JSON's escapes are YAML's too. What is no text can be said in one way only.
+std::string yaml_text(const std::string& text) {
+  if (!is_utf8(text)) return fmt::format("!!binary {}", json_string(to_base64(text)));
+  return needs_quotes(text) ? json_string(text) : text;
+}
 
 void print_keys(std::string& out, const KeyList& keys, const void* object, const std::string& indent);
 
@@ -58,8 +61,11 @@ void print_keys(std::string& out, const KeyList& keys, const void* object, const
 // The members of the schema of one value, or of the list of them where that is fine too.
 std::string value_schema(const Value& value) {
   if (!value.repeatable) return value.schema;
-  return fmt::format(R"("anyOf": [{{{}}}, {{"type": "array", "items": {{{}}}}}])", value.schema,
-                     value.schema);
+  const std::string map = value.assignments ? R"(, {"type": "object", "additionalProperties": )"
+                                              R"({"type": ["string", "number", "boolean"]}})"
+                                            : "";
+  return fmt::format(R"("anyOf": [{{{}}}, {{"type": "array", "items": {{{}}}}}{}])", value.schema,
+                     value.schema, map);
 }
 
 std::string object_schema(const KeyList& keys, const void* defaults, const std::string& indent);

@@ -8,7 +8,8 @@
 namespace snug {
 namespace {
 
-constexpr size_t kCommandsMax = 1024;  // and variables
+constexpr size_t kCommandsMax = 1024;
+constexpr size_t kVariablesMax = 16 * 1024;
 
 Keys<Spec> all_keys() {
   return {
@@ -79,7 +80,9 @@ Keys<Spec> all_keys() {
        .flags = "--disk",
        .placeholder = "PATH[,KEY=VALUE...]",
        .group = "Devices",
-       .help = "A disk, or a list of several; the guest sees them as vda, vdb, ...",
+       .help =
+           "A disk, or a list of several; the guest sees them as vda, vdb, ... On the command line a comma "
+           "in a path, and in every other value of such a list, is written twice.",
        .example = "disk.img,readonly=true",
        .also = "disk drive drives block volumes",
        .nested = list_of(&Spec::disks, disk_keys(), "path")},
@@ -170,10 +173,10 @@ Keys<Spec> all_keys() {
        .flags = "-e,--env",
        .placeholder = "NAME=VALUE",
        .group = "Command",
-       .help = "A variable of the command's environment, or a list.",
+       .help = "A variable of the command's environment, a list of them, or a map of NAME: VALUE.",
        .example = "LANG=C.UTF-8",
        .also = "environment variables",
-       .value = text_list(&Spec::env, kCommandsMax, detail::variables_value(), detail::parse_variable)},
+       .value = text_list(&Spec::env, kVariablesMax, detail::variables_value(), detail::parse_variable)},
       {.name = "workdir",
        .flags = "-w,--workdir",
        .placeholder = "DIR",

@@ -58,6 +58,22 @@ std::string map_expected(const Nested& nested) {
   return nested.is_list ? item + ", or a list of them" : item;
 }
 
+// The parts of an item on the command line, between commas. Two commas are one that belongs to its part: no
+// item has an empty part.
+std::vector<std::string> split_item(std::string_view text) {
+  std::vector<std::string> parts(1);
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != ',') {
+      parts.back() += text[i];
+    } else if (text.substr(i + 1).starts_with(',')) {
+      parts.back() += text[i++];
+    } else {
+      parts.emplace_back();
+    }
+  }
+  return parts;
+}
+
 std::string joined(const std::string& path, std::string_view name) {
   return path.empty() ? std::string(name) : fmt::format("{}.{}", path, name);
 }
@@ -187,6 +203,8 @@ void SpecReader::read_nested_item(const Nested& nested, const YamlRef& ref, cons
 
 void SpecReader::read_values(const Key& key, const YamlRef& ref, const std::string& path, void* object) {
   const YamlNode& node = document_.at(ref);
+  if (node.kind == YamlNode::Kind::kMap && key.value->assignments)
+    return read_assignments(key, ref, path, object);
   if (node.kind != YamlNode::Kind::kSequence || !key.value->repeatable)
     return read_scalar(key, ref, path, object);
   for (const auto& item : node.children) {
@@ -194,6 +212,33 @@ void SpecReader::read_values(const Key& key, const YamlRef& ref, const std::stri
     read_scalar(key, item, path, object);
     // A list that grew too long fails at every further item.
     if (problems_.size() + left_out_ > before && problems_.size() >= kMaxProblems) return;
+  }
+}
+
+void SpecReader::read_assignments(const Key& key, const YamlRef& ref, const std::string& path, void* object) {
+  std::map<std::string_view, Position> seen;
+  const auto& children = document_.at(ref).children;
+  for (size_t i = 0; i + 1 < children.size(); i += 2) {
+    const YamlNode& name = document_.at(children[i]);
+    const YamlNode& value = document_.at(children[i + 1]);
+    if (name.kind != YamlNode::Kind::kScalar || name.text.empty() ||
+        name.text.find('=') != std::string::npos) {
+      report(children[i], fmt::format("{}: a name is text without '='", path));
+      continue;
+    }
+    const auto [first, is_new] = seen.emplace(name.text, children[i].position);
+    if (!is_new) {
+      report(children[i], fmt::format("{}: duplicate name {} (first on line {})", path, in_quotes(name.text),
+                                      first->second.line));
+    } else if (value.kind == YamlNode::Kind::kNull) {
+      report(children[i],
+             fmt::format("{}: {} needs a value; '' is the empty one", path, in_quotes(name.text)));
+    } else if (value.kind != YamlNode::Kind::kScalar) {
+      report(children[i + 1],
+             fmt::format("{}: {}: expected text, got {}", path, in_quotes(name.text), kind_name(value.kind)));
+    } else {
+      set_value(key, fmt::format("{}={}", name.text, value.text), path, path, place_of(children[i]), object);
+    }
   }
 }
 
@@ -253,14 +298,18 @@ void SpecReader::read_flag_list(const KeyList& keys, const FlagValues& flags, co
 void SpecReader::read_flag_item(const Nested& nested, const std::string& text, const std::string& path,
                                 const std::string& flag, void* object) {
   std::set<std::string> seen;
-  const auto parts = split(text, ',');
+  const auto parts = split_item(text);
   for (size_t i = 0; i < parts.size(); ++i) {
     const size_t equals = parts[i].find('=');
     const bool unnamed = i == 0 && equals == std::string::npos && !nested.shorthand.empty();
     const std::string name = unnamed ? nested.shorthand : parts[i].substr(0, equals);
     const Key* key = find_key(nested.keys, name);
     if (key == nullptr || !key->value) {
-      add({"", 0, 0, fmt::format("{}: {}", flag, unknown_key(nested.keys, name, ""))});
+      add({"", 0, 0,
+           fmt::format("{}: {}{}", flag, unknown_key(nested.keys, name, ""),
+                       i > 0 && !closest(name, names_of(nested.keys))
+                           ? "; a comma that belongs to a value is written twice: ',,'"
+                           : "")});
     } else if (!seen.insert(name).second && !key->value->repeatable) {
       add({"", 0, 0, fmt::format("{}: duplicate key '{}'", flag, name)});
     } else if (equals == std::string::npos && !unnamed) {

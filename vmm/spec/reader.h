@@ -46,6 +46,7 @@ class SpecReader {
   void read_nested(const Key& key, const YamlRef& ref, const std::string& path, void* object);
   void read_nested_item(const Nested& nested, const YamlRef& ref, const std::string& path, void* object);
   void read_values(const Key& key, const YamlRef& ref, const std::string& path, void* object);
+  void read_assignments(const Key& key, const YamlRef& ref, const std::string& path, void* object);
   void read_scalar(const Key& key, const YamlRef& ref, const std::string& path, void* object);
   void read_flag_list(const KeyList& keys, const FlagValues& flags, const std::string& path, void* object);
   void read_flag_item(const Nested& nested, const std::string& text, const std::string& path,

@@ -135,7 +135,7 @@ struct LogSpec {
 using TimeLimit = std::optional<std::chrono::milliseconds>;
 
 // Paths are absolute wherever the loader knew the folder they are relative to; all text is UTF-8 without
-// control characters.
+// control characters, but for what is the guest's: any bytes but zero.
 struct Spec {
   std::string name = "snug";              // [a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}
   uint32_t cpus = 1;                      // 1 to 64
@@ -155,7 +155,7 @@ struct Spec {
   // A balloon, and the bytes that the guest is asked to give back at first: whole pages, less than memory.
   std::optional<uint64_t> balloon = 0;
   std::vector<std::string> command;  // lines for the guest's shell, run one after the other; at most 1024
-  std::vector<std::string> env;      // NAME=VALUE, of those commands; at most 1024
+  std::vector<std::string> env;      // NAME=VALUE, of those commands; at most 16384
   std::string workdir;               // theirs, absolute; empty: the user's home
   std::string user;                  // NAME[:GROUP] or numbers; empty: root
   ConsoleSpec console;

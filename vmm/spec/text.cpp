@@ -35,6 +35,8 @@ size_t distance(std::string_view a, std::string_view b) {
   return last[b.size()];
 }
 
+constexpr std::string_view kBase64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
 bool is_control(unsigned char c) { return c < 0x20 || c == 0x7f; }
 
 }  // namespace
@@ -76,6 +78,47 @@ std::string in_quotes(std::string_view text) {
     offset += std::max<size_t>(length, 1);
   }
   return out + (offset < text.size() ? "...'" : "'");
+}
+
+bool is_utf8(std::string_view text) {
+  for (size_t offset = 0; offset < text.size();) {
+    const size_t length = utf8_length(text, offset);
+    if (length == 0) return false;
+    offset += length;
+  }
+  return true;
+}
+
+std::string to_base64(std::string_view bytes) {
+  std::string out;
+  for (size_t i = 0; i < bytes.size(); i += 3) {
+    const size_t count = std::min<size_t>(bytes.size() - i, 3);
+    uint32_t group = 0;
+    for (size_t k = 0; k < 3; ++k)
+      group = group << 8 | (k < count ? static_cast<unsigned char>(bytes[i + k]) : 0U);
+    for (size_t k = 0; k < 4; ++k) out += k <= count ? kBase64[group >> (18 - 6 * k) & 63] : '=';
+  }
+  return out;
+}
+
+std::optional<std::string> from_base64(std::string_view text) {
+  std::string out;
+  uint32_t group = 0;
+  size_t digits = 0, padding = 0;
+  for (const char c : text) {
+    if (c == ' ' || c == '\n' || c == '\r' || c == '\t') continue;
+    const size_t value = c == '=' ? 0 : kBase64.find(c);
+    // Nothing but padding behind padding.
+    if (value == std::string_view::npos || (padding > 0 && c != '=')) return std::nullopt;
+    if (c == '=' && ++padding + digits % 4 < 3) return std::nullopt;
+    group = group << 6 | static_cast<uint32_t>(value);
+    if (++digits % 4 != 0) continue;
+    for (const int shift : {16, 8, 0}) out += static_cast<char>(group >> shift);
+    group = 0;
+  }
+  if (digits % 4 != 0 || padding > 2) return std::nullopt;
+  out.resize(out.size() - padding);
+  return out;
 }
 
 std::optional<std::string> bad_text(std::string_view text) {

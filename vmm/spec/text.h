@@ -17,6 +17,11 @@ size_t utf8_length(std::string_view text, size_t offset);
 
 // Why the text may not be used as a value: "control characters are not allowed", "not valid UTF-8".
 std::optional<std::string> bad_text(std::string_view text);
+bool is_utf8(std::string_view text);
+
+// RFC 4648, section 4, with padding. What is read may have spaces and line ends in it; nothing: it is none.
+std::string to_base64(std::string_view bytes);
+std::optional<std::string> from_base64(std::string_view text);
 
 // The candidate that was probably meant: at most two typing mistakes (Damerau-Levenshtein; one for short
 // words), or one of both begins with the other (of at least two characters). Ignores case; '-' equals '_'.

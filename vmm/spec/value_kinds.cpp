@@ -49,8 +49,10 @@ Value shell_lines_value() {
 }
 
 Value variables_value() {
-  return {
-      .expected = "NAME=VALUE", .schema = R"("type": "string", "pattern": "^[^=]+=")", .repeatable = true};
+  return {.expected = "NAME=VALUE, a list of them, or a map of NAME: VALUE",
+          .schema = R"("type": "string", "pattern": "^[^=]+=")",
+          .repeatable = true,
+          .assignments = true};
 }
 
 Value guest_folder_value() {

@@ -21,6 +21,7 @@ namespace detail {
 
 constexpr size_t kMaxPath = 4095;  // PATH_MAX without its NUL
 constexpr size_t kMaxLine = size_t{64} << 10;
+constexpr size_t kMaxVariable = (size_t{128} << 10) - 1;  // MAX_ARG_STRLEN of Linux without its NUL
 
 // The table is for T and the member is of type M: turns functions over M into functions over void*.
 template <class T, class M, class Set, class Print>

@@ -82,6 +82,8 @@ void check_characters(std::string_view text, const Lines& lines) {
   }
 }
 
+constexpr std::string_view kBinaryTag = "tag:yaml.org,2002:binary";
+
 class TreeBuilder final : public YAML::EventHandler {
  public:
   TreeBuilder(const Lines& lines, YamlDocument& document) : lines_(lines), document_(document) {}
@@ -112,7 +114,13 @@ class TreeBuilder final : public YAML::EventHandler {
     check_tag(mark, tag);
     // A block scalar has the tag of a quoted one.
     if (tag == "!") check_closed(mark);
-    document_.nodes[add(mark, anchor, YamlNode::Kind::kScalar)].text = value;
+    std::string text = value;
+    if (tag == kBinaryTag) {
+      auto bytes = from_base64(value);
+      if (!bytes) throw Stop{lines_.at(mark), "the text behind !!binary is no base64"};
+      text = std::move(*bytes);
+    }
+    document_.nodes[add(mark, anchor, YamlNode::Kind::kScalar)].text = std::move(text);
   }
   void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                        YAML::EmitterStyle::value) override {
@@ -129,7 +137,8 @@ class TreeBuilder final : public YAML::EventHandler {
 
  private:
   void check_tag(const YAML::Mark& mark, const std::string& tag) const {
-    constexpr std::array<std::string_view, 7> kFine{"",
+    constexpr std::array<std::string_view, 8> kFine{"",
+                                                    kBinaryTag,
                                                     "?",
                                                     "!",
                                                     "tag:yaml.org,2002:str",

@@ -5,12 +5,18 @@
 
 #include <CLI/CLI.hpp>
 
+#include "tests/unit/spec/problems.h"
+#include "vmm/spec/load.h"
 #include "vmm/spec/spec.h"
 
 namespace snug {
 namespace {
 
+using testing::AllOf;
+using testing::Contains;
 using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::Not;
 
 FlagValues parsed(std::vector<std::string> arguments) {
   CLI::App app;
@@ -93,6 +99,33 @@ TEST(Flags, OneForEachKey) {
   size_t count = 0;
   expect_flags(spec_keys(), "", app, count);
   EXPECT_EQ(app.get_options().size(), count + 1);  // and --help
+}
+
+TEST(Flags, TwoCommasAreOneOfTheValue) {
+  FlagValues flags;
+  flags.by_key["disks"] = {"/missing/a,,b.img,readonly=true", "path=/missing/,,c,,,,,serial=d"};
+  flags.by_key["virtio_consoles"] = {"file:/missing/a,,b"};
+  flags.by_key["channels"] = {"org.x,socket=/missing/a,,b.sock"};
+  const Spec spec = load_spec(std::nullopt, flags).spec;
+  ASSERT_EQ(spec.disks.size(), 2U);
+  EXPECT_EQ(spec.disks[0].path, "/missing/a,b.img");
+  EXPECT_TRUE(spec.disks[0].readonly);
+  EXPECT_EQ(spec.disks[1].path, "/missing/,c,,");
+  EXPECT_EQ(spec.disks[1].serial, "d");
+  ASSERT_EQ(spec.consoles.size(), 1U);
+  EXPECT_EQ(spec.consoles[0].to.path, "/missing/a,b");
+  ASSERT_EQ(spec.channels.size(), 1U);
+  EXPECT_EQ(spec.channels[0].socket, "/missing/a,b.sock");
+}
+
+TEST(Flags, AStrayCommaSaysHowItIsWritten) {
+  FlagValues flags;
+  flags.by_key["disks"] = {"a,b.img"};
+  EXPECT_THAT(texts_of(load_spec(std::nullopt, flags).problems),
+              Contains(AllOf(HasSubstr("--disk: unknown key 'b.img'"), HasSubstr("is written twice: ',,'"))));
+  flags.by_key["disks"] = {"a,readnly=true"};
+  EXPECT_THAT(texts_of(load_spec(std::nullopt, flags).problems),
+              Contains(AllOf(HasSubstr("did you mean 'readonly'?"), Not(HasSubstr("twice")))));
 }
 
 }  // namespace
