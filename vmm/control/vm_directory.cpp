@@ -15,7 +15,9 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <thread>
+#include <tuple>
 
+#include "vmm/base/cache_folder.h"
 #include "vmm/base/log.h"
 #include "vmm/base/socket_address.h"
 
@@ -25,8 +27,8 @@ namespace {
 constexpr const char* kLock = "lock";
 constexpr const char* kKeep = "keep";
 constexpr const char* kEnd = "exit.json";
-constexpr const char* kConsoleLog = "console.log";
-constexpr const char* kOldConsoleLog = "console.log.1";
+constexpr const char* kBefore = ".before";
+constexpr std::array kLogs{"console.log", "output.log"};
 
 // Those who look whether a machine is alive hold its lock for an instant. Many short pauses: somebody who
 // looks all the time leaves gaps, and one of them must be met.
@@ -43,9 +45,33 @@ Result<void> own_folder(const std::string& path) {
   return {};
 }
 
+bool is_there(const std::string& path) {
+  struct stat status {};
+  return ::stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
+}
+
 bool is_folder(const std::string& path) {
   struct stat status {};
   return ::stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode) && status.st_uid == ::geteuid();
+}
+
+// As own_folder() makes it.
+bool is_own_folder(const std::string& path) {
+  struct stat status {};
+  return ::lstat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode) && status.st_uid == ::geteuid() &&
+         (status.st_mode & 0022) == 0;
+}
+
+bool is_same(const std::string& path, const std::string& other) {
+  struct stat one {};
+  struct stat two {};
+  return ::stat(path.c_str(), &one) == 0 && ::stat(other.c_str(), &two) == 0 && one.st_dev == two.st_dev &&
+         one.st_ino == two.st_ino;
+}
+
+tl::unexpected<Error> fail_name_taken(const std::string& name, int pid) {
+  return fail_with_hint(fmt::format("a machine named {} is running (pid {})", name, pid),
+                        fmt::format("stop it (snug stop {}) or give this one another --name", name));
 }
 
 std::vector<std::string> entries_of(int directory) {
@@ -137,21 +163,34 @@ std::optional<FoundVm> look_at(const std::string& folder, const std::string& nam
 
 }  // namespace
 
-Result<std::string> machines_folder() {
+std::vector<std::string> machine_places() {
   const char* runtime = std::getenv("XDG_RUNTIME_DIR");  // NOLINT(concurrency-mt-unsafe): early
-  const std::string of_user = fmt::format("/run/user/{}", ::geteuid());
-  std::string path = fmt::format("/tmp/snug-{}", ::geteuid());
-  if (runtime != nullptr && *runtime == '/') {
-    path = std::string(runtime) + "/snug";
-  } else if (is_folder(of_user)) {
-    path = of_user + "/snug";
-  }
-  SNUG_TRY(with_context(own_folder(path), "the folder of running machines"));
-  return path;
+  return machine_places(runtime, fmt::format("/run/user/{}", ::geteuid()),
+                        fmt::format("/tmp/snug-{}", ::geteuid()));
 }
 
-Result<VmDirectory> VmDirectory::create(const std::string& name, Keep keep) {
-  const std::string folder = SNUG_TRY(machines_folder());
+std::vector<std::string> machine_places(const char* runtime, const std::string& session,
+                                        const std::string& otherwise) {
+  const std::string chosen = runtime != nullptr && *runtime == '/' ? runtime : "";
+  if (!chosen.empty() && is_there(chosen) && !is_same(chosen, session) && !belongs_to_another(chosen))
+    return {chosen + "/snug"};
+  if (is_folder(session)) return {session + "/snug", otherwise};
+  return {otherwise};
+}
+
+Result<std::string> machines_folder(const std::vector<std::string>& places) {
+  std::optional<Error> first;
+  for (const std::string& place : places) {
+    auto made = own_folder(place);
+    if (made) return place;
+    if (!first) first = std::move(made.error());
+  }
+  return tl::unexpected(std::move(*first).with_context("the folder of running machines"));
+}
+
+Result<VmDirectory> VmDirectory::create(const std::string& name, Keep keep,
+                                        const std::vector<std::string>& places) {
+  const std::string folder = SNUG_TRY(machines_folder(places));
   VmDirectory vm;
   vm.name_ = name;
   vm.path_ = folder + "/" + name;
@@ -164,20 +203,37 @@ Result<VmDirectory> VmDirectory::create(const std::string& name, Keep keep) {
     std::this_thread::sleep_for(kLockPause);
   }
   if (!vm.directory_) return fail_errno(errno, "{}", vm.path_);
-  if (!vm.lock_)
-    return fail_with_hint(fmt::format("a machine named {} is running (pid {})", name,
-                                      std::atoi(read_small(vm.directory_.get(), kLock).c_str())),
-                          fmt::format("stop it (snug stop {}) or give this one another --name", name));
+  if (!vm.lock_) return fail_name_taken(name, std::atoi(read_small(vm.directory_.get(), kLock).c_str()));
+  SNUG_TRY(vm.check_other_places(places));
   SNUG_TRY(with_context(vm.take_over(), vm.path_));
   return vm;
 }
 
+// With our own lock held: of two that take a name in two places at once, at most one gets it.
+Result<void> VmDirectory::check_other_places(const std::vector<std::string>& places) {
+  for (const std::string& place : places) {
+    if (path_ == place + "/" + name_ || !is_own_folder(place)) continue;
+    const auto other = look_at(place, name_);
+    if (!other) continue;
+    if (!other->alive) {
+      (void)remove_machine(*other);
+      continue;
+    }
+    // What another machine has left here stays.
+    if (entries_of(directory_.get()).size() <= 1) (void)remove_locked(directory_.get(), path_);
+    lock_.reset();
+    return fail_name_taken(name_, other->pid);
+  }
+  return {};
+}
+
 Result<void> VmDirectory::take_over() const {
   const int directory = directory_.get();
-  if (has_file(directory, kConsoleLog)) ::renameat(directory, kConsoleLog, directory, kOldConsoleLog);
   for (const auto& file : entries_of(directory))
-    if (file != kLock && file != kOldConsoleLog && ::unlinkat(directory, file.c_str(), 0) != 0)
+    if (file != kLock && std::find(kLogs.begin(), kLogs.end(), file) == kLogs.end() &&
+        ::unlinkat(directory, file.c_str(), 0) != 0)
       return fail_errno(errno, "{}", file);
+  for (const std::string log : kLogs) ::renameat(directory, log.c_str(), directory, (log + kBefore).c_str());
   SNUG_TRY(write_small(directory, kLock, fmt::format("{}\n", ::getpid())));
   if (keep_ == Keep::kYes) SNUG_TRY(write_small(directory, kKeep, ""));
   return {};
@@ -217,21 +273,28 @@ void VmDirectory::record_end(int exit_status, const std::string& message) const 
   if (auto written = write_file(kEnd, text); !written) log_warn("{}", written.error().text());
 }
 
-Result<std::vector<FoundVm>> list_machines() {
-  const std::string folder = SNUG_TRY(machines_folder());
+Result<std::vector<FoundVm>> list_machines(const std::vector<std::string>& places) {
   std::vector<FoundVm> machines;
-  const UniqueFd directory(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!directory) return fail_errno(errno, "{}", folder);
-  auto names = entries_of(directory.get());
-  std::sort(names.begin(), names.end());
-  for (const auto& name : names)
-    if (auto vm = look_at(folder, name)) machines.push_back(std::move(*vm));
+  for (const std::string& place : places) {
+    if (!is_own_folder(place)) continue;
+    const UniqueFd directory(::open(place.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!directory && errno == ENOENT) continue;
+    if (!directory) return fail_errno(errno, "{}", place);
+    for (const auto& name : entries_of(directory.get()))
+      if (auto vm = look_at(place, name)) machines.push_back(std::move(*vm));
+  }
+  // Of one name, that which runs.
+  std::stable_sort(machines.begin(), machines.end(), [](const FoundVm& a, const FoundVm& b) {
+    return std::tie(a.name, b.alive) < std::tie(b.name, a.alive);
+  });
+  const auto same = [](const FoundVm& a, const FoundVm& b) { return a.name == b.name; };
+  machines.erase(std::unique(machines.begin(), machines.end(), same), machines.end());
   return machines;
 }
 
-Result<FoundVm> find_machine(const std::string& name) {
+Result<FoundVm> find_machine(const std::string& name, const std::vector<std::string>& places) {
   std::string names;
-  for (auto& vm : SNUG_TRY(list_machines())) {
+  for (auto& vm : SNUG_TRY(list_machines(places))) {
     if (vm.name == name) return vm;
     names += (names.empty() ? "" : ", ") + vm.name;
   }

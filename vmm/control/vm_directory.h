@@ -5,6 +5,7 @@
 //   NAME/spec.yaml     the spec as it runs, every default filled in
 //   NAME/console.log   what the guest has printed, of a machine that runs in the background or for a command
 //   NAME/output.log    what the commands have printed for which it runs in the background
+//   NAME/*.log.before  the same of the machine of that name before this one
 //   NAME/keep          the directory outlives its machine, until `snug rm`
 //   NAME/exit.json     how the machine ended
 //
@@ -23,18 +24,29 @@
 
 namespace snug {
 
-// Of all machines of this user: $XDG_RUNTIME_DIR/snug, else /run/user/UID/snug, else /tmp/snug-UID. Made with
-// mode 0700 when it is not there. Errors: it belongs to somebody else; others may write to it.
-Result<std::string> machines_folder();
+// Where machines of this user may be, the best place first: /run/user/UID/snug, while that folder of the
+// session is there, and /tmp/snug-UID. A machine stays where it was started, and is found by those who come
+// when the session has begun or ended. XDG_RUNTIME_DIR, when it is another folder, is the only place: whoever
+// sets it wants to be apart. One that is not there, or is another user's (su, sudo -E), is passed over.
+std::vector<std::string> machine_places();
+// The same with other roots than "/run/user/UID" and "/tmp/snug-UID". `runtime`: of the environment, may be
+// null.
+std::vector<std::string> machine_places(const char* runtime, const std::string& session,
+                                        const std::string& otherwise);
+
+// The first of the places that can be made, with mode 0700 when it is not there. Errors: there is none that
+// belongs to this user and that others may not write to.
+Result<std::string> machines_folder(const std::vector<std::string>& places = machine_places());
 
 enum class Keep { kNo, kYes };
 
 // Of a machine that this process runs.
 class VmDirectory {
  public:
-  // Takes the name. What an earlier machine of that name has left is replaced, but for its console log, which
-  // becomes console.log.1. Errors: a machine of that name runs; the file system.
-  static Result<VmDirectory> create(const std::string& name, Keep keep);
+  // Takes the name. What an earlier machine of that name has left is replaced, but for its logs, which are
+  // those before. Errors: a machine of that name runs, in whichever place; the file system.
+  static Result<VmDirectory> create(const std::string& name, Keep keep,
+                                    const std::vector<std::string>& places = machine_places());
   VmDirectory(VmDirectory&&) noexcept = default;
   VmDirectory& operator=(VmDirectory&&) = delete;
   // Removes the directory, unless it is to be kept and an end has been recorded.
@@ -53,6 +65,7 @@ class VmDirectory {
 
  private:
   VmDirectory() = default;
+  Result<void> check_other_places(const std::vector<std::string>& places);
   Result<void> take_over() const;
 
   std::string name_;
@@ -72,10 +85,12 @@ struct FoundVm {
   std::string end_message;
 };
 
-// By name. What dead machines have left is removed on the way, unless it is to be kept.
-Result<std::vector<FoundVm>> list_machines();
+// By name, of all places; nothing is made. What dead machines have left is removed on the way, unless it is
+// to be kept. Errors: a place cannot be read.
+Result<std::vector<FoundVm>> list_machines(const std::vector<std::string>& places = machine_places());
 // Errors: no such name; says which there are.
-Result<FoundVm> find_machine(const std::string& name);
+Result<FoundVm> find_machine(const std::string& name,
+                             const std::vector<std::string>& places = machine_places());
 // Errors: it is alive; the file system.
 Result<void> remove_machine(const FoundVm& vm);
 // Waits until the machine has ended. False when it took longer.

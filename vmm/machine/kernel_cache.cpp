@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "boot/prepared.h"
+#include "vmm/base/cache_folder.h"
 #include "vmm/base/checked.h"
 #include "vmm/base/log.h"
 
@@ -47,6 +48,7 @@ std::string name_of(int kernel_fd) {
 }  // namespace
 
 Result<KernelCache> KernelCache::open(const std::string& folder) {
+  if (belongs_to_another(folder)) return fail("{} belongs to another user", folder);
   std::error_code error;
   std::filesystem::create_directories(std::filesystem::path(folder).parent_path(), error);
   if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) return fail_errno(errno, "mkdir {}", folder);

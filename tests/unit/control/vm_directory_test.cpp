@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "tests/unit/control/runtime_folder.h"
+#include "vmm/base/cache_folder.h"
 
 namespace snug {
 namespace {
@@ -144,11 +145,16 @@ TEST_F(VmDirectoryTest, TheNextOfANameReplacesAllButTheLog) {
   {
     const auto vm = VmDirectory::create("web", Keep::kYes);
     ASSERT_TRUE(vm->write_file("console.log", "hello"));
+    ASSERT_TRUE(vm->write_file("console.log.1", "hello"));
+    ASSERT_TRUE(vm->write_file("output.log", "hello"));
     vm->record_end(0, "");
   }
   const auto again = VmDirectory::create("web", Keep::kNo);
   ASSERT_TRUE(again);
-  EXPECT_TRUE(exists("web/console.log.1"));
+  EXPECT_TRUE(exists("web/console.log.before"));
+  EXPECT_TRUE(exists("web/output.log.before"));
+  EXPECT_FALSE(exists("web/console.log"));
+  EXPECT_FALSE(exists("web/console.log.1"));
   EXPECT_FALSE(exists("web/exit.json"));
   EXPECT_FALSE(exists("web/keep"));
 }
@@ -197,6 +203,89 @@ TEST_F(VmDirectoryTest, AFolderOthersMayWriteToIsRefused) {
   const auto vm = VmDirectory::create("web", Keep::kNo);
   ASSERT_FALSE(vm);
   EXPECT_THAT(vm.error().text(), HasSubstr("only this user"));
+}
+
+// The session's folder comes and goes while machines run.
+TEST_F(VmDirectoryTest, FoundWhereverItWasStarted) {
+  const std::string session = path_ + "/session";
+  const std::string otherwise = path_ + "/otherwise";
+  const auto places = [&] { return machine_places(nullptr, session, otherwise); };
+  const auto early = VmDirectory::create("early", Keep::kNo, places());
+  ASSERT_TRUE(early);
+  EXPECT_EQ(early->path(), otherwise + "/early");
+  std::filesystem::create_directory(session);
+  EXPECT_TRUE(find_machine("early", places()));
+  EXPECT_TRUE(find_machine("early", machine_places(session.c_str(), session, otherwise)));
+  const auto again = VmDirectory::create("early", Keep::kNo, places());
+  ASSERT_FALSE(again);
+  EXPECT_THAT(again.error().text(), HasSubstr("a machine named early is running"));
+  EXPECT_FALSE(std::filesystem::exists(session + "/snug/early"));
+  const auto late = VmDirectory::create("late", Keep::kNo, places());
+  ASSERT_TRUE(late);
+  EXPECT_EQ(late->path(), session + "/snug/late");
+  const auto found = list_machines(places());
+  ASSERT_TRUE(found);
+  ASSERT_EQ(found->size(), 2U);
+  EXPECT_EQ((*found)[0].name, "early");
+  EXPECT_EQ((*found)[1].name, "late");
+}
+
+TEST_F(VmDirectoryTest, WhatAnEarlierOneLeftElsewhereIsReplaced) {
+  const std::string session = path_ + "/session";
+  const std::string otherwise = path_ + "/otherwise";
+  const auto places = [&] { return machine_places(nullptr, session, otherwise); };
+  VmDirectory::create("web", Keep::kYes, places())->record_end(3, "");
+  std::filesystem::create_directory(session);
+  EXPECT_EQ(find_machine("web", places())->exit_status, 3);
+  const auto vm = VmDirectory::create("web", Keep::kNo, places());
+  ASSERT_TRUE(vm);
+  EXPECT_FALSE(std::filesystem::exists(otherwise + "/web"));
+  EXPECT_EQ(list_machines(places())->size(), 1U);
+}
+
+TEST_F(VmDirectoryTest, AFolderThatCannotBeTakenIsPassedOver) {
+  const std::string session = path_ + "/session";
+  const std::string otherwise = path_ + "/otherwise";
+  std::filesystem::create_directories(session + "/snug");
+  ::chmod((session + "/snug").c_str(), 0777);
+  const auto vm = VmDirectory::create("web", Keep::kNo, machine_places(nullptr, session, otherwise));
+  ASSERT_TRUE(vm);
+  EXPECT_EQ(vm->path(), otherwise + "/web");
+}
+
+TEST_F(VmDirectoryTest, PlacesOfMachines) {
+  using Places = std::vector<std::string>;
+  const std::string session = path_ + "/session";
+  const std::string mine = path_ + "/mine";
+  EXPECT_EQ(machine_places(nullptr, session, "/tmp/x"), Places{"/tmp/x"});
+  EXPECT_EQ(machine_places(session.c_str(), session, "/tmp/x"), Places{"/tmp/x"});
+  EXPECT_EQ(machine_places("relative", session, "/tmp/x"), Places{"/tmp/x"});
+  std::filesystem::create_directory(session);
+  std::filesystem::create_directory(mine);
+  EXPECT_EQ(machine_places(nullptr, session, "/tmp/x"), (Places{session + "/snug", "/tmp/x"}));
+  EXPECT_EQ(machine_places((session + "/").c_str(), session, "/tmp/x"),
+            (Places{session + "/snug", "/tmp/x"}));
+  // Whoever says another one wants to be apart.
+  EXPECT_EQ(machine_places(mine.c_str(), session, "/tmp/x"), Places{mine + "/snug"});
+}
+
+// Root with the environment of another user: su, sudo -E.
+TEST_F(VmDirectoryTest, AnotherUsersFolderIsPassedOver) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root can make folders of others";
+  const std::string theirs = path_ + "/theirs";
+  std::filesystem::create_directory(theirs);
+  ASSERT_EQ(::chown(theirs.c_str(), 12345, 12345), 0);
+  EXPECT_EQ(machine_places(theirs.c_str(), path_ + "/session", "/tmp/x"), std::vector<std::string>{"/tmp/x"});
+  EXPECT_TRUE(belongs_to_another(theirs));
+  EXPECT_TRUE(belongs_to_another(theirs + "/.cache/snug/kernels"));
+  EXPECT_FALSE(belongs_to_another(path_ + "/.cache/snug"));
+  EXPECT_FALSE(belongs_to_another("/tmp/not/there"));
+}
+
+TEST_F(VmDirectoryTest, LookingMakesNothing) {
+  EXPECT_TRUE(list_machines());
+  EXPECT_FALSE(find_machine("web"));
+  EXPECT_FALSE(std::filesystem::exists(path_ + "/snug"));
 }
 
 TEST_F(VmDirectoryTest, AnUnknownNameSaysWhichThereAre) {
