@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <optional>
 #include <vector>
 
@@ -26,6 +27,13 @@ constexpr size_t kOutLimit = 256 * 1024;
 constexpr size_t kOutHardLimit = 1024 * 1024;
 // How long a terminal may still have something under way after its command has ended.
 constexpr int kTerminalMilliseconds = 100;
+// How long processes that a command leaves behind are waited for when they hold its output: a filter that it
+// wrote through (exec > >(tee log)) has something to pass on yet, a server that it started never ends.
+constexpr std::chrono::milliseconds kLeftBehind{2000};
+// How often a terminal is looked at whose input is at its end.
+constexpr int kEndMilliseconds = 50;
+
+using Clock = std::chrono::steady_clock;
 
 class Runner {
  public:
@@ -37,8 +45,8 @@ class Runner {
     Fd fd;
     uint8_t channel;
     protocol::SendWindow window;
-    // After the command's end: what may still be read, so that a process it has left behind cannot go on for
-    // ever.
+    // When what the command has left behind was waited for: what may still be read, so that it cannot go on
+    // for ever.
     std::optional<size_t> rest;
   };
 
@@ -48,6 +56,9 @@ class Runner {
   bool take_data(const protocol::Frame& frame);
   void pass_input();
   void close_input();
+  void type_end();
+  int patience(bool reads) const;
+  bool waited_enough() const { return status_ && Clock::now() >= ended_at_ + kLeftBehind; }
   void read_source(Source& source);
   void end_source(Source& source);
   void look_for_end();
@@ -64,9 +75,11 @@ class Runner {
   std::string queue_;           // input that the command has not taken yet
   bool input_ended_ = false;    // by the client
   bool input_dropped_ = false;  // nothing more is passed on
+  bool end_in_raw_ = false;     // a terminal's: typed since it is in raw mode
   protocol::ReceiveWindow input_window_;
   std::vector<Source> sources_;
   std::optional<protocol::ExitStatus> status_;
+  Clock::time_point ended_at_;
 };
 
 Runner::Runner(Connection& connection, Child child, bool tty)
@@ -111,11 +124,10 @@ bool Runner::step() {
     waits.push_back({room ? source.fd.get() : -1, POLLIN, 0});
     reads = reads || room;
   }
-  // After the command's end what is there is read, and nothing is waited for.
-  const int patience = !status_ || !reads ? -1 : tty_ ? kTerminalMilliseconds : 0;
-  const int ready = ::poll(waits.data(), waits.size(), patience);
+  if (tty_ && input_ended_ && queue_.empty()) type_end();
+  const int ready = ::poll(waits.data(), waits.size(), patience(reads));
   if (ready < 0) return errno == EINTR;
-  if (ready == 0 && tty_) end_source(sources_[0]);
+  if (ready == 0 && tty_ && status_) end_source(sources_[0]);
   if ((waits[0].revents & (POLLIN | POLLHUP | POLLERR)) != 0) {
     // What came before the end is still carried out.
     const bool open = connection_.receive();
@@ -131,6 +143,15 @@ bool Runner::step() {
     if (sources_.size() == before) ++i;
   }
   return connection_.flush();
+}
+
+// Milliseconds until there is something to do without an event; -1: never. `reads`: the client has room.
+int Runner::patience(bool reads) const {
+  if (!status_) return tty_ && input_ended_ ? kEndMilliseconds : -1;
+  if (!reads) return -1;
+  if (tty_) return kTerminalMilliseconds;
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(ended_at_ + kLeftBehind - Clock::now());
+  return static_cast<int>(std::max<int64_t>(left.count(), 0));
 }
 
 bool Runner::take_frames() {
@@ -212,25 +233,42 @@ void Runner::close_input() {
   if (!input_ || input_dropped_) return;
   input_dropped_ = true;
   if (!input_ended_) put_frame(connection_.out(), FrameType::kDrop, {}, protocol::kInput);
-  // A terminal has no end but the one that is typed.
-  termios settings{};
-  if (tty_ && input_ended_ && ::tcgetattr(input_.get(), &settings) == 0)
-    (void)!::write(input_.get(), &settings.c_cc[VEOF], 1);
   if (!tty_) input_.reset();
   queue_.clear();
+}
+
+// A terminal has no end but the one that is typed, and each is the end for one reader only; behind an
+// unfinished line it just passes that on. So whoever has read all there is and wants more gets another. To a
+// program in raw mode it is a key like others, which is pressed once.
+void Runner::type_end() {
+  pollfd open{.fd = input_.get(), .events = 0, .revents = 0};
+  termios settings{};
+  if (::poll(&open, 1, 0) != 0 || ::tcgetattr(input_.get(), &settings) != 0) return;
+  const bool raw = (settings.c_lflag & ICANON) == 0;
+  if (raw && end_in_raw_) return;
+  // Only its own end knows what has not been read yet.
+  const Fd terminal(::ioctl(input_.get(), TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC));
+  pollfd unread{.fd = terminal.get(), .events = POLLIN, .revents = 0};
+  if (!terminal || ::poll(&unread, 1, 0) != 0) return;
+  end_in_raw_ = raw;
+  (void)!::write(input_.get(), &settings.c_cc[VEOF], 1);
 }
 
 void Runner::read_source(Source& source) {
   std::array<char, protocol::kDataChunk> buffer;
   size_t most = std::min<size_t>(buffer.size(), source.window.available());
+  const bool last = !tty_ && waited_enough();
+  if (last && !source.rest) {
+    const int capacity = ::fcntl(source.fd.get(), F_GETPIPE_SZ);
+    source.rest = capacity > 0 ? static_cast<size_t>(capacity) : size_t{64} * 1024;
+  }
   if (source.rest) most = std::min(most, *source.rest);
   // The window is closed: it is not over yet.
   if (source.window.available() == 0) return;
   const ssize_t count = most > 0 ? ::read(source.fd.get(), buffer.data(), most) : 0;
   if (count < 0 && errno == EINTR) return;
   if (count < 0 && errno == EAGAIN) {
-    // What a command wrote to a pipe before its end is in the pipe; a terminal may take a moment.
-    if (status_ && !tty_) end_source(source);
+    if (last) end_source(source);
     return;
   }
   // EIO is how a terminal says that nobody has it open any more.
@@ -261,10 +299,7 @@ void Runner::look_for_end() {
   status_.emplace();
   status_->signalled = WIFSIGNALED(status);
   status_->value = static_cast<uint8_t>(WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
-  for (Source& source : sources_) {
-    const int capacity = ::fcntl(source.fd.get(), F_GETPIPE_SZ);
-    source.rest = capacity > 0 ? static_cast<size_t>(capacity) : size_t{64} * 1024;
-  }
+  ended_at_ = Clock::now();
 }
 
 void Runner::send_signal(int number) {

@@ -106,6 +106,9 @@ Failure become_command(const protocol::ExecRequest& request, const User& user, c
   ::dup2(terminal >= 0 ? terminal : ends.input.get(), 0);
   ::dup2(terminal >= 0 ? terminal : ends.output.get(), 1);
   ::dup2(terminal >= 0 ? terminal : ends.errors.get(), 2);
+  // Or the user could not open them again, as /dev/stdout.
+  for (const int fd : {0, 1, 2})
+    if (terminal < 0 && user.uid != ::geteuid()) (void)!::fchown(fd, user.uid, static_cast<gid_t>(-1));
   if (!become(user)) return {Step::kUser, errno};
   if (!request.folder.empty()) {
     if (::chdir(request.folder.c_str()) != 0) return {Step::kFolder, errno};

@@ -276,5 +276,7 @@ def corrupt_specs():
 
 import agents  # noqa: E402,F401
 import documentation  # noqa: E402,F401
+import streams  # noqa: E402,F401
+import waiting  # noqa: E402,F401
 
 main("cli")

@@ -352,7 +352,7 @@ def sandbox_without_an_agent():
             for name, flags in (("bare", ["--kernel", TINY, "--initrd", INITRD, *on_console("sleep 1000")]),
                                 ("blind", ["--kernel", STOCK, "--initrd", INITRD])):
                 snug("run", "-d", "--name", name, "-m", "128M", *flags, env=env).expect(0)
-            for process in [subprocess.Popen([SNUG, "exec", name, "--", "true"], env=env, stderr=subprocess.PIPE)
+            for process in [subprocess.Popen([SNUG, "exec", "--wait", "10s", name, "--", "true"], env=env, stderr=subprocess.PIPE)
                             for name in ("bare", "blind")]:
                 err = process.communicate(timeout=BOUND)[1]
                 check(process.returncode == 125 and b"nobody answers" in err and b"snug-agent" in err, "not what is missing", err)
@@ -363,6 +363,34 @@ def sandbox_without_an_agent():
             snug("kill", "bare", "blind", env=env)
         ended = snug("exec", "bare", "--", "true", env=env).expect(125)
         check("bare has ended" in ended.err, "not what has happened", ended.err)
+
+
+@test
+def sandbox_ready_and_after_a_reboot():
+    """-d --wait returns when the agent answers; whoever comes while the guest boots anew is waited for. Meanwhile the streams of a
+    user who is not root, a terminal whose input ends behind an unfinished line, and variables byte for byte."""
+    with tempfile.TemporaryDirectory() as folder:
+        env = {**os.environ, "XDG_RUNTIME_DIR": folder}
+        value = b"a\n\t\xff,'\\ b"
+        try:
+            name = snug("run", "-d", "--wait", "--name", "box", "--kernel", TINY, "--initrd", INITRD, "-m", "64M",
+                        "--boot-timeout", "300s", env=env).expect(0).out
+            check(name == "box\n", "not the name", name)
+            check(json.loads(snug("inspect", "box", env=env).out)["agent"] == "ready", "the agent has not called")
+            ended = snug("exec", "--wait", "0", "-u", "1000:1000", "-e", b"VALUE=" + value, "box", "--", "sh", "-c",
+                         'printf %s "$VALUE" | od -An -tx1 >/proc/self/fd/1; id -u >/proc/self/fd/2', env=env).expect(0)
+            check(bytes.fromhex(ended.out) == value and ended.err == "1000\n", "not what was sent", ended.out, ended.err)
+            typed = subprocess.run([SNUG, "exec", "-it", "box", "--", "cat"], env=env, input=b"abc", capture_output=True, timeout=BOUND)
+            check(typed.returncode == 0 and b"abcabc" in typed.stdout, f"status {typed.returncode}", typed.stdout, typed.stderr)
+            snug("exec", "box", "--", "sh", "-c", "reboot -f & exit 0", env=env)
+            boots = snug("exec", "box", "--", "sh", "-c", "cut -d. -f1 /proc/uptime", env=env).expect(0)
+            check(boots.out.strip().isdigit(), "not its answer", boots.out)
+        finally:
+            snug("rm", "-f", "box", env=env)
+        # One that ends before says why, with its status.
+        ended = snug("run", "-d", "--wait", "--rm", "--kernel", TINY, "--initrd", INITRD, "-m", "64M",
+                     "-a", "rdinit=/no/such/init init=/none", "--boot-timeout", "300s", env=env).expect(123)
+        check("panicked" in ended.err, "not the reason", ended.err)
 
 
 @test

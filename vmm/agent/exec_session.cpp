@@ -6,8 +6,6 @@
 
 #include <algorithm>
 
-#include "vmm/base/log.h"
-
 namespace snug {
 namespace {
 
@@ -18,11 +16,27 @@ constexpr size_t kOutLimit = 256 * 1024;
 // An agent that sends and never reads is not listened to any more.
 constexpr size_t kOutHardLimit = 1024 * 1024;
 
+std::string why_too_long(const protocol::ExecRequest& request) {
+  size_t longest = std::max(request.folder.size(), request.user.size());
+  for (const auto* list : {&request.arguments, &request.variables})
+    for (const std::string& text : *list) longest = std::max(longest, text.size());
+  if (longest >= protocol::kMaxPayload)
+    return fmt::format("the command is too long: an argument or a variable of {} bytes; Linux takes {}",
+                       longest, protocol::kMaxPayload - 1);
+  return fmt::format(
+      "the command is too long: {} arguments and variables of {} bytes, the {} that each costs besides "
+      "included; "
+      "Linux takes {}",
+      request.arguments.size() + request.variables.size(), exec_size(request),
+      protocol::ExecRequest::kOverhead, protocol::ExecRequest::kMaxBytes);
+}
+
 }  // namespace
 
 int ExecEnd::shell_status() const {
   switch (kind) {
     case Kind::kEnded:
+      if (status.shell_status() == 0 && !stream_error.empty()) break;
       return status.shell_status();
     case Kind::kRefused:
       return static_cast<int>(error.code);
@@ -36,9 +50,7 @@ Result<std::unique_ptr<ExecSession>> ExecSession::start(EventLoop& loop, UniqueF
                                                         const protocol::ExecRequest& request, Streams streams,
                                                         Events events, std::chrono::milliseconds patience) {
   std::unique_ptr<ExecSession> session(new ExecSession(loop, std::move(events)));
-  if (!put_exec(session->request_, request))
-    return fail("the command is too long: {} bytes of arguments and variables at most, {} each",
-                protocol::ExecRequest::kMaxBytes, protocol::kMaxPayload - 1);
+  if (!put_exec(session->request_, request)) return fail("{}", why_too_long(request));
   session->connection_ = std::move(connection);
   const int fd = session->connection_.get();
   ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK);
@@ -67,7 +79,7 @@ void ExecSession::open_streams(Streams streams) {
       maybe_end();
     };
     events.lost = [this, channel](int error) {
-      if (error != EPIPE) log_warn("what the command prints is lost from here on: {}", errno_text(error));
+      if (error != EPIPE) fail_stream(channel == protocol::kOutput ? "stdout" : "stderr", error);
       // As a pipe does it: the command is to know that nobody reads it.
       put_frame(out_, FrameType::kDrop, {}, channel);
       update_watch();
@@ -84,6 +96,11 @@ void ExecSession::open_streams(Streams streams) {
     update_watch();
   };
   events.ended = [this] {
+    put_frame(out_, FrameType::kEnd, {}, protocol::kInput);
+    update_watch();
+  };
+  events.failed = [this](int error) {
+    fail_stream("stdin", error);
     put_frame(out_, FrameType::kEnd, {}, protocol::kInput);
     update_watch();
   };
@@ -193,7 +210,7 @@ bool ExecSession::take_running_frame(const protocol::Frame& frame) {
     case FrameType::kExit: {
       const auto status = protocol::decode_exit(frame.payload);
       if (!status) return lose("the guest's agent sent a status that cannot be");
-      end_ = ExecEnd{ExecEnd::Kind::kEnded, *status, {}};
+      end_ = ExecEnd{.kind = ExecEnd::Kind::kEnded, .status = *status};
       return false;
     }
     default:
@@ -250,8 +267,12 @@ void ExecSession::update_watch() {
 
 // Always false. What is known already stays.
 bool ExecSession::lose(const std::string& why) {
-  if (!end_) end_ = ExecEnd{ExecEnd::Kind::kLost, {}, {protocol::ErrorCode::kFailed, why}};
+  if (!end_) end_ = ExecEnd{.kind = ExecEnd::Kind::kLost, .error = {protocol::ErrorCode::kFailed, why}};
   return false;
+}
+
+void ExecSession::fail_stream(const char* name, int error) {
+  if (stream_error_.empty()) stream_error_ = fmt::format("{}: {}", name, errno_text(error));
 }
 
 // All is said when the end is known and the outputs are written, however long that takes.
@@ -268,6 +289,7 @@ void ExecSession::maybe_end() {
   for (const Output& output : outputs_)
     if (!output.end->empty()) return;
   told_ = true;
+  if (end_->kind == ExecEnd::Kind::kEnded) end_->stream_error = stream_error_;
   loop_.post([this, alive = std::weak_ptr<int>(alive_)] {
     if (!alive.expired()) events_.ended(*end_);
   });

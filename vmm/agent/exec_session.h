@@ -28,7 +28,10 @@ struct ExecEnd {
   Kind kind = Kind::kLost;
   protocol::ExitStatus status;
   protocol::ErrorMessage error;
-  // What a command's caller gets: its own status, 128+N, 125 to 127.
+  // Of one that ended: why not all of its input was read, or not all that it printed was written; "" when all
+  // was. One whose reader has gone away (EPIPE) was not wanted any more.
+  std::string stream_error;
+  // What a command's caller gets: its own status, 128+N, 125 to 127. A success that lost something is 125.
   int shell_status() const;
 };
 
@@ -85,8 +88,8 @@ class ExecSession {
   void update_watch();
   size_t input_room() const;
   bool lose(const std::string& why);
+  void fail_stream(const char* name, int error);
   void maybe_end();
-  void finish();
   Output* output_of(uint8_t channel);
 
   EventLoop& loop_;
@@ -101,6 +104,7 @@ class ExecSession {
   std::array<Output, 2> outputs_;  // kOutput, kErrors
   std::unique_ptr<InputEnd> input_;
   std::optional<ExecEnd> end_;
+  std::string stream_error_;
   bool told_ = false;
   std::shared_ptr<int> alive_ = std::make_shared<int>(0);
   EventLoop::Timer patience_;

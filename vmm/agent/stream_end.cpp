@@ -128,10 +128,12 @@ void InputEnd::read_some() {
   std::vector<char> buffer(room);
   const ssize_t count = fd_ ? ::read(fd_.get(), buffer.data(), room) : 0;
   if (count < 0 && (errno == EAGAIN || errno == EINTR)) return;
-  // EIO: a terminal that went away.
   if (count <= 0) {
+    const int error = errno;
     stop();
-    return events_.ended();
+    // A terminal that went away has no more to say.
+    const bool failed = count < 0 && !(error == EIO && ::isatty(fd_.get()) == 1);
+    return failed ? events_.failed(error) : events_.ended();
   }
   events_.bytes({buffer.data(), static_cast<size_t>(count)});
   update();

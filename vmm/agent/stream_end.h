@@ -53,7 +53,8 @@ class InputEnd {
   struct Events {
     std::function<size_t()> room;  // bytes that may be read now
     std::function<void(std::string_view)> bytes;
-    std::function<void()> ended;  // once; nothing follows
+    std::function<void()> ended;            // once; nothing follows
+    std::function<void(int error)> failed;  // the same, and not for want of more (EISDIR, EIO, ...)
   };
   InputEnd(EventLoop& loop, UniqueFd fd, Events events);
   InputEnd(const InputEnd&) = delete;

@@ -24,14 +24,15 @@ void replace_descriptor(const UniqueFd& with, int number) {
 }
 
 // What the child has to say before it lets go: the name, or nothing, when it has ended.
-int wait_for_start(pid_t child, const UniqueFd& pipe) {
+int wait_for_start(pid_t child, const UniqueFd& pipe,
+                   const std::function<int(const std::string& name)>& started) {
   std::array<char, 128> name{};
   ssize_t count = -1;
   do count = ::read(pipe.get(), name.data(), name.size() - 1);
   while (count < 0 && errno == EINTR);
   if (count > 0) {
     put("{}\n", name.data());
-    return 0;
+    return started(name.data());
   }
   int status = 0;
   while (::waitpid(child, &status, 0) < 0 && errno == EINTR) continue;
@@ -56,7 +57,8 @@ void Background::started(const VmDirectory& directory) {
   parent_.reset();
 }
 
-int in_background(const std::function<int(Background&)>& body) {
+int in_background(const std::function<int(Background&)>& body,
+                  const std::function<int(const std::string& name)>& started) {
   std::array<int, 2> ends{};
   if (::pipe2(ends.data(), O_CLOEXEC) != 0) return fail_command(Error{"pipe: " + errno_text(errno), {}});
   UniqueFd from_child(ends[0]);
@@ -66,7 +68,7 @@ int in_background(const std::function<int(Background&)>& body) {
   if (child < 0) return fail_command(Error{"fork: " + errno_text(errno), {}});
   if (child > 0) {
     to_parent.reset();
-    return wait_for_start(child, from_child);
+    return wait_for_start(child, from_child, started);
   }
   from_child.reset();
   // Away from the terminal: its Ctrl-C and its end are no business of the machine's.

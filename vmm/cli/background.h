@@ -5,6 +5,7 @@
 #pragma once
 
 #include <functional>
+#include <string>
 
 #include "vmm/base/unique_fd.h"
 #include "vmm/control/vm_directory.h"
@@ -22,8 +23,10 @@ class Background {
   UniqueFd parent_;
 };
 
-// Runs `body` in a process of its own. Returns in the parent: 0 once the guest has started, else what `body`
-// has returned. The child does not return.
-int in_background(const std::function<int(Background&)>& body);
+// Runs `body` in a process of its own. Returns in the parent: what `started` returns, which is called with
+// the name once the guest has started and the name is printed, else what `body` has returned. The child does
+// not return.
+int in_background(const std::function<int(Background&)>& body,
+                  const std::function<int(const std::string& name)>& started);
 
 }  // namespace snug::cli

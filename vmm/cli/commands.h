@@ -18,6 +18,7 @@ struct RunArguments {
   FlagValues flags;
   bool stats = false;
   bool detach = false;               // the machine runs on in the background
+  bool wait = false;                 // then: until the agent in the guest answers
   bool remove = false;               // nothing of it is kept when it ends; always so in the foreground
   bool interactive = false;          // the command in the guest gets our stdin
   bool tty = false;                  // it runs on a terminal
@@ -34,6 +35,7 @@ struct ExecArguments {
   std::string user;
   bool interactive = false;
   bool tty = false;
+  std::string wait;  // how long, for an agent that does not answer yet; "": as long as the guest boots
   std::vector<std::string> command;
 };
 int exec(const ExecArguments& arguments);
@@ -45,6 +47,7 @@ struct CopyArguments {
   std::string from;
   std::string to;
   bool owners = false;
+  std::string wait;  // as of ExecArguments
 };
 // 1: some of it could not be copied, and was named; the rest was.
 int copy(const CopyArguments& arguments);

@@ -29,18 +29,6 @@ namespace {
 
 constexpr std::chrono::milliseconds kLook{100};
 
-// False when nobody takes it.
-bool write_all(int fd, const char* data, size_t size) {
-  while (size > 0) {
-    const ssize_t count = ::write(fd, data, size);
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return false;
-    data += count;
-    size -= static_cast<size_t>(count);
-  }
-  return true;
-}
-
 // Copies what there is from `file` on. False when stdout takes no more.
 bool print_rest(int file) {
   std::array<char, 65536> buffer;
@@ -48,7 +36,7 @@ bool print_rest(int file) {
     const ssize_t count = ::read(file, buffer.data(), buffer.size());
     if (count < 0 && errno == EINTR) continue;
     if (count <= 0) return true;
-    if (!write_all(STDOUT_FILENO, buffer.data(), static_cast<size_t>(count))) return false;
+    if (!write_all(STDOUT_FILENO, {buffer.data(), static_cast<size_t>(count)})) return false;
   }
 }
 
@@ -112,11 +100,16 @@ int converse(int machine, std::optional<RawTerminal>& terminal) {
         put(stderr, "snug: the machine has ended\n");
         return 0;
       }
-      if (!write_all(STDOUT_FILENO, buffer.data(), static_cast<size_t>(count))) return stdout_lost();
+      if (!write_all(STDOUT_FILENO, {buffer.data(), static_cast<size_t>(count)})) return stdout_lost();
     }
     if (wait[1].revents == 0) continue;
     const ssize_t count = ::read(STDIN_FILENO, buffer.data(), buffer.size());
-    if (count < 0 && errno == EINTR) continue;
+    if (count < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+    // A terminal that went away has no more to say.
+    if (count < 0 && !(errno == EIO && terminal)) {
+      put(stderr, "snug: stdin: {}\n", errno_text(errno));
+      return kStatusFailure;
+    }
     if (count <= 0) {
       input_open = false;
       continue;
@@ -135,14 +128,24 @@ int converse(int machine, std::optional<RawTerminal>& terminal) {
   }
 }
 
+int show_log_before(const Result<FoundVm>& vm, const std::string& file) {
+  if (!vm) return fail_command(vm.error());
+  const UniqueFd log = open_log(*vm, file);
+  if (!log)
+    return fail_command(Error{fmt::format("there is no log of a run of {} before this one", vm->name), {}});
+  return print_rest(log.get()) ? 0 : stdout_lost();
+}
+
 }  // namespace
 
-int show_log(const std::string& name, bool follow, LogKind kind) {
+int show_log(const std::string& name, bool follow, LogKind kind, LogOf which) {
+  const std::string suffix = which == LogOf::kRunBefore ? ".before" : "";
   // Of a command in the background.
-  std::string file = "output.log";
+  std::string file = "output.log" + suffix;
   const auto found = find_machine(name);
   if (kind == LogKind::kConsole || !found || ::access((found->path + "/" + file).c_str(), F_OK) != 0)
-    file = "console.log";
+    file = "console.log" + suffix;
+  if (which == LogOf::kRunBefore) return show_log_before(found, file);
   const auto vm = one_with_console(name, file);
   if (!vm) return fail_command(vm.error());
   if (const UniqueFd old = open_log(*vm, file + ".1"); old && !print_rest(old.get())) return stdout_lost();

@@ -7,7 +7,8 @@
 namespace snug::cli {
 
 enum class LogKind { kPrinted, kConsole };  // a command's output, where there is one; the console in any case
-int show_log(const std::string& name, bool follow, LogKind kind);
+enum class LogOf { kThisRun, kRunBefore };
+int show_log(const std::string& name, bool follow, LogKind kind, LogOf which);
 int attach(const std::string& name);
 
 }  // namespace snug::cli

@@ -20,6 +20,10 @@
 namespace snug::cli {
 namespace {
 
+Result<AgentPatience> patience_of(const std::string& wait) {
+  return wait.empty() ? AgentPatience{} : parse_patience(wait);
+}
+
 Result<ExecEnd> run_in_guest(const ExecArguments& arguments) {
   auto loop = SNUG_TRY(EventLoop::create());
   protocol::ExecRequest request;
@@ -31,12 +35,14 @@ Result<ExecEnd> run_in_guest(const ExecArguments& arguments) {
     if (variable.find('=') == std::string::npos || variable.starts_with('='))
       return fail("--env: expected NAME=VALUE, got '{}'", variable);
 
+  const AgentPatience patience = SNUG_TRY(patience_of(arguments.wait));
   // Until then a signal ends us as any program.
-  auto connection = SNUG_TRY(connect_to_agent(arguments.machine));
+  auto connection = SNUG_TRY(connect_to_agent(arguments.machine, patience));
   std::optional<ExecEnd> end;
   std::unique_ptr<CommandSession> session;
   // The command gets the signals; the second that would end it ends us.
   bool asked_to_end = false;
+  EndingWish wish;
   auto signals = SNUG_TRY(SignalWatch::create(
       *loop, {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH, SIGTSTP}, [&](int number) {
         if (number == SIGWINCH) return session->window_changed();
@@ -46,8 +52,9 @@ Result<ExecEnd> run_in_guest(const ExecArguments& arguments) {
           return session->resume_terminal();
         }
         const bool ends = number == SIGTERM || number == SIGINT || number == SIGHUP;
+        if (ends && wish.is_the_same()) return;
         if (ends && (asked_to_end || !session->started())) {
-          end = ExecEnd{ExecEnd::Kind::kEnded, {true, static_cast<uint8_t>(number)}, {}};
+          end = ExecEnd{.kind = ExecEnd::Kind::kEnded, .status = {true, static_cast<uint8_t>(number)}};
           return loop->stop();
         }
         asked_to_end = asked_to_end || ends;
@@ -85,7 +92,10 @@ int status_of_lost(const std::string& machine) {
 int exec(const ExecArguments& arguments) {
   const auto end = run_in_guest(arguments);
   if (!end) return fail_command(end.error());
-  if (end->kind == ExecEnd::Kind::kEnded) return end->shell_status();
+  if (end->kind == ExecEnd::Kind::kEnded) {
+    if (!end->stream_error.empty()) put(stderr, "snug: {}\n", end->stream_error);
+    return end->shell_status();
+  }
   put(stderr, "snug: {}\n", end->error.text);
   return end->kind == ExecEnd::Kind::kLost ? status_of_lost(arguments.machine) : end->shell_status();
 }
@@ -150,14 +160,15 @@ void stop_on_signals() {
   for (const int number : {SIGINT, SIGTERM, SIGHUP}) ::sigaction(number, &action, nullptr);
 }
 
-Result<void> copy_between(const Place& from, const Place& to, const CopyOptions& options) {
+Result<void> copy_between(const Place& from, const Place& to, const CopyOptions& options,
+                          const AgentPatience& patience) {
   if (from.machine.has_value() == to.machine.has_value())
     return fail_with_hint("one of the two paths is to be in a guest",
                           "snug cp FILE NAME:/tmp, or the reverse");
   const std::string& in_guest = from.machine ? from.path : to.path;
   if (!in_guest.starts_with('/'))
     return fail("paths in the guest begin with a slash, '{}' does not", in_guest);
-  auto connection = SNUG_TRY(connect_to_agent(from.machine ? *from.machine : *to.machine));
+  auto connection = SNUG_TRY(connect_to_agent(from.machine ? *from.machine : *to.machine, patience));
   if (!from.machine) return copy_to_guest(std::move(connection), from.path, to.path, options);
   stop_on_signals();
   return copy_from_guest(std::move(connection), from.path, to.path, options);
@@ -166,12 +177,14 @@ Result<void> copy_between(const Place& from, const Place& to, const CopyOptions&
 }  // namespace
 
 int copy(const CopyArguments& arguments) {
+  const auto patience = patience_of(arguments.wait);
+  if (!patience) return fail_command(patience.error());
   CopyReport report;
   CopyOptions options;
   options.owners = arguments.owners;
   options.on_problem = [&](const protocol::Problem& problem) { report.add(problem); };
   options.is_stopped = [] { return g_stop_signal != 0; };
-  const auto done = copy_between(place_of(arguments.from), place_of(arguments.to), options);
+  const auto done = copy_between(place_of(arguments.from), place_of(arguments.to), options, *patience);
   // As it would have ended had it not waited; its handler is the default one again.
   if (!done && g_stop_signal != 0) ::raise(g_stop_signal);
   return done ? report.status() : fail_command(done.error());

@@ -149,6 +149,7 @@ struct Options {
   bool force = false;
   bool follow = false;
   bool console = false;
+  bool before = false;
 };
 
 CLI::App* command(CLI::App& app, const char* name, const char* about, std::function<int()>& chosen,
@@ -171,12 +172,14 @@ void add_life_commands(CLI::App& app, std::function<int()>& chosen) {
   auto* logs =
       command(app, "logs", "Print what a machine's command has printed, or its console", chosen, [given] {
         const auto kind = given->console ? LogKind::kConsole : LogKind::kPrinted;
-        return show_log(given->name, given->follow, kind);
+        return show_log(given->name, given->follow, kind,
+                        given->before ? LogOf::kRunBefore : LogOf::kThisRun);
       });
   logs->add_option("NAME", given->name)->required();
   logs->add_flag("-f,--follow", given->follow, "Go on until the machine ends");
   logs->add_flag("--console", given->console,
                  "The console, also of a machine that runs a command in the background");
+  logs->add_flag("--previous", given->before, "Of the machine that had the name before this one");
 
   auto* join = command(app, "attach", "Connect this terminal to the console of a machine in the background",
                        chosen, [given] { return attach(given->name); });

@@ -3,25 +3,34 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <chrono>
 #include <nlohmann/json.hpp>
 #include <thread>
 
 #include "vmm/agent/dial.h"
 #include "vmm/base/socket_address.h"
+#include "vmm/cli/put.h"
 #include "vmm/control/control_client.h"
 #include "vmm/control/vm_directory.h"
 #include "vmm/protocol/frames.h"
+#include "vmm/spec/units.h"
 
 namespace snug::cli {
 namespace {
 
-constexpr std::chrono::seconds kStatePatience{1};
-// A guest that refuses may still boot.
-constexpr std::chrono::seconds kAgentPatience{10};
-constexpr std::chrono::milliseconds kPause{100};
+using Clock = std::chrono::steady_clock;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr seconds kStatePatience{1};
+constexpr milliseconds kPause{100};
+// Until a person wonders what it is that takes so long.
+constexpr seconds kQuiet{3};
+// One that cannot be asked, or whose agent has had all the time it needs.
+constexpr seconds kShort{10};
+// One whose agent has called in this boot and does not take connections: it goes down, or comes up again.
+constexpr seconds kGoingDown{30};
 // Longer than the machine waits for its guest.
-constexpr std::chrono::seconds kAnswerPatience{30};
+constexpr seconds kAnswerPatience{30};
 
 Result<UniqueFd> connect_to_path(const std::string& path) {
   const sockaddr_un address = SNUG_TRY(socket_address(path));
@@ -32,39 +41,159 @@ Result<UniqueFd> connect_to_path(const std::string& path) {
   return fd;
 }
 
-// Whoever starts a machine in the background may ask for a command at once.
-Result<UniqueFd> connect_to_machine(const std::string& name) {
-  const FoundVm vm = SNUG_TRY(find_machine(name));
-  if (!vm.alive)
-    return fail("{} has ended{}{}", vm.name,
-                vm.exit_status ? fmt::format(" (status {})", *vm.exit_status) : "",
-                vm.end_message.empty() ? "" : ": " + vm.end_message);
-  if (::access((vm.path + "/vsock.sock").c_str(), F_OK) != 0)
-    return fail_with_hint(fmt::format("{} has no socket device that leads to its guest", vm.name),
-                          "start it with --vsock auto");
+// What a machine says of its guest's agent (control_api.h); kUnknown: it does not answer.
+enum class Agent { kUnknown, kReady, kAwaited, kSilent };
+
+std::string text_in(const nlohmann::json& object, const char* member) {
+  const auto found = object.is_object() ? object.find(member) : object.end();
+  return found != object.end() && found->is_string() ? found->get<std::string>() : "";
+}
+
+tl::unexpected<NoAgent> give_up(Error error, std::optional<int> exit_status = {}) {
+  return tl::unexpected(NoAgent{std::move(error), exit_status});
+}
+
+tl::unexpected<NoAgent> give_up_ended(const std::string& name, std::optional<int> status,
+                                      const std::string& message) {
+  return give_up(
+      Error{fmt::format("{} has ended{}{}", name, status ? fmt::format(" (status {})", *status) : "",
+                        message.empty() ? "" : ": " + message),
+            {}},
+      status);
+}
+
+class Waiter {
+ public:
+  Waiter(const std::string& machine, const AgentPatience& patience)
+      : machine_(machine), patience_(patience), is_path_(machine.find('/') != std::string::npos) {}
+  tl::expected<UniqueFd, NoAgent> run();
+
+ private:
+  tl::expected<Agent, NoAgent> look();
+  tl::expected<void, NoAgent> pause();
+  tl::expected<UniqueFd, NoAgent> dial_once();
+  bool is_over(Agent agent);
+  void say_so(Agent agent);
+  tl::unexpected<NoAgent> nobody(Agent agent) const;
+
+  const std::string& machine_;
+  const AgentPatience patience_;
+  const bool is_path_;
+  const Clock::time_point began_ = Clock::now();
+  std::optional<FoundVm> vm_;
+  // Since when nobody has answered of whom an answer could be expected.
+  std::optional<Clock::time_point> refused_since_;
+  bool said_ = false;
+};
+
+// Finds the machine anew: it may have ended, and another have its name.
+tl::expected<Agent, NoAgent> Waiter::look() {
+  if (is_path_) return Agent::kUnknown;
+  auto found = find_machine(machine_);
+  if (!found && vm_) return give_up_ended(machine_, {}, "");
+  if (!found) return give_up(std::move(found.error()));
+  vm_ = std::move(*found);
+  if (!vm_->alive) return give_up_ended(vm_->name, vm_->exit_status, vm_->end_message);
+  const auto answer = ask_machine(*vm_, "GET", "/v1/vm", {}, kStatePatience);
+  // One that has just begun does not serve yet.
+  if (!answer) return Agent::kUnknown;
+  const auto info = nlohmann::json::parse(answer->body, nullptr, false);
+  if (::access((vm_->path + "/vsock.sock").c_str(), F_OK) != 0)
+    return give_up(
+        Error{vm_->name + " has no socket device that leads to its guest", "start it with --vsock auto"});
   // Nobody in it would answer.
-  const auto info = ask_machine(vm, "GET", "/v1/vm", {}, kStatePatience);
-  const auto state = info ? nlohmann::json::parse(info->body, nullptr, false) : nlohmann::json();
-  if (state.is_object() && state.value("state", nlohmann::json()) == "paused")
-    return fail_with_hint(vm.name + " is paused", "snug resume " + vm.name);
-  return connect_to(vm, "vsock.sock");
+  if (text_in(info, "state") == "paused")
+    return give_up(Error{vm_->name + " is paused", "snug resume " + vm_->name});
+  const std::string agent = text_in(info, "agent");
+  return agent == "ready"     ? Agent::kReady
+         : agent == "awaited" ? Agent::kAwaited
+         : agent == "silent"  ? Agent::kSilent
+                              : Agent::kUnknown;
+}
+
+// A little while; less when the machine ends in it, which then says how.
+tl::expected<void, NoAgent> Waiter::pause() {
+  const auto until = Clock::now() + kPause;
+  Result<HttpResponse> answer = fail("not asked");
+  if (vm_) answer = ask_machine(*vm_, "GET", "/v1/wait", {}, kPause);
+  const auto end = answer ? nlohmann::json::parse(answer->body, nullptr, false) : nlohmann::json();
+  if (answer && answer->status == 200 && end.is_object() && end.contains("exit_status") &&
+      end["exit_status"].is_number_integer())
+    return give_up_ended(vm_->name, end["exit_status"].get<int>(), text_in(end, "message"));
+  std::this_thread::sleep_until(until);
+  return {};
+}
+
+// No stream: the guest refuses.
+tl::expected<UniqueFd, NoAgent> Waiter::dial_once() {
+  auto socket = is_path_ ? connect_to_path(machine_) : connect_to(*vm_, "vsock.sock");
+  if (!socket) {
+    // Its end, or its beginning, seen halfway.
+    if (is_path_) return give_up(std::move(socket.error()));
+    return UniqueFd();
+  }
+  const auto answered = dial(socket->get(), protocol::kAgentPort, kAnswerPatience);
+  if (!answered) return give_up(answered.error());
+  return *answered ? std::move(*socket) : UniqueFd();
+}
+
+bool Waiter::is_over(Agent agent) {
+  const auto now = Clock::now();
+  if (patience_.limit) return *patience_.limit != milliseconds::max() && now - began_ >= *patience_.limit;
+  if (agent == Agent::kAwaited) {
+    refused_since_.reset();
+    return false;
+  }
+  if (!refused_since_) refused_since_ = now;
+  return now - *refused_since_ >= (agent == Agent::kReady ? kGoingDown : kShort);
+}
+
+void Waiter::say_so(Agent agent) {
+  if (said_ || Clock::now() - began_ < kQuiet) return;
+  said_ = true;
+  put(stderr, "snug: waiting for the agent in the guest of {}{}\n", machine_,
+      agent == Agent::kAwaited ? ", which boots" : "");
+}
+
+tl::unexpected<NoAgent> Waiter::nobody(Agent agent) const {
+  return give_up(
+      Error{fmt::format("nobody answers in the guest of {}", machine_),
+            agent == Agent::kAwaited
+                ? "it still boots: --wait TIME gives it longer"
+                : "it may still boot, or its image has no snug-agent, or no driver for virtio-vsock "
+                  "(guest-images/README.md, \"The agent\")"});
+}
+
+tl::expected<UniqueFd, NoAgent> Waiter::run() {
+  for (;;) {
+    const auto agent = look();
+    if (!agent) return tl::unexpected(agent.error());
+    // Who has not called cannot answer: a guest without a driver yet would be waited for in vain.
+    if (*agent != Agent::kAwaited) {
+      auto stream = dial_once();
+      if (!stream || *stream) return stream;
+    }
+    if (is_over(*agent)) return nobody(*agent);
+    say_so(*agent);
+    if (auto paused = pause(); !paused) return tl::unexpected(paused.error());
+  }
 }
 
 }  // namespace
 
-Result<UniqueFd> connect_to_agent(const std::string& machine) {
-  const auto deadline = std::chrono::steady_clock::now() + kAgentPatience;
-  const bool is_path = machine.find('/') != std::string::npos;
-  for (;;) {
-    UniqueFd socket = SNUG_TRY(is_path ? connect_to_path(machine) : connect_to_machine(machine));
-    if (SNUG_TRY(dial(socket.get(), protocol::kAgentPort, kAnswerPatience))) return socket;
-    if (std::chrono::steady_clock::now() >= deadline)
-      return fail_with_hint(
-          fmt::format("nobody answers in the guest of {}", machine),
-          "it may still boot, or its image has no snug-agent, or no driver for virtio-vsock "
-          "(guest-images/README.md, \"The agent\")");
-    std::this_thread::sleep_for(kPause);
-  }
+Result<AgentPatience> parse_patience(const std::string& text) {
+  if (text == "none") return AgentPatience{milliseconds::max()};
+  return AgentPatience{SNUG_TRY(with_context(parse_duration(text), "--wait"))};
+}
+
+tl::expected<UniqueFd, NoAgent> reach_agent(const std::string& machine, const AgentPatience& patience) {
+  return Waiter(machine, patience).run();
+}
+
+Result<UniqueFd> connect_to_agent(const std::string& machine, const AgentPatience& patience) {
+  auto stream = reach_agent(machine, patience);
+  if (!stream) return tl::unexpected(std::move(stream.error().error));
+  return std::move(*stream);
 }
 
 }  // namespace snug::cli

@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <functional>
 #include <span>
+#include <sstream>
 
 #include "vmm/base/log.h"
 #include "vmm/cli/command_tree.h"
@@ -38,6 +39,10 @@ constexpr const char* kRunFooter =
     "\n"
     "Exit status: 0 power-off (or the guest's own status), 123 panic or triple fault,\n"
     "124 timeout, 125 snug could not do its work, 128+N stopped by signal N.\n";
+
+constexpr const char* kWaitHelp =
+    "How long to wait for the agent in the guest; 0: not at all, none: for ever. "
+    "Default: as long as the guest boots";
 
 // CLI11 does not know of the words behind "--", which never reach it.
 class RunHelp : public CLI::Formatter {
@@ -128,6 +133,7 @@ std::function<int()> parse(int argc, char** argv, Arguments& given) {
         ->group("Command");
     run->add_flag("-d,--detach", run_arguments.detach,
                   "In the background; prints the name once the guest runs");
+    run->add_flag("--wait", run_arguments.wait, "With --detach: until the agent in the guest answers");
     run->add_flag("--rm", run_arguments.remove,
                   "With --detach: keep nothing of the machine when it has ended");
     run->add_flag("--stats", run_arguments.stats, "Print exits and CPU time at the end, on stderr");
@@ -149,6 +155,7 @@ std::function<int()> parse(int argc, char** argv, Arguments& given) {
           ->type_name("DIR");
       command->add_option("-u,--user", exec_arguments.user, "The guest's user: NAME[:GROUP] or UID[:GID]")
           ->type_name("USER");
+      command->add_option("--wait", exec_arguments.wait, kWaitHelp)->type_name("TIME");
       if (command != exec) return;
       command->add_flag("-i,--interactive", exec_arguments.interactive, "Give it our stdin");
       command->add_flag("-t,--tty", exec_arguments.tty, "On a terminal; Ctrl-] three times leaves it");
@@ -161,6 +168,7 @@ std::function<int()> parse(int argc, char** argv, Arguments& given) {
   copy->add_flag("-a,--archive", copy_arguments.owners, "Keep owners too, by number; here that takes root");
   copy->add_option("FROM", copy_arguments.from, "PATH here, or NAME:PATH in the guest")->required();
   copy->add_option("TO", copy_arguments.to, "NAME:PATH in the guest, or PATH here")->required();
+  copy->add_option("--wait", copy_arguments.wait, kWaitHelp)->type_name("TIME");
 
   cli::ValidateArguments& validate_arguments = given.validate;
   auto* validate = app.add_subcommand("validate", "Check a spec and report every problem in it");
@@ -186,7 +194,12 @@ std::function<int()> parse(int argc, char** argv, Arguments& given) {
   try {
     app.parse(own_arguments, argv);
   } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return ends_with(app.exit(error));
+    if (error.get_exit_code() == 0) {
+      std::ostringstream help;
+      app.exit(error, help, help);
+      cli::put_text(stdout, help.str());
+      return ends_with(0);
+    }
     return ends_with(cli::explain_usage(app, std::span(argv, static_cast<size_t>(own_arguments)), error));
   }
   if (!run_spec.empty()) run_arguments.spec_path = run_spec;
@@ -227,8 +240,8 @@ int main(int argc, char** argv) {
   const std::function<int()> chosen = parse(argc, argv, given);
   const int status = chosen();
   // A result that could not be written is a failure: the reader must not take half of it for the whole.
-  if ((std::fflush(stdout) != 0 || std::ferror(stdout) != 0) && status == 0) {
-    cli::put(stderr, "snug: cannot write to stdout: {}\n", errno_text(errno));
+  if (cli::put_failure() != 0 && status == 0) {
+    cli::put(stderr, "snug: cannot write to stdout: {}\n", errno_text(cli::put_failure()));
     return kStatusFailure;
   }
   return status;

@@ -8,6 +8,7 @@
 #include "vmm/cli/commands.h"
 #include "vmm/cli/default_image.h"
 #include "vmm/cli/junit.h"
+#include "vmm/cli/machine_socket.h"
 #include "vmm/cli/put.h"
 #include "vmm/cli/stats_report.h"
 #include "vmm/control/vm_directory.h"
@@ -150,6 +151,14 @@ int run_here(Spec& spec, bool named, const CommandPlan& plan, const RunArguments
   return written || status != 0 ? status : kStatusFailure;
 }
 
+// A machine whose command has ended already had an agent.
+int wait_until_ready(const std::string& name) {
+  const auto agent = reach_agent(name, {});
+  if (agent || agent.error().exit_status == 0) return 0;
+  put(stderr, "snug: {}\n", agent.error().error.text());
+  return agent.error().exit_status.value_or(kStatusFailure);
+}
+
 }  // namespace
 
 int run(const RunArguments& arguments) {
@@ -165,12 +174,16 @@ int run(const RunArguments& arguments) {
   }
   const auto plan = plan_commands(spec, arguments);
   if (!plan) return fail_run(plan.error());
+  if (arguments.wait && !arguments.detach)
+    return fail_run(
+        Error{"--wait is for --detach: a machine in the foreground is waited for to its end", {}});
   if (!arguments.detach) return run_here(spec, outcome.named, *plan, arguments, nullptr);
   if (plan->interactive || plan->tty)
     return fail_run(Error{"-i and -t are for a command that is stayed with, not for --detach",
                           "start the machine without a command, then: snug exec -it NAME -- COMMAND"});
   return in_background(
-      [&](Background& background) { return run_here(spec, outcome.named, *plan, arguments, &background); });
+      [&](Background& background) { return run_here(spec, outcome.named, *plan, arguments, &background); },
+      [&](const std::string& name) { return arguments.wait ? wait_until_ready(name) : 0; });
 }
 
 }  // namespace snug::cli

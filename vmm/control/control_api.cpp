@@ -38,6 +38,7 @@ ControlAnswer get_vm(ControlTarget& target, const HttpRequest&) {
                            {"uptime_seconds", info.uptime_seconds},
                            {"directory", info.directory},
                            {"console", info.console},
+                           {"agent", info.agent},
                            {"ports", info.ports},
                            {"spec", info.spec}})};
 }

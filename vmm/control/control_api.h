@@ -26,10 +26,13 @@ struct VmInfo {
   uint64_t memory_bytes = 0;
   std::string kernel;
   uint32_t boots = 0;
-  int64_t started_at = 0;          // seconds since 1970
-  double uptime_seconds = 0;       // since the monitor started
-  std::string directory;           // of its sockets and logs
-  std::string console;             // "stdio", "log", "file:PATH", "pty:PATH", "none"
+  int64_t started_at = 0;     // seconds since 1970
+  double uptime_seconds = 0;  // since the monitor started
+  std::string directory;      // of its sockets and logs
+  std::string console;        // "stdio", "log", "file:PATH", "pty:PATH", "none"
+  // Of the agent in the guest: "ready", has called in this boot; "awaited", has not yet; "silent", has not in
+  // the time there is for it; "none", the machine has no socket device.
+  std::string agent;
   std::vector<std::string> ports;  // published, as the spec writes them
   std::string spec;                // YAML, every default filled in
 };

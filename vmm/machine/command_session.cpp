@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -55,6 +56,9 @@ Result<std::unique_ptr<CommandSession>> CommandSession::start(EventLoop& loop, U
   const bool terminal = ::isatty(STDIN_FILENO) == 1;
   // In the background a read of the terminal would stop us.
   if (options.interactive && (!terminal || is_own_terminal(STDIN_FILENO))) {
+    struct stat status {};
+    // The command is not to work with an input that is none.
+    if (::fstat(STDIN_FILENO, &status) == 0 && S_ISDIR(status.st_mode)) return fail_errno(EISDIR, "stdin");
     streams.input = own_stream(STDIN_FILENO, O_RDONLY);
     if (options.tty && terminal)
       self->terminal_.emplace(SNUG_TRY(RawTerminal::enter(STDIN_FILENO, TerminalOutput::kUntouched)));

@@ -73,6 +73,7 @@ void GuestCommands::on_end(ExecEnd end) {
   CommandResult result;
   result.title = plan_.commands[results_.size()].title;
   result.status = end.shell_status();
+  result.message = end.stream_error;
   if (end.kind != ExecEnd::Kind::kEnded) result.message = gone_.empty() ? end.error.text : gone_;
   result.duration = std::chrono::steady_clock::now() - began_;
   kept_ += output_.text.size() + errors_.text.size();

@@ -14,9 +14,6 @@ namespace {
 // How long a consumer that stalls gets at the end to take what the guest printed last.
 constexpr std::chrono::milliseconds kOutputPatience{1000};
 
-// Signals closer together than this are one.
-constexpr std::chrono::milliseconds kSameSignal{250};
-
 // passt's longest packet: frames that large cost both sides least.
 constexpr uint32_t kUserMtu = 65520;
 
@@ -109,6 +106,7 @@ Result<void> Runner::boot() {
   log_debug("kernel: {}, entered at {:#x}", kernel.format, kernel.entry);
   if (kernel.is_linux && report_.boots == 0) SNUG_TRY(check_kernel_mode(kvm_));
   ++report_.boots;
+  boot_began_ = std::chrono::steady_clock::now();
   if (const TimeLimit limit = boot_limit()) boot_timeout_.arm(*limit);
   return machine_->start();
 }
@@ -278,9 +276,7 @@ void Runner::on_signal(int number) {
   }
   if (number == SIGCONT) return on_continue();
   const char* name = ::sigabbrev_np(number);
-  const auto now = std::chrono::steady_clock::now();
-  // timeout(1) signals the process and then its group: that is one wish, not two.
-  if (ending_signal_ != 0 && now - ending_since_ < kSameSignal) return;
+  if (wish_.is_the_same()) return;
   if (ending_signal_ != 0 || !machine_)
     return finish(RunState::kKilled, 128 + number, fmt::format("stopped by SIG{}", name));
   if (commands_under_way()) return on_command_signal(number);
@@ -301,7 +297,6 @@ void Runner::on_continue() {
 
 void Runner::begin_ending(int signal, TimeLimit grace) {
   ending_signal_ = signal;
-  ending_since_ = std::chrono::steady_clock::now();
   ending_grace_ = grace;
   if (grace) {
     grace_.arm(*grace);

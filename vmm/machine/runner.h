@@ -122,7 +122,9 @@ class Runner final : private ControlTarget {
 
   // The commands (runner_commands.cpp)
   Result<void> open_commands();
+  void listen_for_agent();
   void on_agent_call();
+  const char* agent_state() const;
   bool commands_under_way() const { return commands_ && !commands_->over(); }
   void end_without_command(Ending ending);
   void on_guest_end(RunState state, const std::string& what);
@@ -167,10 +169,12 @@ class Runner final : private ControlTarget {
   int command_status_ = kStatusFailure;  // once the commands are over
   std::string command_message_;
   RunReport report_;
+  std::chrono::steady_clock::time_point boot_began_;
+  uint32_t agent_called_in_ = 0;  // the last boot in which it did
   std::chrono::steady_clock::time_point guest_asked_;
   bool finished_ = false;
+  EndingWish wish_;
   int ending_signal_ = 0;  // the signal that pressed the power button
-  std::chrono::steady_clock::time_point ending_since_;
   TimeLimit ending_grace_;
   std::unique_ptr<ControlServer> control_;  // last: goes before what it asks
 };

@@ -40,7 +40,6 @@ Result<void> Runner::open_commands() {
       *loop_, *options_.commands, std::move(connect),
       [this](int status, std::string message) { on_commands_end(status, std::move(message)); },
       std::move(printed));
-  vsock_->listen(protocol::kCallPort, [this](UniqueFd) { on_agent_call(); });
   return {};
 }
 
@@ -49,10 +48,24 @@ const std::vector<CommandResult>& Runner::command_results() const {
   return commands_ ? commands_->results() : none;
 }
 
+// Whoever wants something of the agent may ask how far the guest is.
+void Runner::listen_for_agent() {
+  vsock_->listen(protocol::kCallPort, [this](UniqueFd) { on_agent_call(); });
+}
+
 void Runner::on_agent_call() {
   log_debug("the guest's agent is ready");
+  agent_called_in_ = report_.boots;
+  // In user space, whether or not it has opened a console.
   boot_timeout_.disarm();
-  commands_->agent_ready();
+  if (commands_) commands_->agent_ready();
+}
+
+const char* Runner::agent_state() const {
+  if (!vsock_) return "none";
+  if (agent_called_in_ == report_.boots && report_.boots != 0) return "ready";
+  const auto limit = spec_.boot_timeout.value_or(kAgentPatience);
+  return std::chrono::steady_clock::now() - boot_began_ < limit ? "awaited" : "silent";
 }
 
 TimeLimit Runner::boot_limit() const {
@@ -139,7 +152,6 @@ void Runner::on_command_signal(int number) {
     return finish(RunState::kKilled, 128 + number, fmt::format("stopped by SIG{}", name));
   log_info("SIG{} passed on to the command (a second signal stops the guest at once)", name);
   ending_signal_ = number;
-  ending_since_ = std::chrono::steady_clock::now();
 }
 
 }  // namespace snug

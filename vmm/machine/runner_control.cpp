@@ -63,6 +63,7 @@ VmInfo Runner::info() const {
   info.uptime_seconds = std::chrono::duration<double>(std::chrono::system_clock::now() - created_at_).count();
   info.directory = options_.directory != nullptr ? options_.directory->path() : "";
   info.console = console_text(spec_.console, console_->pty_path(), console_server_ != nullptr);
+  info.agent = agent_state();
   for (const NetSpec& nic : nics_)
     for (const PortForward& port : nic.ports) info.ports.push_back(detail::print_port(port));
   info.spec = effective_spec_yaml(spec_);

@@ -86,6 +86,7 @@ Result<void> Runner::open_vsock() {
   }
   vsock_ = SNUG_TRY(VsockHub::create(*loop_, path));
   if (!path.empty()) log_debug("vsock: {}", path);
+  listen_for_agent();
   return {};
 }
 

@@ -5,6 +5,18 @@
 #include <sys/signalfd.h>
 
 namespace snug {
+namespace {
+
+constexpr std::chrono::milliseconds kSameWish{250};
+
+}  // namespace
+
+bool EndingWish::is_the_same() {
+  const auto now = std::chrono::steady_clock::now();
+  if (last_ && now - *last_ < kSameWish) return true;
+  last_ = now;
+  return false;
+}
 
 Result<SignalWatch> SignalWatch::create(EventLoop& loop, std::initializer_list<int> signals,
                                         std::function<void(int)> callback) {

@@ -2,14 +2,27 @@
 // them inherit the blocked mask.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <initializer_list>
+#include <optional>
 
 #include "vmm/base/result.h"
 #include "vmm/base/unique_fd.h"
 #include "vmm/core/event_loop.h"
 
 namespace snug {
+
+// Tells the signals that want a process to end apart: timeout(1) signals the process and then its group, and
+// that is one wish, not two.
+class EndingWish {
+ public:
+  // Whether a signal that comes now belongs to the one before.
+  bool is_the_same();
+
+ private:
+  std::optional<std::chrono::steady_clock::time_point> last_;
+};
 
 class SignalWatch {
  public:

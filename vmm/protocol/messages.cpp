@@ -77,13 +77,18 @@ std::optional<WindowSize> decode_resize(std::string_view payload) {
   return complete(decoder, size);
 }
 
-bool put_exec(std::string& out, const ExecRequest& request) {
+size_t exec_size(const ExecRequest& request) {
   size_t bytes = 0;
+  for (const auto* list : {&request.arguments, &request.variables})
+    for (const std::string& text : *list) bytes += text.size() + ExecRequest::kOverhead;
+  return bytes;
+}
+
+bool put_exec(std::string& out, const ExecRequest& request) {
+  if (exec_size(request) > ExecRequest::kMaxBytes) return false;
   for (const auto* list : {&request.arguments, &request.variables}) {
-    if (list->size() > ExecRequest::kMaxCount) return false;
     for (const std::string& text : *list) {
-      bytes += text.size() + 1;
-      if (text.size() >= kMaxPayload || bytes > ExecRequest::kMaxBytes) return false;
+      if (text.size() >= kMaxPayload) return false;
       put_frame(out, list == &request.arguments ? FrameType::kArgument : FrameType::kVariable, text);
     }
   }
@@ -99,8 +104,8 @@ ExecAssembler::Result ExecAssembler::take(const Frame& frame) {
   // A text with a zero in it would be cut short there by whoever uses it.
   const auto add = [&](std::vector<std::string>& list) {
     if (frame.payload.find('\0') != std::string_view::npos) return Result::kMalformed;
-    bytes_ += frame.payload.size() + 1;
-    if (bytes_ > ExecRequest::kMaxBytes || list.size() >= ExecRequest::kMaxCount) return Result::kTooLarge;
+    bytes_ += frame.payload.size() + ExecRequest::kOverhead;
+    if (bytes_ > ExecRequest::kMaxBytes || frame.payload.size() >= kMaxPayload) return Result::kTooLarge;
     list.emplace_back(frame.payload);
     return Result::kMore;
   };

@@ -46,8 +46,10 @@ std::optional<WindowSize> decode_resize(std::string_view payload);
 
 // A command to run. Arguments and variables travel in frames of their own ahead of the rest.
 struct ExecRequest {
-  static constexpr size_t kMaxBytes = 2 * 1024 * 1024;  // of all arguments and variables
-  static constexpr size_t kMaxCount = 32 * 1024;        // of each
+  // What Linux gives a program: a quarter of the stack's 8 MiB for all arguments and variables, each with a
+  // zero behind it and a pointer to it; and less than kMaxPayload for one.
+  static constexpr size_t kMaxBytes = 2 * 1024 * 1024;
+  static constexpr size_t kOverhead = 1 + sizeof(uint64_t);
 
   std::vector<std::string> arguments;  // the program's name first
   std::vector<std::string> variables;  // NAME=VALUE
@@ -56,6 +58,8 @@ struct ExecRequest {
   bool tty = false;
   WindowSize size;  // of the terminal; zeros: 24 by 80
 };
+// Bytes of all arguments and variables, as Linux counts them.
+size_t exec_size(const ExecRequest& request);
 // False: larger than any guest would take.
 bool put_exec(std::string& out, const ExecRequest& request);
 

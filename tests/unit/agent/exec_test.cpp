@@ -1,4 +1,5 @@
 // Commands through the client and the real agent.
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <signal.h>
 #include <sys/epoll.h>
@@ -76,13 +77,54 @@ TEST_F(AgentTest, BothOutputsInFloods) {
   EXPECT_EQ(ran.status(), 9);
 }
 
-TEST_F(AgentTest, ABackgroundProcessThatHoldsTheOutputIsNotWaitedFor) {
+TEST_F(AgentTest, ABackgroundProcessThatHoldsTheOutputIsNotWaitedForWithoutEnd) {
   const Ran ran = shell("sleep 1000 & echo started; exit 5");
   EXPECT_EQ(ran.output, "started\n");
   EXPECT_EQ(ran.status(), 5);
 }
 
-TEST_F(AgentTest, ABackgroundFloodIsNotWaitedFor) { EXPECT_EQ(shell("yes & sleep 0.1; exit 6").status(), 6); }
+TEST_F(AgentTest, ABackgroundFloodIsNotWaitedForWithoutEnd) {
+  EXPECT_EQ(run_on(shell_request("yes & sleep 0.1; exit 6"), {}).shell_status(), 6);
+}
+
+// As bash has it: exec > >(tee log).
+TEST_F(AgentTest, AFilterThatTheCommandWroteThroughIsWaitedFor) {
+  const Ran ran = shell("(read line <&3; sleep 0.3; echo late; echo later >&2) 3<&0 & exit 7", "go\n");
+  EXPECT_EQ(ran.output, "late\n");
+  EXPECT_EQ(ran.errors, "later\n");
+  EXPECT_EQ(ran.status(), 7);
+}
+
+UniqueFd open_stream(const char* path, int flags) {
+  auto fd = open_file(path, flags);
+  EXPECT_TRUE(fd);
+  return fd ? std::move(*fd) : UniqueFd();
+}
+
+TEST_F(AgentTest, ASuccessWhoseOutputIsLostIsNone) {
+  ExecSession::Streams streams;
+  streams.output = open_stream("/dev/full", O_WRONLY);
+  ExecEnd end = run_on(shell_request("echo out"), std::move(streams));
+  EXPECT_EQ(end.kind, ExecEnd::Kind::kEnded);
+  EXPECT_EQ(end.stream_error, "stdout: No space left on device");
+  EXPECT_EQ(end.shell_status(), 125);
+  streams.errors = open_stream("/dev/full", O_WRONLY);
+  end = run_on(shell_request("echo err >&2; exit 3"), std::move(streams));
+  EXPECT_EQ(end.stream_error, "stderr: No space left on device");
+  EXPECT_EQ(end.shell_status(), 3);
+}
+
+TEST_F(AgentTest, AnInputThatCannotBeReadIsNotAnEmptyOne) {
+  ExecSession::Streams streams;
+  streams.input = open_stream("/", O_RDONLY);
+  ExecEnd end = run_on(shell_request("cat"), std::move(streams));
+  EXPECT_EQ(end.stream_error, "stdin: Is a directory");
+  EXPECT_EQ(end.shell_status(), 125);
+  streams.input = open_stream("/dev/null", O_WRONLY);
+  end = run_on(shell_request("cat; exit 4"), std::move(streams));
+  EXPECT_EQ(end.stream_error, "stdin: Bad file descriptor");
+  EXPECT_EQ(end.shell_status(), 4);
+}
 
 TEST_F(AgentTest, VariablesAndFolder) {
   protocol::ExecRequest request = shell_request("echo \"$GREETING\"; pwd; echo $HOME");
@@ -110,6 +152,17 @@ TEST_F(AgentTest, AnotherUser) {
   EXPECT_EQ(run(request).output, "12345\n678\n678\n");
 }
 
+TEST_F(AgentTest, AnotherUserCanOpenItsStreamsAgain) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root can become somebody else";
+  protocol::ExecRequest request =
+      shell_request("cat /proc/self/fd/0; echo out >/proc/self/fd/1; echo err >/proc/self/fd/2");
+  request.user = "12345:678";
+  const Ran ran = run(request, "in\n");
+  EXPECT_EQ(ran.output, "in\nout\n");
+  EXPECT_EQ(ran.errors, "err\n");
+  EXPECT_EQ(ran.status(), 0);
+}
+
 TEST_F(AgentTest, ManyLongArgumentsAndOneTooMany) {
   protocol::ExecRequest request = shell_request("echo $#");
   request.arguments.emplace_back("sh");
@@ -120,6 +173,23 @@ TEST_F(AgentTest, ManyLongArgumentsAndOneTooMany) {
   auto refused = ExecSession::start(*loop_, connect_agent(), request, {}, std::move(events));
   ASSERT_FALSE(refused);
   EXPECT_THAT(refused.error().message, HasSubstr("too long"));
+  EXPECT_THAT(refused.error().message, HasSubstr("131072 bytes; Linux takes 131071"));
+}
+
+TEST_F(AgentTest, ManyShortArguments) {
+  protocol::ExecRequest request = shell_request("echo $# ${40000}");
+  request.arguments.emplace_back("sh");
+  for (int i = 0; i < 40'000; ++i) request.arguments.emplace_back("x");
+  request.arguments[request.arguments.size() - 1] = "y";
+  const Ran ran = run(request);
+  EXPECT_EQ(ran.output, "40000 y\n") << ran.end.error.text;
+  // As many as Linux takes, but for the rest of the environment.
+  while (exec_size(request) < protocol::ExecRequest::kMaxBytes - 4096) request.arguments.emplace_back("x");
+  EXPECT_EQ(run(request).status(), 0);
+  while (exec_size(request) <= protocol::ExecRequest::kMaxBytes) request.arguments.emplace_back("x");
+  auto refused = ExecSession::start(*loop_, connect_agent(), request, {}, {});
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr("209717 arguments and variables"));
 }
 
 // Sessions whose test takes part in what happens.
@@ -162,6 +232,7 @@ class LiveTest : public AgentTest {
     if (live_.end && live_.end->kind != ExecEnd::Kind::kEnded) ADD_FAILURE() << live_.end->error.text;
     return live_.end ? live_.end->shell_status() : -1;
   }
+  std::string typed_to(const std::string& line, const std::string& typed);
   Live live_;
 };
 
@@ -207,11 +278,12 @@ TEST_F(LiveTest, ATerminalHasASizeThatChangesAndCtrlC) {
   EXPECT_THAT(live_.seen, HasSubstr("55 66"));
 }
 
-TEST_F(LiveTest, ATerminalsInputEndsWithCtrlD) {
-  protocol::ExecRequest request = shell_request("stty -echo; cat; echo done");
+// What a command on a terminal prints whose input is at its end behind `typed`.
+std::string LiveTest::typed_to(const std::string& line, const std::string& typed) {
+  protocol::ExecRequest request = shell_request(line);
   request.tty = true;
   Pipe keys;
-  ASSERT_EQ(::write(keys.write_end.get(), "typed\n", 6), 6);
+  EXPECT_EQ(::write(keys.write_end.get(), typed.data(), typed.size()), static_cast<ssize_t>(typed.size()));
   keys.write_end.reset();
   start(request, std::move(keys.read_end), [] {});
   EXPECT_EQ(finish(), 0);
@@ -222,8 +294,30 @@ TEST_F(LiveTest, ATerminalsInputEndsWithCtrlD) {
     if (count <= 0) break;
     live_.seen.append(buffer.data(), static_cast<size_t>(count));
   }
-  EXPECT_THAT(live_.seen, HasSubstr("typed"));
   EXPECT_THAT(live_.seen, HasSubstr("done"));
+  return live_.seen;
+}
+
+TEST_F(LiveTest, ATerminalsInputEndsWithCtrlD) {
+  EXPECT_THAT(typed_to("stty -echo; cat; echo done", "typed\n"), HasSubstr("typed"));
+}
+
+TEST_F(LiveTest, ATerminalsInputEndsBehindAnUnfinishedLine) {
+  EXPECT_THAT(typed_to("stty -echo; cat; echo done", "typed"), HasSubstr("typed"));
+}
+
+TEST_F(LiveTest, ATerminalsInputIsAtItsEndForEveryReader) {
+  EXPECT_THAT(typed_to("stty -echo; cat; cat; sleep 0.2; cat; echo done", "typed\nand more"),
+              HasSubstr("and more"));
+}
+
+TEST_F(LiveTest, InRawModeTheEndOfATerminalsInputIsOneKey) {
+  // All that comes until half a second is silent. What was typed before is a zero now.
+  const std::string seen =
+      typed_to("stty raw -echo min 0 time 5; dd bs=1 2>/dev/null | od -An -tx1; echo done", "");
+  const size_t key = seen.find(" 04");
+  EXPECT_NE(key, std::string::npos) << seen;
+  EXPECT_EQ(seen.find(" 04", key + 1), std::string::npos) << seen;
 }
 
 // A client that is gone takes its command along.

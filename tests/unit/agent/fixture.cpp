@@ -74,17 +74,23 @@ Ran AgentTest::run(const protocol::ExecRequest& request, const std::string& inpu
   streams.input = memory_file(input);
   streams.output = *duplicate(output.get());
   streams.errors = *duplicate(errors.get());
+  ran.end = run_on(request, std::move(streams));
+  ran.output = content_of(output.get());
+  ran.errors = content_of(errors.get());
+  return ran;
+}
+
+ExecEnd AgentTest::run_on(const protocol::ExecRequest& request, ExecSession::Streams streams) {
+  ExecEnd result;
   ExecSession::Events events;
   events.ended = [&](ExecEnd end) {
-    ran.end = std::move(end);
+    result = std::move(end);
     loop_->stop();
   };
   auto session = ExecSession::start(*loop_, connect_agent(), request, std::move(streams), std::move(events));
   EXPECT_TRUE(session) << session.error().message;
   EXPECT_TRUE(loop_->run());
-  ran.output = content_of(output.get());
-  ran.errors = content_of(errors.get());
-  return ran;
+  return result;
 }
 
 Ran AgentTest::shell(const std::string& line, const std::string& input) {

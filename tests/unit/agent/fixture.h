@@ -34,6 +34,8 @@ class AgentTest : public testing::Test {
   // Runs a command to its end, `input` as its input.
   Ran run(const protocol::ExecRequest& request, const std::string& input = "");
   Ran shell(const std::string& line, const std::string& input = "");
+  // With streams of the test's own.
+  ExecEnd run_on(const protocol::ExecRequest& request, ExecSession::Streams streams);
 
   std::unique_ptr<EventLoop> loop_;
 };

@@ -14,6 +14,7 @@ class FakeTarget final : public ControlTarget {
     VmInfo info;
     info.name = "fake";
     info.state = state;
+    info.agent = "ready";
     info.ports = {"127.0.0.1:80:80"};
     return info;
   }
