@@ -80,8 +80,9 @@ def streams_a_full_disk_is_no_success():
 @test
 def streams_a_folder_is_no_input():
     with agent_machine() as vm, tempfile.TemporaryDirectory() as folder:
-        with contextlib.closing(os.fdopen(os.open(folder, os.O_RDONLY))) as stdin:
-            ended = snug("exec", "-i", vm, "--", "sh", "-c", f"cat; touch {folder}/ran", stdin=stdin).expect(125)
+        stdin = os.open(folder, os.O_RDONLY)
+        ended = snug("exec", "-i", vm, "--", "sh", "-c", f"cat; touch {folder}/ran", stdin=stdin).expect(125)
+        os.close(stdin)
         check("stdin: Is a directory" in ended.err, "not the reason", ended.err)
         check(os.listdir(folder) == [], "the command ran all the same")
 
