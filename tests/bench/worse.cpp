@@ -3,11 +3,12 @@
 //   exits        keeps no writes to the clock's index register back, so that each of them is an exit
 //   leak         1 MiB that is never used again
 //   spin=NUMBER  so many instructions more
-#include <linux/kvm.h>
-
 #include <cstdarg>
+#include <cstdint>
 #include <cstdlib>
 #include <string_view>
+
+#include "vmm/kvm/uapi.h"
 
 namespace {
 

@@ -4,8 +4,8 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <array>
 #include <atomic>
+#include <cstddef>
 #include <vector>
 
 #include "vmm/base/checked.h"
@@ -63,16 +63,18 @@ Result<void> Vcpu::set_cpuid(std::span<const kvm_cpuid_entry2> entries) {
 }
 
 Result<void> Vcpu::set_boot_msrs() {
-  static_assert(sizeof(kvm_msrs) <= sizeof(kvm_msr_entry));
+  struct Table {
+    kvm_msrs head;
+    kvm_msr_entry entry;
+  };
+  static_assert(offsetof(Table, entry) == offsetof(kvm_msrs, entries));
   for (const auto& [index, value] : {std::pair{kMsrMiscEnable, kMiscEnableFastStrings},
                                      std::pair{kMsrMtrrDefType, kMtrrEnableWriteBack}}) {
-    std::array<kvm_msr_entry, 2> buffer{};
-    auto* table = reinterpret_cast<kvm_msrs*>(buffer.data());
-    table->nmsrs = 1;
-    table->entries[0].index = index;
-    table->entries[0].data = value;
+    Table table{};
+    table.head.nmsrs = 1;
+    table.entry = {.index = index, .reserved = 0, .data = value};
     // 0 entries set: this CPU has no such MSR, and its guests do without.
-    if (::ioctl(fd_.get(), KVM_SET_MSRS, table) < 0) return fail_errno(errno, "KVM_SET_MSRS");
+    if (::ioctl(fd_.get(), KVM_SET_MSRS, &table) < 0) return fail_errno(errno, "KVM_SET_MSRS");
   }
   return {};
 }

@@ -1,7 +1,7 @@
 #include "vmm/spec/values.h"
 
 #include <arpa/inet.h>
-#include <fmt/ranges.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cctype>
@@ -158,7 +158,11 @@ Result<MacAddress> parse_mac(const std::string& text) {
   return mac;
 }
 
-std::string print_mac(const MacAddress& mac) { return fmt::format("{:02x}", fmt::join(mac, ":")); }
+std::string print_mac(const MacAddress& mac) {
+  std::string out;
+  for (const uint8_t byte : mac) out += fmt::format("{}{:02x}", out.empty() ? "" : ":", byte);
+  return out;
+}
 
 namespace {
 
