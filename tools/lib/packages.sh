@@ -1,11 +1,25 @@
 # shellcheck shell=bash
-# Debian packages snug's scripts rely on, and how they get installed. Sourced after common.sh.
-# This is the only list: documentation and scripts refer to the groups by name.
+# Packages that snug's scripts rely on, by the names that Debian 12 and 13 and Ubuntu 24.04 have for them, and how they
+# get installed. Sourced after common.sh. This is the only list: documentation and scripts refer to the groups by name.
 
 # shellcheck disable=SC2034 # for the scripts that source this
 package_groups=(build image rootfs kernel lab lab-intel test)
 
-# packages_of GROUP: its packages, one a line.
+# release_codename: of the distribution that this is: bookworm, trixie, noble, ...; empty where nothing says it.
+release_codename() { sed -nE 's/^VERSION_CODENAME="?([a-z]*)"?$/\1/p' /etc/os-release 2>/dev/null || true; }
+
+# debian_archives RELEASE: Debian's archives of that release, as lines of a sources.list. They are where this machine's
+# apt finds those of its own release, since all releases lie side by side in an archive.
+debian_archives() {
+  local known
+  # shellcheck disable=SC2016 # for apt
+  known=$(apt-get indextargets --format 'deb $(REPO_URI) $(CODENAME) main' 'Origin: Debian' 'Identifier: Packages' \
+    'Component: main' | sed -nE "s/ [a-z]+(|-updates|-security) main\$/ $1\1 main/p" | LC_ALL=C sort -u) || true
+  [[ -n $known ]] || die "apt knows no archive of Debian; run: sudo apt-get update"
+  printf '%s\n' "$known"
+}
+
+# packages_of GROUP: its packages, one a line. Compilers are those that the release has by default.
 packages_of() {
   case $1 in
     # Compiling snug and its unit tests.
@@ -25,7 +39,10 @@ packages_of() {
     lab-intel) printf '%s\n' bochs bochs-term bochsbios vgabios grub-pc-bin grub-common xorriso mtools lz4 cpio kmod python3 ;;
     # The checks and the Linux tier of the test suite.
     test)
-      printf '%s\n' clang-14 libclang-rt-14-dev clang-format-14 clang-tidy-14 acpica-tools python3 tmux shellcheck passt iproute2 procps iperf3 ethtool zsh fish groff-base mandoc
+      printf '%s\n' clang libclang-rt-dev acpica-tools python3 tmux shellcheck passt iproute2 procps iperf3 ethtool \
+        mmdebstrap uidmap zsh fish groff-base mandoc
+      # The formatting is that of one version, which other releases do not have (tools/checks/formatting).
+      case $(release_codename) in bookworm | noble) printf '%s\n' clang-format-14 ;; esac
       ;;
     *) return 1 ;;
   esac
