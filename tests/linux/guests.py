@@ -15,6 +15,7 @@ import harness  # noqa: E402
 STOCK = os.environ["SNUG_IMAGE_STOCK"]
 STOCK_MODULES = os.environ["SNUG_IMAGE_STOCK_MODULES"]  # goes behind the initrd
 STOCK_FULL = os.environ["SNUG_IMAGE_STOCK_FULL"]
+TRIXIE = os.environ.get("SNUG_IMAGE_TRIXIE")  # guest-images/build trixie-kernels
 TINY = os.environ["SNUG_IMAGE_TINY"]  # vmlinux; the bzImages lie beside it
 INITRD = os.environ["SNUG_IMAGE_INITRD"]
 INITRD_LEAN = os.environ["SNUG_IMAGE_INITRD_LEAN"]

@@ -32,6 +32,21 @@ for kernel_name, kernel_path in KERNELS.items():
     add("boot_" + kernel_name, boots(kernel_path))
 
 
+def boots_trixie(kind):
+    def run():
+        if not TRIXIE:
+            raise Skip("SNUG_IMAGE_TRIXIE does not say where the kernels are")
+        if kind == "general" and os.environ.get("SNUG_TESTS_ALL", "0") in ("", "0"):
+            raise Skip("one of the exhaustive tests (SNUG_TESTS_ALL=1)")
+        boots(f"{TRIXIE}/vmlinuz-{kind}")()
+    return run
+
+
+# The next release's, whatever this machine is.
+for kernel_kind in ("cloud", "general"):
+    add("boot_trixie_" + kernel_kind, boots_trixie(kernel_kind))
+
+
 def online(cpus):
     def run():
         text = marked(guest(TINY, "--cpus", str(cpus), command="nproc; cat /sys/devices/system/cpu/online; "
