@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2016,SC2034,SC2154
-about="Debian 12 with its stock cloud kernel and systemd on a disk of 1 GiB (320 MB used): disk, kernel, initrd"
+about="Debian, this machine's release of it, with stock cloud kernel and systemd on a disk of 1 GiB: disk, kernel, initrd"
 needs=(image rootfs)
 depends=(agent)
 packages=(base-files busybox dbus initramfs-tools iperf3 libc6 linux-image-cloud-amd64 systemd systemd-resolved udev)
@@ -48,30 +48,29 @@ make_image() {
   chmod -R u+rwX "$work/tree"
 }
 
-# debian_sources: what this machine's apt has of Debian's own archives for this release, as lines of a sources.list.
-debian_sources() {
-  local codename
-  codename=$(apt-get indextargets --format '$(CODENAME)' 'Origin: Debian' 'Identifier: Packages' 'Component: main' |
-    grep -xE 'bookworm' | head -n 1) || true
-  [[ -n $codename ]] || refresh_lists "apt knows no archive of Debian 12 (bookworm)"
-  apt-get indextargets --format 'deb $(REPO_URI) $(RELEASE) main' 'Origin: Debian' 'Identifier: Packages' \
-    'Component: main' | grep -E ' bookworm(-updates|-security)? main$' | LC_ALL=C sort -u
+# debian_release: which one is installed.
+debian_release() {
+  case $(release_codename) in
+    trixie) echo trixie ;;
+    *) echo bookworm ;;
+  esac
 }
 
 # make_tree TAR: the packages, installed. As root by chroot, else in a user namespace, else by fakechroot:
 # whichever mmdebstrap finds possible.
 make_tree() {
-  local list
+  local list release
+  release=$(debian_release)
   list=$(IFS=, && printf '%s' "${included[*]}")
-  debian_sources >"$work/sources.list"
+  debian_archives "$release" >"$work/sources.list"
   # Proxies and the like, but nothing of what apt is to do after it.
   apt-config dump | grep -E '^Acquire::(http|https|ftp)::.*"[^"]' >"$work/apt.conf" || true
-  note "installing Debian 12 into a tree (some minutes)"
+  note "installing Debian ($release) into a tree (some minutes)"
   SOURCE_DATE_EPOCH=$epoch TMPDIR=$work mmdebstrap --quiet --variant=minbase --format=tar --include="$list" \
     --aptopt="$work/apt.conf" --aptopt='Acquire::Retries "3"' --dpkgopt=force-unsafe-io \
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
-    bookworm "$1" "$work/sources.list" >"$work/mmdebstrap.log" 2>&1 </dev/null || {
+    "$release" "$1" "$work/sources.list" >"$work/mmdebstrap.log" 2>&1 </dev/null || {
     tail -n 30 "$work/mmdebstrap.log" >&2
     if grep -qE "404|Hash Sum|File has unexpected size" "$work/mmdebstrap.log"; then
       refresh_lists "a package cannot be downloaded: the package lists are out of date"

@@ -1,17 +1,18 @@
 # shellcheck shell=bash disable=SC2034,SC2154
-about="a small Linux 6.1 with all of snug's devices: vmlinux and a bzImage for each payload format (8 minutes)"
+about="a small Linux (Debian's source of it) with all of snug's devices: vmlinux and a bzImage for each payload format (8 minutes)"
 needs=(image kernel)
-packages=(linux-source-6.1)
+packages=(linux-source)
 result=vmlinux
 
 # Beside vmlinux: bzImage (gzip), bzImage.{lz4,zstd,xz,lzma,bzip2}, config.
 make_image() {
   need_space 3000
   local tree=$work/tree payload
-  unpack_package linux-source-6.1 "$work/unpacked"
+  unpack_package linux-source "$work/unpacked"
   note "unpacking the kernel's source"
   mkdir "$tree"
-  tar -xf "$work"/unpacked/usr/src/linux-source-6.1.tar.xz -C "$tree" --strip-components=1
+  local -a source=("$work"/unpacked/usr/src/linux-source-*.tar.*)
+  tar -xf "${source[0]}" -C "$tree" --strip-components=1
   rm -rf "$work/unpacked"
   configure "$tree"
 
