@@ -175,6 +175,7 @@ uint8_t Serial::interrupt_id() const {
 uint8_t Serial::take_interrupt_id() {
   const uint8_t id = interrupt_id();
   if (id == kIirTransmitEmpty) {
+    tell_may_send();
     state_.tx_empty_pending = false;
     update_irq();
   }
@@ -193,6 +194,7 @@ uint8_t Serial::take_received() {
 
 uint8_t Serial::take_line_status() {
   unsigned status = kLsrTransmitterEmpty;
+  tell_may_send();
   if (state_.rx_count > 0) status |= kLsrDataReady;
   if (state_.overrun) {
     status |= kLsrOverrun;
@@ -257,6 +259,7 @@ void Serial::write_fifo_control(uint8_t value) {
   }
   state_.fifo_enabled = enable;
   if (enable) state_.rx_trigger = kTriggerLevels[value >> kFcrTriggerShift];
+  tell_may_send();
   update_irq();
   offer_input_space();
 }
@@ -279,6 +282,10 @@ void Serial::check_opened() {
   if ((state_.ier & kIerReceived) == 0 || (state_.mcr & kMcrOut2) == 0) return;
   opened_ = true;
   if (on_opened_) on_opened_();
+}
+
+void Serial::tell_may_send() const {
+  if (state_.fifo_enabled && on_may_send_) on_may_send_();
 }
 
 void Serial::offer_input_space() {

@@ -54,13 +54,18 @@ class Serial final : public ByteRegisters {
 
   Serial(IrqLine& irq, SerialOutput& output) : irq_(irq), output_(output) {}
 
-  // Both callbacks: set once, before the guest runs. Called with the device's lock held, so they may only
+  // All callbacks: set once, before the guest runs. Called with the device's lock held, so they may only
   // post (write an eventfd): no blocking, no call back into the UART.
   //
   // The guest has drained its FIFO after receive() had refused something.
   void on_input_space(std::function<void()> callback) { on_input_space_ = std::move(callback); }
   // The guest's driver has enabled receive interrupts: its console is open. Once per reset().
   void on_opened(std::function<void()> callback) { on_opened_ = std::move(callback); }
+
+  // The guest has switched the FIFOs on. Its driver then sends no byte without having been shown, not long
+  // before, that the transmitter is empty: `callback` is called each time it is shown, and when they are
+  // switched on.
+  void on_may_send(std::function<void()> callback) { on_may_send_ = std::move(callback); }
 
   // Input from the console: takes the first bytes, as many as fit the FIFO (16, or 1 while the guest has
   // FIFOs off; 0 in loopback, and while a guest that has opened its port has receive interrupts masked), and
@@ -95,12 +100,14 @@ class Serial final : public ByteRegisters {
   void write_modem_control(uint8_t value);
   void check_opened();
   void offer_input_space();
+  void tell_may_send() const;
   void update_irq();
 
   IrqLine& irq_;
   SerialOutput& output_;
   std::function<void()> on_input_space_;
   std::function<void()> on_opened_;
+  std::function<void()> on_may_send_;
   SerialState state_;
   Stats stats_;
   bool irq_level_ = false;

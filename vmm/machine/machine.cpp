@@ -8,6 +8,7 @@
 #include "boot/initrd.h"
 #include "boot/reset_vector.h"
 #include "vmm/base/assertion.h"
+#include "vmm/base/log.h"
 #include "vmm/core/address_map.h"
 #include "vmm/kvm/cpuid.h"
 #include "vmm/machine/kernel_placement.h"
@@ -110,7 +111,7 @@ Result<void> Machine::create_devices() {
   SNUG_TRY(bars_->add_host_bridge(pci_->unguarded().host_bridge()));
 
   // Index registers and a line setting: they only matter to what the guest does next. (Not the serial port's
-  // FIFO control, after which waiting input may come in.)
+  // FIFO control, after which waiting input may come in; for its data see keep_printing_back().)
   SNUG_TRY(vm_->coalesce_writes(AddressSpace::kPort, map::kPortPciConfig, 4));
   SNUG_TRY(vm_->coalesce_writes(AddressSpace::kPort, map::kPortRtc, 1));
   SNUG_TRY(vm_->coalesce_writes(AddressSpace::kPort, map::kPortSerial + 3, 1));  // line control
@@ -148,6 +149,7 @@ Result<void> Machine::create_vcpus(const MachineConfig& config) {
     if (id == 0) SNUG_TRY(vcpu->set_state(entry_));
     vcpus.push_back(std::move(vcpu));
   }
+  drain_timer_ = SNUG_TRY(DrainTimer::create(loop_, [this] { return vcpus_->handle_coalesced_writes(); }));
   vcpus_ = std::make_unique<VcpuThreads>(
       std::move(vcpus),
       VcpuThreads::Environment{ports_, mmio_, memory_, [this] { bars_->apply(); },
@@ -160,8 +162,20 @@ Result<void> Machine::create_vcpus(const MachineConfig& config) {
   return {};
 }
 
+// Sixteen bytes of the console in one exit. Only of a driver that knows of FIFOs, and with a timer, for
+// nobody can know what a guest does that prints without looking.
+void Machine::keep_printing_back() {
+  if (!vm_->kvm().coalesces_writes()) return;
+  std::call_once(printing_kept_back_, [this] {
+    if (auto kept = vm_->coalesce_writes(AddressSpace::kPort, map::kPortSerial, 1); !kept)
+      log_debug("serial port: {}", kept.error().text());
+  });
+  drain_timer_->expect_writes();
+}
+
 void Machine::connect_console() {
   auto serial = serial_->lock();
+  serial->on_may_send([this] { keep_printing_back(); });
   serial->on_input_space([this] { console_.input_space(); });
   serial->on_opened([this] {
     console_.guest_opened();

@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -27,6 +28,7 @@
 #include "vmm/kvm/kvm.h"
 #include "vmm/kvm/vm.h"
 #include "vmm/machine/console.h"
+#include "vmm/machine/drain_timer.h"
 #include "vmm/machine/kernel_cache.h"
 #include "vmm/machine/pci_bars.h"
 #include "vmm/machine/run_state.h"
@@ -103,6 +105,7 @@ class Machine final : public LifecycleSink {
   Result<void> load(const MachineConfig& config);
   Result<void> create_vcpus(const MachineConfig& config);
   void connect_console();
+  void keep_printing_back();
 
   EventLoop& loop_;
   Console& console_;
@@ -134,6 +137,8 @@ class Machine final : public LifecycleSink {
   std::unique_ptr<Synced<PciEcam>> pci_ecam_;
   boot::LoadedKernel kernel_;
   CpuState entry_;
+  std::once_flag printing_kept_back_;
+  std::unique_ptr<DrainTimer> drain_timer_;
   std::unique_ptr<VcpuThreads> vcpus_;
 };
 

@@ -111,6 +111,8 @@ void VcpuThreads::stop() {
   }
   for (Worker& worker : workers_)
     if (worker.thread.joinable()) worker.thread.join();
+  // The last words of a guest that was stopped from outside.
+  handle_coalesced_writes();
 }
 
 std::string VcpuThreads::describe() const {
@@ -161,15 +163,18 @@ void VcpuThreads::run(Worker& worker) {
   }
 }
 
-void VcpuThreads::handle_coalesced_writes() {
-  coalesced_count_ +=
+size_t VcpuThreads::handle_coalesced_writes() {
+  const size_t count =
       coalesced_.drain([this](AddressSpace space, uint64_t address, std::span<const std::byte> data) {
         Bus& bus = space == AddressSpace::kPort ? environment_.ports : environment_.mmio;
         bus.write(address, data);
       });
+  coalesced_count_ += count;
+  return count;
 }
 
 bool VcpuThreads::handle(Worker& worker, kvm::Exit exit) {
+  // Before each exit, so that devices see the guest's order.
   handle_coalesced_writes();
   const bool interrupted = std::holds_alternative<kvm::InterruptedExit>(exit);
   if (interrupted)

@@ -54,6 +54,8 @@ class VcpuThreads {
   // Returns when every vCPU is parked outside the guest, its last access finished.
   void pause();
   void resume();
+  // Handles the port writes that KVM has kept back until now; returns how many. From any thread.
+  size_t handle_coalesced_writes();
   // Asks all vCPUs to leave for good, without waiting.
   void request_stop();
   // request_stop() and join. Idempotent.
@@ -80,8 +82,6 @@ class VcpuThreads {
   void change_running(int by);
   void run(Worker& worker);
   void park(Worker& worker, Command until_not);
-  // The port writes that KVM has kept back: before each exit, so that devices see the guest's order.
-  void handle_coalesced_writes();
   // False when the vCPU cannot go on.
   bool handle(Worker& worker, kvm::Exit exit);
   void port_access(Worker& worker, const kvm::PortExit& exit);

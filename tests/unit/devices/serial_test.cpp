@@ -74,6 +74,30 @@ TEST(Serial, SendsByPolling) {
   EXPECT_EQ(machine.sent(), "earlyprintk");
 }
 
+// What a machine that keeps the sent bytes back goes by: from then on a driver looks before it sends.
+TEST(Serial, TellsThatBytesMayComeOnceFifosAreOn) {
+  SerialMachine machine;
+  int calls = 0;
+  machine.serial().lock()->on_may_send([&] { ++calls; });
+  machine.in(kLsr);
+  machine.out(kIer, 0x02);
+  machine.in(kIir);
+  EXPECT_EQ(calls, 0) << "FIFOs are off";
+  machine.out(kFcr, 0x01);
+  EXPECT_EQ(calls, 1);
+  machine.in(kLsr);
+  EXPECT_EQ(calls, 2) << "shown in the line status";
+  machine.out(kIer, 0);
+  machine.out(kIer, 0x02);
+  EXPECT_EQ(machine.in(kIir), 0xc2);
+  EXPECT_EQ(calls, 3) << "shown as the interrupt's reason";
+  machine.in(kIir);
+  EXPECT_EQ(calls, 3) << "no interrupt";
+  machine.out(kFcr, 0);
+  machine.in(kLsr);
+  EXPECT_EQ(calls, 3);
+}
+
 TEST(Serial, TransmitterInterruptEdges) {
   SerialMachine machine;
   machine.out(kMcr, kOut2);
