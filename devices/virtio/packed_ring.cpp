@@ -77,6 +77,7 @@ class PackedRing final : public VirtRing {
   bool needs_interrupt() override;
   bool enable_notifications() override;
   void disable_notifications() override;
+  bool available() const override;
 
  private:
   // A chain that the device has, by the name that it knows it by: the driver's own ids need not be unique.
@@ -228,6 +229,10 @@ bool PackedRing::enable_notifications() {
                     features_.event_idx ? kEventsAtPlace : kEventsOn};
   (void)memory_.store(layout_.used, wish);
   std::atomic_thread_fence(std::memory_order_seq_cst);
+  return available();
+}
+
+bool PackedRing::available() const {
   const auto flags = memory_.load<uint16_t>(at(available_.index) + kFlags);
   return flags && is_available(*flags, available_.wrap);
 }

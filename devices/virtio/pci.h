@@ -49,6 +49,8 @@ class VirtioPci final : public PciDevice, public BusDevice, private VirtioHost {
   uint16_t queue_count() const { return queues_.count(); }
   // A doorbell has rung.
   void notified(uint16_t queue);
+  // Whether the device works: the driver is ready, and neither side has given up.
+  bool live() const;
   // The BAR is at this address from now on / nowhere. While the driver is ready the doorbells there are
   // bound.
   Result<void> map_doorbells(uint64_t bar_address);
@@ -79,7 +81,6 @@ class VirtioPci final : public PciDevice, public BusDevice, private VirtioHost {
   std::optional<VirtioRingPlace> ring_place(uint16_t queue) const override;
   void ring_elsewhere(uint16_t queue, int event_fd) override;
 
-  bool live() const;
   void show_common();
   bool show_device_config();
   void write_common(uint64_t offset, std::span<const std::byte> data);

@@ -40,6 +40,8 @@ class VirtQueue {
   // Asks the driver for a notification with its next chain. True when chains came meanwhile: pop again.
   bool enable_notifications() { return running() && ring_->enable_notifications(); }
   void disable_notifications();
+  // Whether there is something to pop.
+  bool available() const { return running() && ring_->available(); }
 
   bool running() const { return ring_ != nullptr; }
   uint16_t size() const { return size_; }

@@ -43,6 +43,7 @@ class VirtRing {
   virtual void push(std::span<const VirtUsed> chains) = 0;
   virtual bool needs_interrupt() = 0;
   virtual bool enable_notifications() = 0;
+  virtual bool available() const = 0;
   virtual void disable_notifications() = 0;
   // After kBroken: what was wrong.
   const std::string& why() const { return why_; }

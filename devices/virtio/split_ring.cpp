@@ -48,6 +48,7 @@ class SplitRing final : public VirtRing {
   bool needs_interrupt() override;
   bool enable_notifications() override;
   void disable_notifications() override;
+  bool available() const override;
 
  private:
   bool walk(uint16_t head, VirtChain& chain, std::string& why) const;
@@ -154,6 +155,10 @@ bool SplitRing::enable_notifications() {
     (void)memory_.store(layout_.used + kFlags, uint16_t{0});
   }
   std::atomic_thread_fence(std::memory_order_seq_cst);
+  return available();
+}
+
+bool SplitRing::available() const {
   return memory_.load<uint16_t>(layout_.available + kIndex).value_or(next_available_) != next_available_;
 }
 

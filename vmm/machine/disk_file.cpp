@@ -2,11 +2,13 @@
 
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <linux/stat.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <bit>
@@ -64,6 +66,13 @@ uint32_t direct_alignment(int fd) {
   return std::has_single_bit(alignment) ? std::max<uint32_t>(alignment, kSector) : kUsual;
 }
 
+// Whether its file system keeps it in memory (swapped out at worst).
+bool is_in_memory(int fd) {
+  struct statfs system {};
+  if (::fstatfs(fd, &system) != 0) return false;
+  return system.f_type == TMPFS_MAGIC || system.f_type == RAMFS_MAGIC;
+}
+
 }  // namespace
 
 Result<DiskFile> DiskFile::open(const DiskSpec& disk) {
@@ -83,7 +92,7 @@ Result<DiskFile> DiskFile::open(const DiskSpec& disk) {
   file.block_.queue_size = static_cast<uint16_t>(disk.queue_size);
   file.block_.discard = true;
   file.io_ = disk.io;
-  file.files_.push_back({.fd = file.fd_.get()});
+  file.files_.push_back({.fd = file.fd_.get(), .in_memory = is_in_memory(file.fd_.get())});
   if (disk.ephemeral) SNUG_TRY(file.open_overlay());
   if (disk.direct) SNUG_TRY(file.open_direct());
   return file;
@@ -118,7 +127,7 @@ Result<void> DiskFile::open_overlay() {
     return fail_errno(errno, "overlay of {} bytes in {}", block_.size, folder);
   written_ = SNUG_TRY(SectorMap::create((block_.size + kSector - 1) / kSector));
   block_.storage = fmt::format("{} or its overlay in {}", block_.storage, folder);
-  files_.push_back({.fd = overlay_fd_.get()});
+  files_.push_back({.fd = overlay_fd_.get(), .in_memory = is_in_memory(overlay_fd_.get())});
   return {};
 }
 
@@ -139,7 +148,10 @@ Result<void> DiskFile::open_direct() {
 
 DiskConfig DiskFile::config() {
   if (const auto size = disk_size(fd_.get()); size && !block_.ephemeral) block_.size = *size;
-  return {.block = block_, .files = files_, .written = block_.ephemeral ? &written_ : nullptr, .io = io_};
+  return {.block = block_,
+          .files = files_,
+          .written = block_.ephemeral ? &written_ : nullptr,
+          .io = io_};
 }
 
 Result<uint64_t> disk_size(int fd) {

@@ -38,6 +38,7 @@ struct BlockFile {
   int fd = -1;
   int direct_fd = -1;         // with O_DIRECT, or -1
   uint32_t alignment = 4096;  // bytes: what direct_fd asks of offsets, lengths and addresses
+  bool in_memory = false;     // has no medium to wait for, as on a tmpfs
 };
 
 class BlockBackend {
@@ -45,8 +46,9 @@ class BlockBackend {
   virtual ~BlockBackend() = default;
   // Takes a request, which must stay where it is until it is reported. False when too many are under way.
   virtual bool submit(BlockRequest& request) = 0;
-  // Starts what was submitted since.
-  virtual void kick() = 0;
+  // Starts what was submitted since. True when something is done already: then reap(), event_fd() does not
+  // tell of it.
+  virtual bool kick() = 0;
   // Counts up when something may be done: then reap().
   virtual int event_fd() const = 0;
   // `error`: 0 or an errno.

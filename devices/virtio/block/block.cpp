@@ -4,6 +4,7 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "vmm/base/assertion.h"
 #include "vmm/base/checked.h"
@@ -116,6 +117,7 @@ void VirtioBlock::start(VirtioHost& host, uint64_t features) {
   // 5.2.5: a driver without FLUSH takes what is done for stable.
   write_through_ = !config_.ephemeral && (features & kFlushes) == 0;
   started_ = true;
+  failed_ = false;
 }
 
 void VirtioBlock::set_size(uint64_t bytes) {
@@ -127,54 +129,86 @@ void VirtioBlock::set_size(uint64_t bytes) {
 
 bool VirtioBlock::stop() {
   started_ = false;
-  for (Queue& queue : queues_) queue.waiting = queue.stopping = false;
+  for (Queue& queue : queues_) queue.waiting = queue.stopping = queue.silent = false;
   stopping_ = under_way_ > 0;
   return !stopping_;
 }
 
 bool VirtioBlock::stop_queue(uint16_t index) {
   Queue& queue = queues_[index];
-  queue.waiting = false;
+  queue.waiting = queue.silent = false;
   queue.stopping = queue.under_way > 0;
   return !queue.stopping;
 }
 
-void VirtioBlock::queue_ready(uint16_t index) {
+void VirtioBlock::queue_ready(uint16_t index) { serve(index, true); }
+
+bool VirtioBlock::look() {
+  bool found = backend_->kick();
+  if (found) completed();
+  for (uint16_t i = 0; i < config_.queues; ++i) {
+    if (!started_ || failed_) break;
+    if (queues_[i].waiting || !host_->queue(i).available()) continue;
+    serve(i, false);
+    found = true;
+  }
+  return found;
+}
+
+bool VirtioBlock::rest() {
+  bool found = false;
+  for (uint16_t i = 0; i < config_.queues; ++i) {
+    if (!started_ || failed_) break;
+    if (!std::exchange(queues_[i].silent, false) || queues_[i].waiting) continue;
+    if (!host_->queue(i).enable_notifications()) continue;
+    serve(i, true);
+    found = true;
+  }
+  return found;
+}
+
+// `ask`: for a notification of what comes next.
+void VirtioBlock::serve(uint16_t index, bool ask) {
   VirtQueue& queue = host_->queue(index);
-  bool answered = false;
   queues_[index].waiting = false;
+  // One round of the ring at a time: other devices share the loop.
+  unsigned budget = queue.size();
   do {
     queue.disable_notifications();
-    // One round of the ring at a time: other devices share the loop.
-    for (unsigned budget = queue.size();; --budget) {
-      if (budget == 0) {
-        host_->again(index);
-        break;
-      }
-      if (free_.empty() && slots_.size() >= kRequestsMax) {
-        queues_[index].waiting = true;
-        break;
-      }
-      const auto popped = queue.pop(chain_);
-      if (popped == VirtQueue::Pop::kBroken) {
-        host_->needs_reset(queue.why());
-        break;
-      }
-      if (popped == VirtQueue::Pop::kEmpty) break;
-      const Taken taken = take(index);
-      if (taken == Taken::kBroken) break;
-      answered = answered || taken == Taken::kAnswered;
+    const bool answered = take_all(index, budget);
+    if (backend_->kick()) completed();
+    if (answered) host_->used(index);
+    // 2.1.2: it stands still until it is reset.
+    if (failed_) return;
+    if (budget == 0) return host_->again(index);
+    queues_[index].silent = !ask;
+  } while (ask && !queues_[index].waiting && queue.enable_notifications());
+}
+
+// True when some are answered already.
+bool VirtioBlock::take_all(uint16_t index, unsigned& budget) {
+  VirtQueue& queue = host_->queue(index);
+  bool answered = false;
+  for (; budget > 0; --budget) {
+    if (free_.empty() && slots_.size() >= kRequestsMax) {
+      queues_[index].waiting = true;
+      break;
     }
-  } while (!queues_[index].waiting && queue.enable_notifications());
-  backend_->kick();
-  if (answered) host_->used(index);
+    const auto popped = queue.pop(chain_);
+    if (popped == VirtQueue::Pop::kBroken) fail(queue.why());
+    if (popped != VirtQueue::Pop::kChain) break;
+    const Taken taken = take(index);
+    if (taken == Taken::kBroken) break;
+    answered = answered || taken == Taken::kAnswered;
+  }
+  return answered;
 }
 
 // 5.2.6: a header of 16 bytes, data, a status byte, however the driver cuts them into buffers.
 VirtioBlock::Taken VirtioBlock::take(uint16_t index) {
   Header header{};
   if (!copy_out(host_->memory(), chain_.readable, 0, header) || chain_.writable.empty()) {
-    host_->needs_reset("a disk request without a whole header and a status byte");
+    fail("a disk request without a whole header and a status byte");
     return Taken::kBroken;
   }
   const VirtBuffer& last = chain_.writable.back();
@@ -268,6 +302,11 @@ VirtioBlock::Taken VirtioBlock::answer(uint16_t index, uint8_t status, uint32_t 
   (void)host_->memory().store(status_gpa_, status);
   (void)host_->queue(index).push(chain_.head, written);
   return Taken::kAnswered;
+}
+
+void VirtioBlock::fail(const std::string& why) {
+  failed_ = true;
+  host_->needs_reset(why);
 }
 
 // The guest sees an I/O error and no more; the person who runs it sees why. Once: a full disk fails each

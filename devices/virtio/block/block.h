@@ -34,6 +34,11 @@ class VirtioBlock final : public VirtioDevice {
   // Counts up when completed() is to be called.
   int event_fd() const { return backend_->event_fd(); }
   void completed();
+  // For a thread that looks for work by itself (EventLoop::poll_with). look() does what there is and asks
+  // for no notification, which saves the guest its doorbell; rest() asks for them again. True when there was
+  // something.
+  bool look();
+  bool rest();
   // The disk has become larger or smaller; the guest is told.
   void set_size(uint64_t bytes);
 
@@ -62,18 +67,22 @@ class VirtioBlock final : public VirtioDevice {
 
   struct Queue {
     bool waiting = false;   // found no free slot
+    bool silent = false;    // left without asking for notifications
     bool stopping = false;  // what is under way is not given back
     size_t under_way = 0;
   };
 
   // What became of a chain.
   enum class Taken { kUnderWay, kAnswered, kBroken };
+  void serve(uint16_t queue, bool ask);
+  bool take_all(uint16_t queue, unsigned& budget);
   Taken take(uint16_t queue);
   Taken answer(uint16_t queue, uint8_t status, uint32_t written);
   bool prepare_transfer(Slot& slot, uint64_t sector, bool read);
   bool prepare_range(Slot& slot, uint32_t type);
   uint8_t prepare(Slot& slot, uint32_t type, uint64_t sector);
   Taken answer_id(uint16_t queue);
+  void fail(const std::string& why);
   void complain(const BlockRequest& request, int error);
 
   BlockConfig config_;
@@ -82,6 +91,7 @@ class VirtioBlock final : public VirtioDevice {
   bool started_ = false;
   bool write_through_ = false;
   bool stopping_ = false;
+  bool failed_ = false;  // waits for a reset
   bool complained_ = false;
   VirtChain chain_;
   uint64_t status_gpa_ = 0;                   // of chain_

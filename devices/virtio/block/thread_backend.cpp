@@ -8,6 +8,7 @@
 #include <deque>
 #include <mutex>
 #include <thread>
+#include <utility>
 
 #include "devices/virtio/block/backend.h"
 #include "devices/virtio/block/transfer.h"
@@ -44,11 +45,15 @@ class ThreadBackend final : public BlockBackend {
     std::lock_guard lock(mutex_);
     if (under_way_ >= kLimit) return false;
     ++under_way_;
+    submitted_ = true;
     waiting_.push_back(&request);
     return true;
   }
 
-  void kick() override { work_.notify_all(); }
+  bool kick() override {
+    if (std::exchange(submitted_, false)) work_.notify_all();
+    return false;
+  }
   int event_fd() const override { return event_fd_.get(); }
 
   void reap(const Report& report) override {
@@ -131,6 +136,7 @@ class ThreadBackend final : public BlockBackend {
   std::deque<BlockRequest*> waiting_;
   std::vector<Done> done_;
   size_t under_way_ = 0;
+  bool submitted_ = false;  // since kick()
   bool ending_ = false;
   std::array<std::thread, 4> threads_;
 };

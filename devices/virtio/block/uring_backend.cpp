@@ -1,8 +1,12 @@
 #include <liburing.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <climits>
+#include <optional>
+#include <utility>
 
 #include "devices/virtio/block/backend.h"
 #include "devices/virtio/block/transfer.h"
@@ -21,8 +25,8 @@ class UringBackend final : public BlockBackend {
   ~UringBackend() override {
     if (!ready_) return;
     // Guest memory goes away after us: what is under way must not find it gone.
-    while (under_way_ > 0) {
-      kick();
+    while (under_way_ > done_.size()) {
+      io_uring_submit(&ring_);
       io_uring_cqe* done = nullptr;
       if (const int error = io_uring_wait_cqe(&ring_, &done); error == -EINTR) continue;
       if (done == nullptr) break;
@@ -44,19 +48,35 @@ class UringBackend final : public BlockBackend {
 
   bool submit(BlockRequest& request) override {
     if (under_way_ >= kEntries) return false;
-    prepare(request);
     ++under_way_;
+    if (const auto error = do_now(request)) {
+      done_.push_back({request.tag, *error});
+    } else {
+      prepare(request);
+    }
     return true;
   }
 
-  void kick() override {
+  bool kick() override {
     // -EBUSY and -EAGAIN: the kernel takes them when some are done, and reap() kicks again.
-    io_uring_submit(&ring_);
+    if (io_uring_sq_ready(&ring_) > 0) io_uring_submit(&ring_);
+    // What was done in that call needs no round of the loop. Emptied first: what comes later counts anew.
+    if (io_uring_cq_ready(&ring_) > 0) {
+      uint64_t count = 0;
+      (void)!::read(event_fd_.get(), &count, sizeof count);
+      return true;
+    }
+    return !done_.empty();
   }
 
   int event_fd() const override { return event_fd_.get(); }
 
   void reap(const Report& report) override {
+    // A report may submit more.
+    std::swap(done_, reported_);
+    under_way_ -= static_cast<unsigned>(reported_.size());
+    for (const Done& one : reported_) report(one.tag, one.error);
+    reported_.clear();
     io_uring_cqe* done = nullptr;
     while (io_uring_peek_cqe(&ring_, &done) == 0) {
       auto& request = *static_cast<BlockRequest*>(io_uring_cqe_get_data(done));
@@ -66,14 +86,40 @@ class UringBackend final : public BlockBackend {
       --under_way_;
       report(request.tag, error_of(request, result));
     }
-    kick();
+    // What goes on: in a round of its own, as it may go on without end.
+    const uint64_t one = 1;
+    if (io_uring_sq_ready(&ring_) > 0 && kick()) (void)!::write(event_fd_.get(), &one, sizeof one);
   }
 
  private:
+  struct Done {
+    uint64_t tag;
+    int error;
+  };
+
+  // A transfer that waits for nothing but memory: no other thread could do it sooner than it takes to tell
+  // that thread and to hear from it. Nothing: it has to be left to io_uring.
+  std::optional<int> do_now(BlockRequest& request) const {
+    const BlockFile& file = files_[request.file];
+    if (!file.in_memory || file.direct_fd >= 0 || !is_transfer(request)) return std::nullopt;
+    const auto count = static_cast<int>(iovec_count(request));
+    const auto offset = static_cast<off_t>(request.offset);
+    const ssize_t moved = request.operation == BlockOperation::kRead
+                              ? ::preadv(file.fd, request.iovecs.data(), count, offset)
+                              : ::pwritev(file.fd, request.iovecs.data(), count, offset);
+    // Half done, interrupted or failed: io_uring goes on from there, and has the last word.
+    if (moved <= 0 || !advance(request, static_cast<size_t>(moved))) return std::nullopt;
+    return 0;
+  }
+
+  static bool is_transfer(const BlockRequest& request) {
+    return request.operation == BlockOperation::kRead || request.operation == BlockOperation::kWrite;
+  }
+
   void prepare(BlockRequest& request) {
     io_uring_sqe* entry = io_uring_get_sqe(&ring_);
     if (entry == nullptr) {
-      kick();
+      io_uring_submit(&ring_);
       entry = io_uring_get_sqe(&ring_);
     }
     const BlockFile& file = files_[request.file];
@@ -106,8 +152,7 @@ class UringBackend final : public BlockBackend {
 
   // A transfer that was interrupted or came out short is carried on where it stopped.
   bool goes_on(BlockRequest& request, int result) {
-    const bool transfer =
-        request.operation == BlockOperation::kRead || request.operation == BlockOperation::kWrite;
+    const bool transfer = is_transfer(request);
     if (result == -EINTR || result == -EAGAIN) {
       prepare(request);
       return true;
@@ -127,16 +172,16 @@ class UringBackend final : public BlockBackend {
   static int error_of(const BlockRequest& request, int result) {
     if (result < 0) return fallocate_error(request.operation, -result);
     // The file has become shorter than the disk.
-    const bool transfer =
-        request.operation == BlockOperation::kRead || request.operation == BlockOperation::kWrite;
-    return transfer && !request.iovecs.empty() ? EIO : 0;
+    return is_transfer(request) && !request.iovecs.empty() ? EIO : 0;
   }
 
   std::vector<BlockFile> files_;
   UniqueFd event_fd_;
   io_uring ring_{};
   bool ready_ = false;
-  unsigned under_way_ = 0;
+  unsigned under_way_ = 0;  // those of done_ too
+  std::vector<Done> done_;  // by do_now()
+  std::vector<Done> reported_;
 };
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include <cstring>
 #include <deque>
+#include <functional>
 #include <random>
 
 #include "tests/unit/devices/fakes.h"
@@ -28,7 +29,14 @@ class HeldBackend final : public BlockBackend {
     held.push_back(&request);
     return true;
   }
-  void kick() override { ++kicks; }
+  bool kick() override {
+    ++kicks;
+    while (at_once && !held.empty()) {
+      finish();
+      if (on_finish) on_finish();
+    }
+    return !done.empty() && at_once;
+  }
   int event_fd() const override { return fd_.get(); }
   void reap(const Report& report) override {
     while (!done.empty()) {
@@ -45,6 +53,8 @@ class HeldBackend final : public BlockBackend {
   std::deque<std::pair<uint64_t, int>> done;
   size_t limit = 1000;
   int kicks = 0;
+  bool at_once = false;  // requests are done when they are kicked off
+  std::function<void()> on_finish;
 
  private:
   UniqueFd fd_;
@@ -307,6 +317,53 @@ TEST_F(VirtioBlockTest, ManyAtATimeInAnyOrder) {
   EXPECT_EQ(driver.used_index(), 20);
   EXPECT_EQ(driver.used_id(0), 57u);
   EXPECT_EQ(host.used_calls[0], 1) << "one interrupt for all";
+}
+
+TEST_F(VirtioBlockTest, WhatIsDoneAtOnceIsAnsweredAtOnce) {
+  backend->at_once = true;
+  transfer(kIn, 0, 512);
+  EXPECT_EQ(status(), kOk);
+  EXPECT_EQ(driver.used_index(), 1);
+  EXPECT_EQ(host.used_calls[0], 1);
+  EXPECT_TRUE(host.again_calls.empty());
+}
+
+// More than there are places for: each round makes room for the next.
+TEST_F(VirtioBlockTest, ABudgetOfOneRingAtATime) {
+  backend->at_once = true;
+  // A ring that is never empty: a chain is offered each time one is given back.
+  header(kIn, 0);
+  driver.chain(0, {{kHeader, 16, false}, {kData, 512, true}, {kStatusByte, 1, true}});
+  for (int i = 0; i < 64; ++i) driver.offer(0);
+  backend->on_finish = [this] { driver.offer(0); };
+  block->queue_ready(0);
+  EXPECT_EQ(driver.used_index(), 64) << "as many as the ring has entries";
+  EXPECT_EQ(host.again_calls.size(), 1u) << "and then others have a turn";
+}
+
+TEST_F(VirtioBlockTest, ADeviceThatWaitsForAResetTakesNothing) {
+  header(kIn, 0);
+  request({{kHeader, 8, false}, {kStatusByte, 1, true}});
+  EXPECT_NE(host.complaint, "");
+  transfer(kIn, 0, 512);
+  EXPECT_TRUE(backend->held.empty());
+  EXPECT_FALSE(block->look());
+  EXPECT_FALSE(block->rest());
+}
+
+TEST_F(VirtioBlockTest, LookingFindsWhatNobodyRangFor) {
+  EXPECT_FALSE(block->look());
+  header(kIn, 0);
+  driver.chain(0, {{kHeader, 16, false}, {kData, 512, true}, {kStatusByte, 1, true}});
+  driver.offer(0);
+  EXPECT_TRUE(block->look());
+  ASSERT_EQ(backend->held.size(), 1u);
+  finish();
+  EXPECT_EQ(status(), kOk);
+  EXPECT_FALSE(block->look());
+  driver.offer(0);
+  EXPECT_TRUE(block->rest()) << "the last look";
+  EXPECT_FALSE(block->rest()) << "notifications are asked for";
 }
 
 TEST_F(VirtioBlockTest, AResetWaitsAndThrowsAnswersAway) {
