@@ -8,6 +8,9 @@ from micro import *  # noqa: F403
 
 # One case of so many is run: where exits cost a hundred times what they cost elsewhere.
 SHARE = int(os.environ.get("SNUG_HOSTILE_SHARE", "1"))
+# The disk does its work on a thread of its own, the network on the loop's; "true": it too, "false": neither.
+DISK_THREAD = os.environ.get("SNUG_HOSTILE_THREADS", "true")
+NET_THREAD = os.environ.get("SNUG_HOSTILE_THREADS", "false")
 # What a monitor may grow by; the sanitizer keeps what was freed for a while.
 ROOM_KIB = 65536 if "asan" in SNUG else 1024
 LOW_END, HIGH_END = 0xc0000000, 0x140000000  # RAM of a guest of 4 GiB (vmm/core/address_map.h)
@@ -45,8 +48,8 @@ class Monitor:
         self._stack.callback(listener.shutdown, socket.SHUT_RDWR)
         self.log = self._stack.enter_context(tempfile.TemporaryFile())
         self.process = subprocess.Popen(
-            [SNUG, "run", "--kernel", MICRO + "/hostile.elf", "--memory", "4G", "--disk", folder + "/disk.img",
-             "--net", "user", "--vsock", folder + "/vsock", "--balloon", "0", "--virtio-console", f"socket:{folder}/console",
+            [SNUG, "run", "--kernel", MICRO + "/hostile.elf", "--memory", "4G", "--disk",
+             f"{folder}/disk.img,thread={DISK_THREAD}", "--net", f"user,thread={NET_THREAD}", "--vsock", folder + "/vsock", "--balloon", "0", "--virtio-console", f"socket:{folder}/console",
              "--channel", f"hostile,socket={folder}/channel", *flags, "--cmdline", f"low_end={LOW_END:#x} high_end={HIGH_END:#x}"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, env=environment)
         self._stack.callback(self._end)

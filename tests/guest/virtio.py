@@ -49,6 +49,13 @@ def virtio_disk_requests_cost_no_exit():
 
 
 @test
+def virtio_devices_with_threads_of_their_own_cost_no_exit():
+    compare([("blk-read", 4096, 1), ("blk-write", 4096, 1), ("blk-read", 4096, 32), ("blk-write", 4096, 32),
+             ("net-send", 1514, 1), ("net-send", 1514, 32)], SINK, "--rng", "false", "--disk", "DISK,thread=true", "--net",
+            "user,thread=true")
+
+
+@test
 def virtio_queues_have_the_size_of_the_spec():
     """Rings of 1024 entries are filled, and cost no exit either; a ring of 16 works."""
     for size, disk_depth, net_depth in ((1024, 340, 340), (256, 85, 256), (16, 5, 16)):

@@ -102,11 +102,50 @@ void EventLoop::run_posted() {
   for (auto& task : tasks) task();
 }
 
+int EventLoop::wait(std::span<epoll_event> events) {
+  int timeout_ms = -1;
+  if (polling_.look) {
+    if (const int count = look_around(events); count != 0) return count;
+    if (polling_.rest()) timeout_ms = 0;
+  }
+  return ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), timeout_ms);
+}
+
+// As epoll_wait(2) that does not wait.
+int EventLoop::look_around(std::span<epoll_event> events) {
+  if (passed_over_ > 0) {
+    --passed_over_;
+    return 0;
+  }
+  // A guest that has been told of something and answers with the next request takes about as long.
+  constexpr std::chrono::microseconds kWindow{30};
+  constexpr unsigned kLooks = 16;  // between two system calls
+  constexpr unsigned kPatienceMax = 255;
+  bool found = false;
+  auto end = std::chrono::steady_clock::now() + kWindow;
+  for (;;) {
+    bool now = false;
+    for (unsigned i = 0; i < kLooks; ++i) {
+      now = polling_.look() || now;
+      __builtin_ia32_pause();
+    }
+    found = found || now;
+    const int count = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), 0);
+    if (count != 0) return count;
+    const auto time = std::chrono::steady_clock::now();
+    if (now) end = time + kWindow;
+    if (time > end) break;
+  }
+  patience_ = found ? 0 : std::min(2 * patience_ + 1, kPatienceMax);
+  passed_over_ = patience_;
+  return 0;
+}
+
 Result<void> EventLoop::run() {
   stopped_ = false;
   std::array<epoll_event, 64> events{};
   while (!stopped_) {
-    const int count = ::epoll_wait(epoll_.get(), events.data(), events.size(), -1);
+    const int count = wait(events);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) return fail_errno(errno, "epoll_wait");
     for (int i = 0; i < count && !stopped_; ++i) {

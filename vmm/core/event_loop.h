@@ -8,12 +8,15 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <unordered_map>
 #include <vector>
 
 #include "vmm/base/result.h"
 #include "vmm/base/synced.h"
 #include "vmm/base/unique_fd.h"
+
+struct epoll_event;
 
 namespace snug {
 
@@ -62,6 +65,15 @@ class EventLoop {
   Result<Watch> watch(int fd, uint32_t epoll_events, Callback callback);
   Result<Timer> timer(std::function<void()> callback);
 
+  // Before it waits, and so after something has happened, the loop looks for work by itself for a while: what
+  // comes soon costs no wake-up. Only while that is worth it, so a quiet loop looks at nothing.
+  struct Polling {
+    std::function<bool()> look;  // does what there is; false: nothing
+    std::function<bool()> rest;  // the end of looking: as look() for the last time
+  };
+  // Once, before run(). For a loop whose thread has nothing else to do.
+  void poll_with(Polling polling) { polling_ = std::move(polling); }
+
   // Runs `task` on the loop's thread, soon. Never blocks.
   void post(std::function<void()> task);
   // Runs until stop().
@@ -73,6 +85,8 @@ class EventLoop {
   EventLoop() = default;
   void run_posted();
   void wake();
+  int wait(std::span<epoll_event> events);
+  int look_around(std::span<epoll_event> events);
 
   struct Watcher {
     Callback callback;
@@ -85,6 +99,9 @@ class EventLoop {
   std::unordered_map<uint64_t, std::shared_ptr<Watcher>> watchers_;
   Synced<std::vector<std::function<void()>>> posted_;
   bool stopped_ = false;
+  Polling polling_;
+  unsigned passed_over_ = 0;  // times that it still does not look, since it did in vain
+  unsigned patience_ = 0;     // how many after the next time in vain
 };
 
 }  // namespace snug

@@ -92,6 +92,7 @@ Result<DiskFile> DiskFile::open(const DiskSpec& disk) {
   file.block_.queue_size = static_cast<uint16_t>(disk.queue_size);
   file.block_.discard = true;
   file.io_ = disk.io;
+  file.thread_ = disk.thread;
   file.files_.push_back({.fd = file.fd_.get(), .in_memory = is_in_memory(file.fd_.get())});
   if (disk.ephemeral) SNUG_TRY(file.open_overlay());
   if (disk.direct) SNUG_TRY(file.open_direct());
@@ -151,7 +152,8 @@ DiskConfig DiskFile::config() {
   return {.block = block_,
           .files = files_,
           .written = block_.ephemeral ? &written_ : nullptr,
-          .io = io_};
+          .io = io_,
+          .thread = thread_};
 }
 
 Result<uint64_t> disk_size(int fd) {

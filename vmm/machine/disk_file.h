@@ -34,6 +34,7 @@ class DiskFile {
   std::vector<BlockFile> files_;
   SectorMap written_;
   DiskIo io_ = DiskIo::kAuto;
+  bool thread_ = false;
   BlockConfig block_;
 };
 

@@ -188,6 +188,7 @@ void Machine::connect_console() {
 
 Result<void> Machine::start() {
   SNUG_ASSERT(states_.move_to(RunState::kRunning));
+  SNUG_TRY(virtio_->start());
   return vcpus_->start();
 }
 

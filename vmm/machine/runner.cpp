@@ -121,6 +121,7 @@ Result<void> Runner::start_networks(MachineConfig& config) {
     nic.device.mac = *net.mac;
     nic.device.pairs = static_cast<uint16_t>(net.queues);
     nic.device.queue_size = static_cast<uint16_t>(net.queue_size);
+    nic.thread = net.thread;
     // From any thread, with locks held.
     nic.device.broken = [this, i, boot = report_.boots + 1] {
       loop_->post([this, i, boot] {

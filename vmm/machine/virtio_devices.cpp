@@ -48,11 +48,32 @@ VirtioDevices::VirtioDevices(const Environment& environment)
 
 VirtioDevices::~VirtioDevices() {
   for (HostPort* port : ports_) port->on_events({});
+  for (Nic& nic : nics_) call(*nic.slot, [&nic] { nic.watches.clear(); });
+  // Devices end on their own threads: a thread that ends takes what it has given io_uring to do with it.
+  for (Slot& slot : slots_)
+    call(slot, [&slot] {
+      slot.watches.clear();
+      slot.transport.reset();
+      slot.line.reset();
+      slot.device.reset();
+    });
 }
 
-Result<VirtioDevices::Slot*> VirtioDevices::add(std::unique_ptr<VirtioDevice> device) {
+Result<void> VirtioDevices::start() {
+  for (Slot& slot : slots_)
+    if (slot.thread) SNUG_TRY(slot.thread->start());
+  return {};
+}
+
+void VirtioDevices::call(Slot& slot, const std::function<void()>& task) {
+  if (slot.thread) return slot.thread->call(task);
+  task();
+}
+
+Result<VirtioDevices::Slot*> VirtioDevices::add(std::unique_ptr<VirtioDevice> device, bool own_thread) {
   const auto number = static_cast<uint8_t>(slots_.size() + 1);
   Slot slot;
+  if (own_thread) slot.thread = SNUG_TRY(LoopThread::create(std::string(device->name())));
   slot.device = std::move(device);
   slot.line = irq_.input();
   slot.transport = SNUG_TRY(
@@ -63,7 +84,7 @@ Result<VirtioDevices::Slot*> VirtioDevices::add(std::unique_ptr<VirtioDevice> de
   for (uint16_t queue = 0; queue < transport.unguarded().queue_count(); ++queue) {
     const int doorbell = transport.unguarded().doorbell_fd(queue);
     slot.watches.push_back(
-        SNUG_TRY(environment_.loop.watch(doorbell, EPOLLIN, [&transport, doorbell, queue](uint32_t) {
+        SNUG_TRY(loop_of(slot).watch(doorbell, EPOLLIN, [&transport, doorbell, queue](uint32_t) {
           take_events(doorbell);
           transport.lock()->notified(queue);
         })));
@@ -75,9 +96,10 @@ Result<VirtioDevices::Slot*> VirtioDevices::add(std::unique_ptr<VirtioDevice> de
   return &slots_.back();
 }
 
-Result<EventLoop::Watch> VirtioDevices::watch(Synced<VirtioPci>& transport, int fd, uint32_t epoll_events,
+Result<EventLoop::Watch> VirtioDevices::watch(Slot& slot, int fd, uint32_t epoll_events,
                                               std::function<void()> callback) {
-  return environment_.loop.watch(fd, epoll_events, [&transport, callback = std::move(callback)](uint32_t) {
+  Synced<VirtioPci>& transport = *slot.transport;
+  return loop_of(slot).watch(fd, epoll_events, [&transport, callback = std::move(callback)](uint32_t) {
     auto guard = transport.lock();
     callback();
   });
@@ -99,14 +121,27 @@ Result<void> VirtioDevices::add_disk(DiskConfig config) {
   if (config.written != nullptr) backend = make_overlay_backend(std::move(backend), *config.written);
   auto device = std::make_unique<VirtioBlock>(std::move(block), std::move(backend));
   VirtioBlock& disk = *device;
-  Slot& slot = *SNUG_TRY(add(std::move(device)));
-  slot.watches.push_back(SNUG_TRY(watch(*slot.transport, disk.event_fd(), EPOLLIN, [&disk] {
+  Slot& slot = *SNUG_TRY(add(std::move(device), config.thread));
+  slot.watches.push_back(SNUG_TRY(watch(slot, disk.event_fd(), EPOLLIN, [&disk] {
     take_events(disk.event_fd());
     disk.completed();
   })));
+  if (slot.thread) poll_disk(slot, disk);
   if (fixed_size) return {};
   disks_.push_back({&disk, slot.transport.get(), fd});
   return disks_.size() == 1 ? watch_disk_sizes() : Result<void>();
+}
+
+// A thread of its own has nothing better to do.
+void VirtioDevices::poll_disk(Slot& slot, VirtioBlock& disk) {
+  Synced<VirtioPci>& transport = *slot.transport;
+  const auto with_lock = [&transport, &disk](bool (VirtioBlock::*work)()) {
+    return [&transport, &disk, work] {
+      auto guard = transport.lock();
+      return guard->live() && (disk.*work)();
+    };
+  };
+  slot.thread->loop().poll_with({with_lock(&VirtioBlock::look), with_lock(&VirtioBlock::rest)});
 }
 
 // Nothing tells of a file's new size but the writes that do not change it, so it is looked at from time to
@@ -131,7 +166,7 @@ Result<void> VirtioDevices::add_nic(NicConfig config) {
   auto device = std::make_unique<VirtioNet>(std::move(config.device), std::move(config.backend));
   Nic nic;
   nic.device = device.get();
-  nic.transport = SNUG_TRY(add(std::move(device)))->transport.get();
+  nic.slot = SNUG_TRY(add(std::move(device), config.thread));
   nics_.push_back(std::move(nic));
   return watch_nic(nics_.back());
 }
@@ -139,29 +174,34 @@ Result<void> VirtioDevices::add_nic(NicConfig config) {
 Result<void> VirtioDevices::watch_nic(Nic& nic) {
   nic.watches.clear();
   for (uint16_t pair = 0; pair < nic.device->pairs(); ++pair) {
-    nic.watches.push_back(
-        SNUG_TRY(watch(*nic.transport, nic.device->event_fd(pair), EPOLLIN | EPOLLOUT | EPOLLET,
-                       [device = nic.device, pair] { device->backend_ready(pair); })));
+    nic.watches.push_back(SNUG_TRY(watch(*nic.slot, nic.device->event_fd(pair), EPOLLIN | EPOLLOUT | EPOLLET,
+                                         [device = nic.device, pair] { device->backend_ready(pair); })));
   }
   return {};
 }
 
 void VirtioDevices::disconnect_nic(size_t index) {
   Nic& nic = nics_[index];
-  nic.watches.clear();
-  auto guard = nic.transport->lock();
-  nic.device->set_link(false);
+  call(*nic.slot, [&nic] {
+    nic.watches.clear();
+    auto guard = nic.slot->transport->lock();
+    nic.device->set_link(false);
+  });
 }
 
 Result<void> VirtioDevices::connect_nic(size_t index, std::unique_ptr<NetBackend> backend) {
   Nic& nic = nics_[index];
-  nic.watches.clear();
-  {
-    auto guard = nic.transport->lock();
-    nic.device->connect(std::move(backend));
-    nic.device->set_link(true);
-  }
-  return watch_nic(nic);
+  Result<void> watched;
+  call(*nic.slot, [&] {
+    nic.watches.clear();
+    {
+      auto guard = nic.slot->transport->lock();
+      nic.device->connect(std::move(backend));
+      nic.device->set_link(true);
+    }
+    watched = watch_nic(nic);
+  });
+  return watched;
 }
 
 // --- sockets ------------------------------------------------------------------------------------------
@@ -171,8 +211,8 @@ Result<void> VirtioDevices::add_vsock(const VsockDeviceConfig& config) {
   vsock_ = device.get();
   Slot& slot = *SNUG_TRY(add(std::move(device)));
   vsock_transport_ = slot.transport.get();
-  slot.watches.push_back(SNUG_TRY(
-      watch(*slot.transport, vsock_->event_fd(), EPOLLIN, [vsock = vsock_] { vsock->sockets_ready(); })));
+  slot.watches.push_back(
+      SNUG_TRY(watch(slot, vsock_->event_fd(), EPOLLIN, [vsock = vsock_] { vsock->sockets_ready(); })));
   return {};
 }
 

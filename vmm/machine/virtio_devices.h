@@ -1,7 +1,8 @@
 // The virtio devices of a machine: each in a PCI slot of its own, with its interrupt line, its doorbells and
 // what else it waits for on the event loop. A new kind of device is one more add_ function.
 //
-// Owner: the machine. Thread: the event loop's.
+// Owner: the machine. Thread: the event loop's; a device with a thread of its own does its work on that, and
+// what belongs to its loop is only touched there, by LoopThread::call().
 #pragma once
 
 #include <deque>
@@ -23,6 +24,7 @@
 #include "vmm/base/result.h"
 #include "vmm/core/event_loop.h"
 #include "vmm/core/guest_memory.h"
+#include "vmm/core/loop_thread.h"
 #include "vmm/core/shared_irq_line.h"
 #include "vmm/kvm/irq_routes.h"
 #include "vmm/kvm/vm.h"
@@ -37,11 +39,13 @@ struct DiskConfig {
   std::vector<BlockFile> files;  // the caller's; of an ephemeral disk the second one takes what is written
   SectorMap* written = nullptr;  // the caller's; ephemeral disks only
   DiskIo io = DiskIo::kAuto;
+  bool thread = false;  // of its own, instead of the loop's
 };
 
 struct NicConfig {
   NetConfig device;
   std::unique_ptr<NetBackend> backend;
+  bool thread = false;  // of its own, instead of the loop's
 };
 
 struct VsockDeviceConfig {
@@ -89,6 +93,8 @@ class VirtioDevices {
   Result<void> add_console(HostPort& port);
   // One device for all of them.
   Result<void> add_channels(const std::vector<ChannelEnd>& channels);
+  // Once, behind all of them: starts the devices' own threads. Errors: the host has none left.
+  Result<void> start();
 
   // Of interface `index`: its cable pulled out; its cable plugged into another backend.
   void disconnect_nic(size_t index);
@@ -109,6 +115,7 @@ class VirtioDevices {
  private:
   // A device with all that it hangs on, in the order of use.
   struct Slot {
+    std::unique_ptr<LoopThread> thread;  // or none: the loop's
     std::unique_ptr<VirtioDevice> device;
     std::unique_ptr<IrqLine> line;
     std::unique_ptr<Synced<VirtioPci>> transport;
@@ -123,7 +130,7 @@ class VirtioDevices {
   // A network interface among the slots.
   struct Nic {
     VirtioNet* device = nullptr;
-    Synced<VirtioPci>* transport = nullptr;
+    Slot* slot = nullptr;
     std::vector<EventLoop::Watch> watches;  // the backend's
   };
 
@@ -135,10 +142,13 @@ class VirtioDevices {
   };
 
   // Into the next slot, which stays where it is. Errors: as the add_ functions.
-  Result<Slot*> add(std::unique_ptr<VirtioDevice> device);
-  // Calls back on the event loop, with the lock of the slot's transport held.
-  Result<EventLoop::Watch> watch(Synced<VirtioPci>& transport, int fd, uint32_t epoll_events,
-                                 std::function<void()> callback);
+  Result<Slot*> add(std::unique_ptr<VirtioDevice> device, bool own_thread = false);
+  EventLoop& loop_of(Slot& slot) { return slot.thread ? slot.thread->loop() : environment_.loop; }
+  // Runs `task` on the thread of the slot's loop.
+  static void call(Slot& slot, const std::function<void()>& task);
+  // Calls back on the slot's loop, with the lock of its transport held.
+  Result<EventLoop::Watch> watch(Slot& slot, int fd, uint32_t epoll_events, std::function<void()> callback);
+  static void poll_disk(Slot& slot, VirtioBlock& disk);
   Result<void> watch_disk_sizes();
   Result<void> watch_nic(Nic& nic);
 

@@ -89,6 +89,14 @@ Keys<DiskSpec> disk_keys() {
        .value =
            word(&DiskSpec::io,
                 {{"auto", DiskIo::kAuto}, {"io_uring", DiskIo::kIoUring}, {"threads", DiskIo::kThreads}})},
+      {.name = "thread",
+       .placeholder = "BOOL",
+       .help =
+           "Whether its work gets a thread of its own, for a busy disk beside other busy devices; else one "
+           "thread serves all devices.",
+       .example = "true",
+       .also = "iothread io_thread",
+       .value = boolean(&DiskSpec::thread)},
   };
 }
 
@@ -132,6 +140,13 @@ Keys<NetSpec> net_keys() {
        .also = "vhost_net",
        .value = word(&NetSpec::vhost,
                      {{"auto", VhostUse::kAuto}, {"on", VhostUse::kOn}, {"off", VhostUse::kOff}})},
+      {.name = "thread",
+       .placeholder = "BOOL",
+       .help = "Whether its work gets a thread of its own, for a busy interface beside other busy devices; "
+               "frames that vhost moves need none.",
+       .example = "true",
+       .also = "iothread io_thread",
+       .value = boolean(&NetSpec::thread)},
       {.name = "ports",
        .placeholder = "[[HOST_IP:]HOST_PORT:]GUEST_PORT[/udp]",
        .help = "Ports of the host that lead to the guest; without an address, on 127.0.0.1 only, without "

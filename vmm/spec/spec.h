@@ -75,6 +75,7 @@ struct DiskSpec {
   uint32_t queues = 1;  // 1 to 16
   uint32_t queue_size = 256;  // requests that fit into each: a power of two, 16 to 1024
   DiskIo io = DiskIo::kAuto;
+  bool thread = false;  // its work gets a thread of its own
   bool operator==(const DiskSpec&) const = default;
 };
 
@@ -106,6 +107,7 @@ struct NetSpec {
   uint32_t queues = 1;               // pairs, 1 to 16; more than one for kTap only
   uint32_t queue_size = 256;         // frames that fit into each: a power of two, 16 to 1024
   VhostUse vhost = VhostUse::kAuto;  // kAuto, where the host can; something else for kTap only
+  bool thread = false;               // its work gets a thread of its own
   bool operator==(const NetSpec&) const = default;
 };
 

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <thread>
 
 namespace snug {
@@ -76,6 +77,74 @@ TEST_F(EventLoopTest, TimersFireOnceAndCanBeDisarmed) {
   last->arm(30ms);
   ASSERT_TRUE(loop_->run());
   EXPECT_EQ(fired, 1);
+}
+
+// What comes while it looks is found without an event, and what comes behind that brings one: nothing is
+// left.
+TEST_F(EventLoopTest, PollingFindsWorkAndEndsByAskingForEvents) {
+  constexpr int kPieces = 2000;
+  std::atomic<int> offered = 0;
+  std::atomic<bool> wants_events = true;
+  int taken = 0, by_event = 0;
+  const auto take = [&] {
+    const bool some = taken < offered;
+    taken = offered;
+    if (taken == kPieces) loop_->stop();
+    return some;
+  };
+  loop_->poll_with({.look =
+                        [&] {
+                          wants_events = false;
+                          return take();
+                        },
+                    .rest =
+                        [&] {
+                          wants_events = true;
+                          return take();
+                        }});
+  auto watch = loop_->watch(read_end_.get(), EPOLLIN, [&](uint32_t) {
+    std::array<char, 64> bytes{};
+    while (::read(read_end_.get(), bytes.data(), bytes.size()) > 0) {
+    }
+    ++by_event;
+    take();
+  });
+  ASSERT_TRUE(watch);
+  std::thread other([&] {
+    for (int i = 1; i <= kPieces; ++i) {
+      offered = i;
+      if (wants_events) (void)!::write(write_end_.get(), "x", 1);
+      if (i % 100 == 0) std::this_thread::sleep_for(1ms);
+    }
+  });
+  ASSERT_TRUE(loop_->run());
+  other.join();
+  EXPECT_EQ(taken, kPieces);
+}
+
+TEST_F(EventLoopTest, PollingThatFindsNothingIsGivenUp) {
+  int looks = 0;
+  loop_->poll_with({.look =
+                        [&] {
+                          ++looks;
+                          return false;
+                        },
+                    .rest = [] { return false; }});
+  constexpr int kEvents = 300;
+  int events = 0, times = 0, before = 0;
+  Result<EventLoop::Timer> timer;
+  timer = loop_->timer([&] {
+    times += looks != before ? 1 : 0;
+    before = looks;
+    if (++events == kEvents) return loop_->stop();
+    timer->arm(500us);
+  });
+  ASSERT_TRUE(timer);
+  timer->arm(500us);
+  ASSERT_TRUE(loop_->run());
+  // Once more after 1, 3, 7, ... events.
+  EXPECT_GT(times, 0);
+  EXPECT_LT(times, 20);
 }
 
 TEST_F(EventLoopTest, RegularFilesCannotBeWatched) {

@@ -286,6 +286,10 @@ TEST(ParseSpec, QueueSizesArePowersOfTwo) {
   EXPECT_EQ(spec.disks[0].queue_size, 256u);
   EXPECT_EQ(spec.disks[1].queue_size, 1024u);
   EXPECT_EQ(spec.net[0].queue_size, 16u);
+  const Spec threads = spec_of("disks: [a, {path: b, thread: true}]\nnet: {mode: user, thread: true}\n");
+  EXPECT_FALSE(threads.disks[0].thread);
+  EXPECT_TRUE(threads.disks[1].thread);
+  EXPECT_TRUE(threads.net[0].thread);
   const auto outcome = parse_spec_text("disks: [{path: a, queue_size: 1000}, {path: b, queue_size: 2048}]",
                                        "vm.yaml", "/specs");
   EXPECT_THAT(

@@ -130,7 +130,7 @@ def curves(quantity, rows):
 def _colour(row):
     name = row["monitor"]
     if name.startswith("snug"):
-        return "#7fb0d6" if " off" in name or "no kernel cache" in name else COLOURS["snug"]
+        return "#7fb0d6" if any(word in name for word in (" off", "no kernel cache", ", thread")) else COLOURS["snug"]
     return next((colour for start, colour in COLOURS.items() if name.startswith(start)), "#888")
 
 

@@ -23,6 +23,7 @@ def ways(setting, guest):
     """(name, command): QEMU's default, and what it is told where disks must be quick."""
     snug, _, q35 = setting.monitors[:3]
     yield snug, "snug", guest
+    yield snug, "snug, thread", guest.changed(disk=guest.disk + ",thread=true")
     yield q35, "QEMU q35", guest
     yield q35, "QEMU q35, iothread, io_uring", guest.changed(more=["-object", "iothread,id=t"], drive=",aio=io_uring",
                                                               disk_device=",iothread=t")

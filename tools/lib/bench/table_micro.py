@@ -38,6 +38,7 @@ def measure(setting, figures):
     _, _, q35 = setting.monitors[:3]
     own = [setting.snug, "run", "--kernel", program, "--memory", "64M", "--rng", "false", "--balloon", "none", "--disk", disk]
     ways = {"snug": [*own, "--cmdline", words]}
+    ways["snug, thread"] = [*own[:-1], disk + ",thread=true", "--cmdline", words]
     reason = q35.missing_program()
     if reason:
         figures.missing("micro", "micro-guest, 1 vCPU", RATE, q35.name, reason)
