@@ -1,10 +1,8 @@
 # shellcheck shell=bash disable=SC2034,SC2154
-about="what snug boots when no kernel is given: stock-kernel, its modules and initrd, as CACHE/default"
-depends=(stock-kernel stock-modules initrd)
-published_as=default
+about="what snug boots when no kernel is given: the tiny kernel and the initrd (8 minutes)"
+depends=(tiny-kernel initrd)
 
 make_image() {
-  ln -s "../${built[stock-kernel]#"$images/"}" "$1/kernel"
-  ln -s "../${built[stock-modules]#"$images/"}" "$1/modules"
+  ln -s "../${built[tiny-kernel]#"$images/"}" "$1/kernel"
   ln -s "../${built[initrd]#"$images/"}" "$1/initrd"
 }

@@ -103,7 +103,7 @@ def examples_are_valid():
                 mentioned = re.findall(r"^[^#\n]*\bcache:([\w/-]+)", file.read(), re.M)
             if mentioned:
                 err = snug("validate", os.path.join(folder, name), env=env).expect(1).err
-                check(f"to make it: guest-images/build {mentioned[0].split('/')[0]}" in err, "no advice", err)
+                check(f"to make it: snug image build {mentioned[0].split('/')[0]}" in err, "no advice", err)
             for path in mentioned:
                 os.makedirs(os.path.dirname(f"{cache}/snug/{path}"), exist_ok=True)
                 with open(f"{cache}/snug/{path}", "wb") as file:
@@ -124,7 +124,7 @@ def no_default_image_says_how_to_make_one():
     needs_kvm()
     with tempfile.TemporaryDirectory() as empty:
         err = snug("run", env={**os.environ, "XDG_CACHE_HOME": empty}).expect(125).err
-    check("guest-images/build default" in err, "no advice", err)
+    check("snug image build default" in err and "snug image build stock" in err, "no advice", err)
 
 
 @test
@@ -276,6 +276,8 @@ def corrupt_specs():
 
 import agents  # noqa: E402,F401
 import documentation  # noqa: E402,F401
+import images  # noqa: E402,F401
+import service  # noqa: E402,F401
 import streams  # noqa: E402,F401
 import waiting  # noqa: E402,F401
 

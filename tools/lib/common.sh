@@ -3,8 +3,8 @@
 #
 # Progress and errors go to stderr: stdout belongs to whatever the script was asked to print.
 
-# note TEXT...: one line of progress.
-note() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
+# note TEXT...: one line of progress, in the name of this script or of the program that has called it.
+note() { printf '%s: %s\n' "${SNUG_SPEAKS_AS:-${0##*/}}" "$*" >&2; }
 
 # die TEXT...: one line saying what went wrong and what to do about it, then exit 1.
 die() {

@@ -9,7 +9,7 @@
 #include <string>
 
 #include "vmm/cli/commands.h"
-#include "vmm/cli/default_image.h"
+#include "vmm/cli/guest_images.h"
 #include "vmm/cli/put.h"
 #include "vmm/kvm/cpuid.h"
 #include "vmm/kvm/kernel_mode.h"
@@ -100,10 +100,10 @@ bool check_kvm() {
 int doctor() {
   check_host();
   const bool runs = check_kvm();
-  if (const auto image = find_default_image())
-    ok("default guest image: " + image->kernel);
+  if (const auto image = find_image(""))
+    ok(fmt::format("guest image: {}, {}", image->name, image->kernel));
   else
-    note("no default guest image: guest-images/build default makes one (or give --kernel)");
+    note("no guest image: snug image build stock makes one in a minute (or give --kernel)");
   check_tool("passt", "network without privileges, net: user");
   check_tool("qemu-system-x86_64", "tools/lab, for hosts that cannot boot Linux guests");
   check_tool("iasl", "tests of the ACPI tables");

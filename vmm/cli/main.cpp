@@ -13,6 +13,7 @@
 #include "vmm/base/log.h"
 #include "vmm/cli/command_tree.h"
 #include "vmm/cli/commands.h"
+#include "vmm/cli/image_commands.h"
 #include "vmm/cli/life_commands.h"
 #include "vmm/cli/put.h"
 #include "vmm/cli/usage.h"
@@ -190,6 +191,7 @@ std::function<int()> parse(int argc, char** argv, Arguments& given) {
 
   std::function<int()> on_machines;
   cli::add_life_commands(app, on_machines);
+  cli::add_image_commands(app, on_machines);
 
   try {
     app.parse(own_arguments, argv);

@@ -1,15 +1,17 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <optional>
 
 #include "vmm/base/log.h"
 #include "vmm/cli/background.h"
 #include "vmm/cli/commands.h"
-#include "vmm/cli/default_image.h"
+#include "vmm/cli/guest_images.h"
 #include "vmm/cli/junit.h"
 #include "vmm/cli/machine_socket.h"
 #include "vmm/cli/put.h"
+#include "vmm/cli/service_manager.h"
 #include "vmm/cli/stats_report.h"
 #include "vmm/control/vm_directory.h"
 #include "vmm/kvm/kvm.h"
@@ -81,10 +83,17 @@ void give_socket(Spec& spec, bool wanted) {
   if (wanted && spec.vsock.socket.kind == VsockKind::kNone) spec.vsock.socket.kind = VsockKind::kAuto;
 }
 
+bool is_image(const std::string& kernel) {
+  return kernel.empty() ||
+         std::find(kKernelImages.begin(), kKernelImages.end(), kernel) != kKernelImages.end();
+}
+
 Result<void> complete(Spec& spec, const CommandPlan& plan, const RunArguments& arguments) {
-  give_socket(spec, arguments.detach || spec.kernel.empty() || !plan.commands.empty());
-  if (spec.kernel.empty()) {
-    const auto image = SNUG_TRY(find_default_image());
+  const bool of_image = is_image(spec.kernel);
+  give_socket(spec, arguments.detach || of_image || !plan.commands.empty());
+  if (of_image) {
+    const bool chosen = !spec.kernel.empty();
+    const auto image = SNUG_TRY(find_image(spec.kernel));
     spec.kernel = image.kernel;
     std::string said = image.kernel;
     if (spec.initrd.empty()) {
@@ -92,8 +101,8 @@ Result<void> complete(Spec& spec, const CommandPlan& plan, const RunArguments& a
       said += " with " + image.initrds.front();
     }
     // The command's output is all that its caller wants to see.
-    if (plan.commands.empty()) put(stderr, "snug: no kernel given: using {}\n", said);
-    log_info("no kernel given: using {}", said);
+    if (plan.commands.empty() && !chosen) put(stderr, "snug: no kernel given: using {}\n", said);
+    log_info("{}: using {}", chosen ? "image " + image.name : "no kernel given", said);
   }
   if (!plan.commands.empty()) make_ready_for_commands(spec);
   return {};
@@ -131,7 +140,10 @@ int run_here(Spec& spec, bool named, const CommandPlan& plan, const RunArguments
   options.commands = plan.commands.empty() ? nullptr : &plan;
   options.directory = *directory ? &**directory : nullptr;
   options.background = background != nullptr;
+  const auto manager = background == nullptr ? ServiceManager::take_from_environment() : ServiceManager();
+  options.ending = [&](const TimeLimit& grace) { manager.stopping(grace); };
   options.started = [&] {
+    manager.ready(spec.name);
     // What machines have left that were killed goes now, while the guest boots.
     if (*directory) (void)list_machines();
     if (background != nullptr) background->started(**directory);

@@ -43,18 +43,26 @@ std::string unknown_flag(const std::vector<std::string>& known, std::span<char* 
 }  // namespace
 
 int explain_usage(const CLI::App& app, std::span<char* const> arguments, const CLI::ParseError& error) {
-  const auto parsed = app.get_subcommands();
-  const CLI::App* command = parsed.empty() ? nullptr : parsed.front();
+  // The innermost that was understood, with the word behind it: of `snug image lst` that is `image`.
+  const CLI::App* command = &app;
+  size_t next = 1;
+  std::string words = "snug ";
+  for (auto parsed = app.get_subcommands(); !parsed.empty(); parsed = command->get_subcommands()) {
+    command = parsed.front();
+    words += command->get_name() + " ";
+    next = static_cast<size_t>(std::find(arguments.begin(), arguments.end(), command->get_name()) -
+                               arguments.begin()) +
+           1;
+  }
   std::string what = error.what();
-  if (command == nullptr) {
-    const auto names = command_names(app);
-    const std::string_view word = arguments.size() > 1 ? arguments[1] : "";
+  if (const auto names = command_names(*command); !names.empty()) {
+    const std::string_view word = arguments.size() > next ? arguments[next] : "";
     if (word.empty()) {
       what = "a command is missing";
     } else if (!word.starts_with('-')) {
       what = fmt::format("unknown command {}{}", in_quotes(word), did_you_mean(word, names));
     } else {
-      what = fmt::format("unknown flag {}{}", in_quotes(word), did_you_mean(word, flag_names(app)));
+      what = fmt::format("unknown flag {}{}", in_quotes(word), did_you_mean(word, flag_names(*command)));
     }
   } else {
     const auto flags = flag_names(*command);
@@ -62,7 +70,7 @@ int explain_usage(const CLI::App& app, std::span<char* const> arguments, const C
       what = fmt::format("unknown flag {}{}", in_quotes(flag), did_you_mean(flag, flags));
   }
   put(stderr, "snug: {}\n", what);
-  put(stderr, "snug: try: snug {}--help\n", command == nullptr ? "" : command->get_name() + " ");
+  put(stderr, "snug: try: {}--help\n", words);
   return kStatusFailure;
 }
 

@@ -299,6 +299,7 @@ void Runner::on_continue() {
 void Runner::begin_ending(int signal, TimeLimit grace) {
   ending_signal_ = signal;
   ending_grace_ = grace;
+  if (options_.ending) options_.ending(grace);
   if (grace) {
     grace_.arm(*grace);
   } else {

@@ -60,6 +60,8 @@ struct RunnerOptions {
   bool background = false;
   // The guest runs: called once, on the loop's thread.
   std::function<void()> started;
+  // The guest was asked to power off and has this long; on the loop's thread.
+  std::function<void(const TimeLimit& grace)> ending;
 };
 
 class Runner final : private ControlTarget {

@@ -25,7 +25,7 @@ std::string not_found(const FileUse& file, int error) {
   if (error == ENOENT && cache.size() > 1 && file.path.starts_with(cache)) {
     const std::string image =
         file.path.substr(cache.size(), file.path.find('/', cache.size()) - cache.size());
-    return fmt::format("no such file: {}; to make it: guest-images/build {}", file.path, image);
+    return fmt::format("no such file: {}; to make it: snug image build {}", file.path, image);
   }
   if (error != ENOENT) return fmt::format("{}: {}", errno_text(error), file.path);
   const bool tilde = file.path.starts_with("~") || file.path.find("/~") != std::string::npos;

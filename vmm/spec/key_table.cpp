@@ -42,10 +42,12 @@ Keys<Spec> all_keys() {
        .flags = "-k,--kernel",
        .placeholder = "PATH",
        .group = "Boot",
-       .help = "The kernel: a bzImage or an ELF image (vmlinux).",
+       .help = "The kernel: a bzImage or an ELF image (vmlinux); or a word: 'default', what is booted when "
+               "none is "
+               "named, or 'stock', Debian's own kernel with its modules (snug image build stock).",
        .example = "bzImage",
        .also = "vmlinux image kernel_image_path",
-       .value = path(&Spec::kernel, FileUse::Kind::kInput)},
+       .value = kernel_path(&Spec::kernel)},
       {.name = "kernel_cache",
        .flags = "--kernel-cache",
        .placeholder = "BOOL",

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "vmm/base/log.h"
@@ -136,13 +137,16 @@ struct LogSpec {
 // Nothing: no limit. Otherwise at least 1 ms.
 using TimeLimit = std::optional<std::chrono::milliseconds>;
 
+// Prepared images whose kernel, with what belongs to it, is named by a word in the place of a path.
+inline constexpr std::array<std::string_view, 2> kKernelImages{"default", "stock"};
+
 // Paths are absolute wherever the loader knew the folder they are relative to; all text is UTF-8 without
 // control characters, but for what is the guest's: any bytes but zero.
 struct Spec {
   std::string name = "snug";              // [a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}
   uint32_t cpus = 1;                      // 1 to 64
   uint64_t memory = uint64_t{256} << 20;  // bytes: 16 MiB to 1 TiB, whole pages of 4 KiB
-  std::string kernel;                     // empty: none given
+  std::string kernel;                     // empty: none given; or a path, or one of kKernelImages
   bool kernel_cache = true;               // keep the kernel ready to be mapped
   bool kaslr = true;                      // random addresses for a kernel that can be moved
   std::vector<std::string> initrd;        // loaded one behind the other; at most 64

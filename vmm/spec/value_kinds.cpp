@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "vmm/spec/text.h"
 #include "vmm/spec/values.h"
@@ -89,6 +90,12 @@ Value path_value(bool list) {
           .schema = fmt::format(R"("type": "string", "minLength": 1, "maxLength": {})", kMaxPath),
           .is_path = true,
           .repeatable = list};
+}
+
+Value kernel_value() {
+  Value value = path_value(false);
+  value.expected = fmt::format("a path, or {}", fmt::join(kKernelImages, " or "));
+  return value;
 }
 
 Value name_value() {

@@ -87,6 +87,12 @@ Result<std::string> parse_path(const std::string& text, FileUse::Kind kind, SetC
   return path;
 }
 
+// A file that is called like one of the words is written with "./".
+Result<std::string> parse_kernel(const std::string& text, SetContext& context) {
+  if (std::find(kKernelImages.begin(), kKernelImages.end(), text) != kKernelImages.end()) return text;
+  return parse_path(text, FileUse::Kind::kInput, context);
+}
+
 Result<std::string> parse_name(const std::string& text) {
   if (is_name(text)) return text;
   return fail("expected up to {} letters, digits, '_', '.' or '-', beginning with a letter or digit, got {}",

@@ -39,6 +39,7 @@ Result<uint64_t> parse_size_within(const std::string& text, uint64_t min, uint64
 Result<TimeLimit> parse_limit(const std::string& text, Zero zero);
 std::string print_limit(const TimeLimit& limit);
 Result<std::string> parse_path(const std::string& text, FileUse::Kind kind, SetContext& context);
+Result<std::string> parse_kernel(const std::string& text, SetContext& context);
 Result<std::string> parse_name(const std::string& text);
 Result<size_t> parse_word(const std::string& text, const std::vector<std::string>& words);
 Result<bool> parse_boolean(const std::string& text);
@@ -75,6 +76,7 @@ Value guest_folder_value();
 Value user_value();
 Value limit_value();
 Value path_value(bool list);
+Value kernel_value();
 Value name_value();
 Value word_value(std::vector<std::string> words);
 Value line_value();
@@ -254,6 +256,18 @@ ValueOf<T> path(std::string T::*member, FileUse::Kind kind) {
       detail::path_value(false), member,
       [=](std::string& out, const std::string& text, SetContext& context) -> Result<void> {
         out = SNUG_TRY(detail::parse_path(text, kind, context));
+        return {};
+      },
+      [](const std::string& text) { return detail::one_or_none(text); });
+}
+
+// A path, or one of kKernelImages, which stays as it is.
+template <class T>
+ValueOf<T> kernel_path(std::string T::*member) {
+  return detail::bind(
+      detail::kernel_value(), member,
+      [=](std::string& out, const std::string& text, SetContext& context) -> Result<void> {
+        out = SNUG_TRY(detail::parse_kernel(text, context));
         return {};
       },
       [](const std::string& text) { return detail::one_or_none(text); });

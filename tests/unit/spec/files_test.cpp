@@ -4,6 +4,7 @@
 
 #include "tests/unit/spec/problems.h"
 #include "tests/unit/spec/temp_folder.h"
+#include "vmm/spec/describe.h"
 
 namespace snug {
 namespace {
@@ -64,9 +65,23 @@ TEST_F(LoadSpec, CacheNamesAFileOfAPreparedImage) {
 
   write("specs/b.yaml", "kernel: cache:fedora/kernel\ninitrd: 'cache:/x'\n");
   EXPECT_THAT(load("specs/b.yaml"), testing::UnorderedElementsAre(
-                                        testing::HasSubstr("to make it: guest-images/build fedora"),
+                                        testing::HasSubstr("to make it: snug image build fedora"),
                                         testing::HasSubstr("expected an image and a file after 'cache:'")));
   ::unsetenv("XDG_CACHE_HOME");
+}
+
+TEST_F(LoadSpec, AWordNamesTheKernelOfAnImage) {
+  write("specs/a.yaml", "kernel: stock\n");
+  EXPECT_THAT(load("specs/a.yaml"), IsEmpty());
+  EXPECT_EQ(spec_.kernel, "stock");
+  const auto again = effective_spec_yaml(spec_);
+  EXPECT_THAT(again, testing::HasSubstr("kernel: stock\n"));
+
+  // A file of that name is still to be had.
+  write("specs/stock", "k");
+  write("specs/b.yaml", "kernel: ./stock\n");
+  EXPECT_THAT(load("specs/b.yaml"), IsEmpty());
+  EXPECT_EQ(spec_.kernel, path("specs/stock"));
 }
 
 TEST_F(LoadSpec, FlagsAlone) {

@@ -1,0 +1,164 @@
+#include "vmm/cli/image_commands.h"
+
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <array>
+#include <cstdlib>
+#include <ctime>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "vmm/cli/guest_images.h"
+#include "vmm/cli/image_store.h"
+#include "vmm/cli/machines.h"
+#include "vmm/cli/put.h"
+#include "vmm/machine/runner.h"
+#include "vmm/spec/spec.h"
+#include "vmm/spec/text.h"
+
+namespace snug::cli {
+namespace {
+
+struct Recipe {
+  std::string name;
+  std::string about;
+};
+
+std::vector<Recipe> recipes_in(const std::filesystem::path& folder) {
+  constexpr std::string_view kAbout = "about=\"";
+  std::vector<Recipe> recipes;
+  std::error_code error;
+  for (std::filesystem::directory_iterator at(folder, error), end; !error && at != end; at.increment(error)) {
+    std::ifstream file(at->path() / "recipe.sh");
+    if (!file) continue;
+    Recipe recipe{at->path().filename().string(), {}};
+    for (std::string line; recipe.about.empty() && std::getline(file, line);)
+      if (line.starts_with(kAbout))
+        recipe.about = line.substr(kAbout.size(), line.rfind('"') - kAbout.size());
+    recipes.push_back(std::move(recipe));
+  }
+  std::sort(recipes.begin(), recipes.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+  return recipes;
+}
+
+std::string date_text(time_t when) {
+  tm local{};
+  ::localtime_r(&when, &local);
+  std::array<char, 16> text{};
+  return {text.data(), std::strftime(text.data(), text.size(), "%Y-%m-%d", &local)};
+}
+
+// How one gets to boot it.
+std::string use_of(const StoredImage& image, const Result<GuestImage>& booted) {
+  if (booted && booted->folder.filename() == image.name) {
+    std::error_code error;
+    if (std::filesystem::equivalent(booted->folder, image.folder, error)) return "snug run";
+    return "-";
+  }
+  if (std::find(kKernelImages.begin(), kKernelImages.end(), image.name) != kKernelImages.end())
+    return "snug run -k " + image.name;
+  return "cache:" + image.name;
+}
+
+int list_recipes() {
+  const auto folder = recipes_folder();
+  if (!folder) return fail_command(folder.error());
+  put("\nTo be made by snug image build NAME:\n");
+  for (const auto& recipe : recipes_in(*folder)) put("  {:<18} {}\n", recipe.name, recipe.about);
+  return 0;
+}
+
+int list_images(bool recipes_too) {
+  const auto images = stored_images();
+  const auto booted = find_image("");
+  if (!images.empty()) put("{:<18} {:>7}  {:<10}  {:<18}  {}\n", "NAME", "SIZE", "MADE", "USE", "PATH");
+  for (const auto& image : images)
+    put("{:<18} {:>7}  {:<10}  {:<18}  {}\n", image.name, size_text(static_cast<double>(image.bytes)),
+        date_text(image.made), use_of(image, booted), image.folder.string());
+  if (images.empty())
+    put(stderr, "snug: no image is prepared; snug image build stock makes one in a minute\n");
+  return recipes_too ? list_recipes() : 0;
+}
+
+// The recipe takes this process's place, and so has its terminal, its signals and its exit status.
+int build_image(const std::string& name) {
+  const auto folder = recipes_folder();
+  if (!folder) return fail_command(folder.error());
+  std::vector<std::string> known;
+  for (const auto& recipe : recipes_in(*folder)) known.push_back(recipe.name);
+  if (std::find(known.begin(), known.end(), name) == known.end()) {
+    return fail_command(
+        Error{fmt::format("there is no recipe for {}{}", in_quotes(name), did_you_mean(name, known)),
+              "snug image list --all shows what there is"});
+  }
+  // Its messages are ours, and a program that is installed does not install others.
+  ::setenv("SNUG_SPEAKS_AS", "snug", 1);
+  ::setenv("SNUG_INSTALL", "no", 1);
+  const std::string build = (*folder / "build").string();
+  ::execl(build.c_str(), build.c_str(), name.c_str(), nullptr);
+  return fail_command(Error{fmt::format("run {}: {}", build, errno_text(errno)), "it needs bash"});
+}
+
+int remove_images(const std::vector<std::string>& names, bool force) {
+  int status = 0;
+  for (const auto& name : names) {
+    const auto bytes = remove_image(name, force ? Force::kYes : Force::kNo);
+    if (bytes) continue;
+    status = fail_command(bytes.error());
+  }
+  return status;
+}
+
+int prune(bool all) {
+  uint64_t total = 0;
+  const auto done =
+      prune_images(all ? Prune::kAll : Prune::kSuperseded, [&](const std::string& name, uint64_t bytes) {
+        put("removed {}\n", name);
+        total += bytes;
+      });
+  if (!done) return fail_command(done.error());
+  put("{} freed\n", size_text(static_cast<double>(total)));
+  return 0;
+}
+
+struct Options {
+  std::string name;
+  std::vector<std::string> names;
+  bool all = false;
+  bool force = false;
+};
+
+}  // namespace
+
+void add_image_commands(CLI::App& app, std::function<int()>& chosen) {
+  const auto given = std::make_shared<Options>();
+  auto* image = app.add_subcommand("image", "Guest images: list, build, rm, prune");
+  image->require_subcommand(1);
+  const auto command = [&](const char* name, const char* about, std::function<int()> run) {
+    auto* added = image->add_subcommand(name, about);
+    added->callback([&chosen, run = std::move(run)] { chosen = run; });
+    return added;
+  };
+  command("list", "List the images that are prepared", [given] {
+    return list_images(given->all);
+  })->add_flag("-a,--all", given->all, "Also what can be made");
+  auto* build = command("build", "Make an image, or bring it up to date; prints its path",
+                        [given] { return build_image(given->name); });
+  build->add_option("NAME", given->name, "'default', 'stock', or another (snug image list --all)")
+      ->required();
+  build->footer(
+      "Nothing is installed for it and no root is needed; what is missing is named.\n"
+      "What was made before costs a few milliseconds.\n");
+  auto* remove = command("rm", "Remove images from the cache; they can be made again",
+                         [given] { return remove_images(given->names, given->force); });
+  remove->add_option("NAME", given->names, "The images")->required();
+  remove->add_flag("-f,--force", given->force, "Also what a machine or another image needs");
+  command("prune", "Remove what newer images have replaced", [given] {
+    return prune(given->all);
+  })->add_flag("-a,--all", given->all, "Every image in the cache");
+}
+
+}  // namespace snug::cli
