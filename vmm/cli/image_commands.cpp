@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <ctime>
@@ -15,7 +16,6 @@
 #include "vmm/cli/image_store.h"
 #include "vmm/cli/machines.h"
 #include "vmm/cli/put.h"
-#include "vmm/machine/runner.h"
 #include "vmm/spec/spec.h"
 #include "vmm/spec/text.h"
 

@@ -94,7 +94,7 @@ Value path_value(bool list) {
 
 Value kernel_value() {
   Value value = path_value(false);
-  value.expected = fmt::format("a path, or {}", fmt::join(kKernelImages, " or "));
+  value.expected = fmt::format("a path, {}", fmt::join(kKernelImages, " or "));
   return value;
 }
 
