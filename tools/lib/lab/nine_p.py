@@ -12,6 +12,7 @@ import socket
 import stat
 import struct
 import threading
+import time
 
 MOST = 1 << 20  # bytes in a message, whatever the client proposes
 WRITING = {"lcreate", "symlink", "mknod", "setattr", "write", "link", "mkdir", "renameat", "rename", "unlinkat", "remove"}
@@ -129,7 +130,7 @@ class Client:
             return kind + 1, getattr(self, name)(message) or b""
         except KeyError:
             number = errno.EBADF  # no such fid
-        except (struct.error, ValueError):
+        except (struct.error, ValueError, OverflowError):
             number = errno.EPROTO
         except OSError as problem:
             number = problem.errno or errno.EIO
@@ -267,7 +268,7 @@ class Client:
             for which, (wanted, given) in enumerate(((0x10, 0x80), (0x20, 0x100))):
                 if valid & wanted:
                     set_times[which] = (times[2 * which] * 1_000_000_000 + times[2 * which + 1] if valid & given
-                                        else time_ns())
+                                        else time.time_ns())
             os.utime(path, ns=tuple(set_times), follow_symlinks=False)
 
     def statfs(self, message):
@@ -338,11 +339,6 @@ class Client:
         for fid in self.fids.values():
             if fid.path == old or fid.path.startswith(old + b"/"):
                 fid.path = new + fid.path[len(old):]
-
-
-def time_ns():
-    import time
-    return time.time_ns()
 
 
 def start(secret, exports):
