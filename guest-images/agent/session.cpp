@@ -125,8 +125,12 @@ bool Session::get(const protocol::Frame& frame) {
   if (!source) return refuse("a malformed copy");
   protocol::TreeReader reader;
   if (!reader.open(*source)) return refuse(reader.error());
-  while (reader.next(connection_.out())) {
+  for (bool more = true; more;) {
+    std::string part;
+    more = reader.next(part);
+    // Before what may be the end: nothing is heard behind that.
     for (const protocol::Problem& problem : reader.take_problems()) put_problem(connection_.out(), problem);
+    connection_.out() += part;
     if (!connection_.flush_all()) return false;
   }
   return reader.error().empty() ? false : refuse(reader.error());

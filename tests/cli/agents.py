@@ -186,7 +186,11 @@ def agents_that_are_interrupted():
     for number in (signal.SIGINT, signal.SIGTERM):
         with tempfile.TemporaryDirectory() as folder:
             def says(stream):
-                stream.sendall(GREETING + entry(FILE, b"") + frame(DATA, b"x" * 65536, 3))
+                stream.sendall(GREETING)
+                asked = b""
+                while b"/there" not in asked:
+                    asked += stream.recv(65536)
+                stream.sendall(entry(FILE, b"") + frame(DATA, b"x" * 65536, 3))
                 while stream.recv(65536):
                     pass
 
@@ -194,7 +198,8 @@ def agents_that_are_interrupted():
                 process = subprocess.Popen([PROGRAM, "cp", path + ":/there", folder + "/copy"], stderr=subprocess.PIPE)
                 deadline = time.monotonic() + BOUND
                 while not any(len(name) > len(folder) + 1 for name in open_files(process.pid) if name.startswith(folder)):
-                    check(time.monotonic() < deadline and process.poll() is None, "the file is not begun")
+                    check(time.monotonic() < deadline, "the file is not begun")
+                    check(process.poll() is None, "it has ended", process.stderr.read() if process.poll() is not None else "")
                     time.sleep(0.01)
                 process.send_signal(number)
                 err = process.communicate(timeout=BOUND)[1]

@@ -108,7 +108,7 @@ def completion_knows_commands_flags_and_words():
                           (["run", "--balloon", ""], ["none"]), (["run", "--cpus", ""], []), (["run", "--console", "f"], ["file:", ":files "]),
                           (["run", ""], [":specs "]), (["run", "a.yaml", ""], []), (["validate", ""], [":specs "]),
                           (["run", "--disk", "a,readonly="], ["a,readonly=true", "a,readonly=false"]),
-                          (["run", "--disk=a,pat"], ["--disk=a,path="]), (["run", "-n", "t"], ["tap", "tap="]),
+                          (["run", "--disk=a,pat"], ["--disk=a,path="]), (["run", "-n", "t"], ["tap", "tap=", "thread="]),
                           (["run", "-k", ""], [":files "]), (["run", "--kernel=/e"], [":files --kernel="]),
                           (["run", "--", ""], []), (["run", "--", "--mem"], []), (["exec", "x", "--", "--in"], []),
                           (["exec", "--in"], ["--interactive"]), (["logs", "--f"], ["--follow"]), (["nonsense", ""], []),

@@ -21,7 +21,8 @@ def boots(kernel):
         text = marked(guest(kernel, "--cmdline", "quiet", command="dmesg -r | wc -l; dmesg -r | grep '^<[0-4]>' || true")
                       .expect(0))
         check(int(text.split()[0]) > 100, "the kernel's log is not there", text)
-        bad = [line for line in text.splitlines()
+        # Of the processor that the lab emulates, which says that it can more than its firmware does.
+        bad = [line for line in text.splitlines() if "amd_pstate" not in line
                if re.search(r"ACPI|DSDT|FADT|MADT|MCFG|RSDP|XSDT|PCI|pci|8250|ttyS|serial|rtc|RTC|i8042|pvpanic|e820|"
                              r"BIOS|firmware|Firmware|APIC|apic|irq|IRQ|MTRR|PAT", line)]
         check(not bad, "dmesg warns about our tables or devices:", "\n".join(bad))

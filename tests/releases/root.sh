@@ -63,7 +63,7 @@ root_of() {
     flock 9
     if [[ ! -d $root ]]; then
       work=$releases/.$1-$2.new
-      rm -rf "$work" "$releases/$1-$2"-*
+      rm -rf --one-file-system "$work" "$releases/$1-$2"-*
       mkdir -p "$work/root"
       install_release "$1" "$(packages_in "$@" | paste -sd,)" "$work" || exit 1
       mv -T "$work/root" "$root"
@@ -79,7 +79,11 @@ install_release() {
   # Proxies and the like, but nothing of what apt is to do after it.
   apt-config dump | grep -E '^Acquire::(http|https|ftp)::.*"[^"]' >"$3/apt.conf" || true
   note "installing $1 (some minutes)"
-  TMPDIR=$3 mmdebstrap --variant=apt --format=tar --include="$2" --aptopt="$3/apt.conf" --aptopt='Acquire::Retries "3"' \
+  # As root it mounts this machine's /proc, /sys and devices in the root: in a place of their own, so that none of it is
+  # left there for an rm -rf when it is killed.
+  local apart=()
+  [[ $EUID != 0 ]] || apart=(unshare --mount)
+  TMPDIR=$3 "${apart[@]}" mmdebstrap --variant=apt --format=tar --include="$2" --aptopt="$3/apt.conf" --aptopt='Acquire::Retries "3"' \
     --dpkgopt=force-unsafe-io --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
     --dpkgopt='path-exclude=/usr/share/doc/*' "$1" - "$3/sources.list" 2>"$3/log" </dev/null |
     tar -x --exclude='./dev/*' -C "$3/root" || {

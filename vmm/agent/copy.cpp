@@ -25,6 +25,10 @@ class Conversation {
  public:
   static Result<Conversation> begin(UniqueFd connection, const CopyOptions& options);
 
+  // A few bytes. What comes meanwhile is for hear(), also why the agent has gone.
+  void say(std::string_view bytes) {
+    (void)!::send(connection_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+  }
   // Hears meanwhile: problems; an agent's own error is an error. So is its answer before the end.
   Result<void> send(std::string_view bytes);
   // The next frame that is no problem, valid until the next call. Errors: the agent's own; its end; nonsense.
@@ -55,8 +59,7 @@ Result<Conversation> Conversation::begin(UniqueFd connection, const CopyOptions&
   Conversation conversation(std::move(connection), options);
   std::string greeting;
   protocol::put_hello(greeting, {});
-  // It may have said why it went.
-  (void)conversation.send(greeting);
+  conversation.say(greeting);
   const Frame answer = SNUG_TRY(conversation.hear());
   const auto hello = protocol::decode_hello(answer.payload);
   const auto version = hello ? protocol::chosen_version(*hello) : std::nullopt;
@@ -156,7 +159,7 @@ Result<void> copy_from_guest(UniqueFd connection, const std::string& source, con
   auto agent = SNUG_TRY(Conversation::begin(std::move(connection), options));
   std::string out;
   protocol::put_get(out, source);
-  (void)agent.send(out);
+  agent.say(out);
   TreeWriter writer(destination, name_of(source),
                     options.owners ? TreeWriter::Owners::kKept : TreeWriter::Owners::kOurs,
                     TreeWriter::Sender::kGuest);

@@ -10,6 +10,8 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
+#include <optional>
 
 #include "vmm/base/log.h"
 #include "vmm/cli/machines.h"
@@ -23,6 +25,19 @@ void replace_descriptor(const UniqueFd& with, int number) {
   if (with) ::dup2(with.get(), number);
 }
 
+// The status of a child that is about to end, or has: nothing when it runs on.
+std::optional<int> status_of_ended(pid_t child) {
+  constexpr int kLooks = 100;
+  constexpr timespec kBetween{.tv_sec = 0, .tv_nsec = 20'000'000};
+  for (int look = 0; look < kLooks; ++look) {
+    int status = 0;
+    if (::waitpid(child, &status, WNOHANG) == child)
+      return WIFEXITED(status) ? std::optional(WEXITSTATUS(status)) : std::nullopt;
+    ::nanosleep(&kBetween, nullptr);
+  }
+  return std::nullopt;
+}
+
 // What the child has to say before it lets go: the name, or nothing, when it has ended.
 int wait_for_start(pid_t child, const UniqueFd& pipe,
                    const std::function<int(const std::string& name)>& started) {
@@ -32,7 +47,9 @@ int wait_for_start(pid_t child, const UniqueFd& pipe,
   while (count < 0 && errno == EINTR);
   if (count > 0) {
     put("{}\n", name.data());
-    return started(name.data());
+    const int result = started(name.data());
+    // With --rm a machine that has ended leaves nothing that says how, but it is our child.
+    return result == kStatusFailure ? status_of_ended(child).value_or(result) : result;
   }
   int status = 0;
   while (::waitpid(child, &status, 0) < 0 && errno == EINTR) continue;

@@ -1,6 +1,7 @@
 #include "vmm/machine/spawn.h"
 
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
@@ -59,13 +60,15 @@ bool leave_mount_namespace(const Plan& plan) {
          put("/proc/self/gid_map", plan.group_map.data());
 }
 
-// The file lies in a file system in memory, which lies over /tmp: there is one everywhere.
+// The file lies in a file system in memory, which lies over /tmp for a moment: there is one everywhere.
 bool replace_resolv_conf(const Plan& plan) {
   constexpr const char* kFile = "/tmp/resolv.conf";
   return leave_mount_namespace(plan) && ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
          ::mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=1m,mode=755") == 0 &&
          put(kFile, *plan.request.resolv_conf, O_WRONLY | O_CREAT | O_EXCL) &&
-         ::mount(kFile, "/etc/resolv.conf", nullptr, MS_BIND, nullptr) == 0;
+         ::mount(kFile, "/etc/resolv.conf", nullptr, MS_BIND, nullptr) == 0 &&
+         // The program may lie in there.
+         ::umount2("/tmp", MNT_DETACH) == 0;
 }
 
 // Returns only when it could not be done.
@@ -84,6 +87,8 @@ Failure become(const Plan& plan) {
   // dup2 to itself would leave it close-on-exec.
   if (request.third == kThird ? ::fcntl(kThird, F_SETFD, 0) < 0 : ::dup2(request.third, kThird) < 0)
     return {errno, false};
+  // What we have inherited ourselves is nothing to it either.
+  ::close_range(kThird + 1, ~0U, CLOSE_RANGE_CLOEXEC);
   ::execv(request.program.c_str(), plan.arguments.data());
   return {errno, false};
 }

@@ -169,6 +169,7 @@ bool VirtioBlock::rest() {
 
 // `ask`: for a notification of what comes next.
 void VirtioBlock::serve(uint16_t index, bool ask) {
+  if (failed_) return;
   VirtQueue& queue = host_->queue(index);
   queues_[index].waiting = false;
   // One round of the ring at a time: other devices share the loop.

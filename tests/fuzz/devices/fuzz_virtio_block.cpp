@@ -26,7 +26,7 @@ class Backend final : public BlockBackend {
     held_.push_back(&request);
     return true;
   }
-  void kick() override {}
+  bool kick() override { return false; }
   int event_fd() const override { return fd_.get(); }
   void reap(const Report& report) override {
     for (; !held_.empty(); held_.pop_front()) {

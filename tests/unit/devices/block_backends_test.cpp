@@ -158,11 +158,11 @@ TEST_P(BlockBackendTest, EndsWithRequestsUnderWay) {
   EXPECT_EQ(back, out);
 }
 
+constexpr std::array kBackendNames{"Uring", "Threads", "Memory"};
+
 INSTANTIATE_TEST_SUITE_P(, BlockBackendTest,
                          testing::Values(&make_uring_backend, &make_thread_backend, &make_backend_of_memory),
-                         [](const auto& info) {
-                           return std::array{"Uring", "Threads", "Memory"}.at(info.index);
-                         });
+                         [](const auto& info) { return kBackendNames.at(info.index); });
 
 // --- the overlay ---------------------------------------------------------------------------------------
 
@@ -323,9 +323,7 @@ TEST_P(OverlayTest, AFailedWriteLeavesTheBaseInSight) {
 
 INSTANTIATE_TEST_SUITE_P(, OverlayTest,
                          testing::Values(&make_uring_backend, &make_thread_backend, &make_backend_of_memory),
-                         [](const auto& info) {
-                           return std::array{"Uring", "Threads", "Memory"}.at(info.index);
-                         });
+                         [](const auto& info) { return kBackendNames.at(info.index); });
 
 // --- direct I/O ----------------------------------------------------------------------------------------
 

@@ -274,6 +274,7 @@ TEST_F(VirtioBlockTest, ChainsWithoutHeaderOrStatusAskForAReset) {
                                          {{kHeader, 15, false}, {kStatusByte, 1, true}},
                                          {{kStatusByte, 1, true}}}) {
     host.complaint.clear();
+    block->start(host, 0);
     header(kIn, 0);
     request(parts);
     EXPECT_NE(host.complaint, "");

@@ -189,18 +189,30 @@ TEST_F(PasstTest, SaysWhatKeptItFromItsWork) {
   EXPECT_EQ(ready.error().text(), "passt: External interface not usable");
 }
 
-// The host's /etc/resolv.conf, in this namespace.
-bool set_resolv_conf(const std::string& text) {
-  const std::string path = testing::TempDir() + "/snug-resolv.conf";
-  std::ofstream(path) << text;
-  const bool set = ::mount(path.c_str(), "/etc/resolv.conf", nullptr, MS_BIND, nullptr) == 0;
-  ::unlink(path.c_str());
-  return set;
-}
+// The host's /etc/resolv.conf, in this namespace, until it is gone. Nothing can be mounted over a file that
+// has no name any more, so it keeps its own.
+class HostResolvConf {
+ public:
+  explicit HostResolvConf(const std::string& text) : path_(testing::TempDir() + "/snug-resolv.conf") {
+    std::ofstream(path_) << text;
+    set_ = ::mount(path_.c_str(), "/etc/resolv.conf", nullptr, MS_BIND, nullptr) == 0;
+  }
+  HostResolvConf(const HostResolvConf&) = delete;
+  HostResolvConf& operator=(const HostResolvConf&) = delete;
+  ~HostResolvConf() {
+    if (set_) EXPECT_EQ(::umount("/etc/resolv.conf"), 0);
+    ::unlink(path_.c_str());
+  }
+  bool is_set() const { return set_; }
+
+ private:
+  std::string path_;
+  bool set_ = false;
+};
 
 TEST_F(PasstTest, ForwardsToNameServersOnTheLoopback) {
-  if (!set_resolv_conf("nameserver 127.0.0.53\nsearch a.example\n"))
-    GTEST_SKIP() << "no resolv.conf to put in place";
+  const HostResolvConf host("nameserver 127.0.0.53\nsearch a.example\n");
+  if (!host.is_set()) GTEST_SKIP() << "no resolv.conf to put in place";
   const FakePasst fake("echo \"$@\" >&2; cat /etc/resolv.conf >&2; exit 1");
   const auto said = [](const NetSpec& net) {
     auto passt = Passt::start(net);
@@ -214,7 +226,6 @@ TEST_F(PasstTest, ForwardsToNameServersOnTheLoopback) {
   open.host_loopback = true;
   EXPECT_THAT(said(open), AllOf(Not(HasSubstr("--dns-forward")), Not(HasSubstr("169.254.1.1"))))
       << "the gateway's address leads there";
-  EXPECT_EQ(::umount("/etc/resolv.conf"), 0);
 }
 
 TEST_F(PasstTest, PortsThatCannotBeHad) {

@@ -1,5 +1,6 @@
 #include "vmm/machine/spawn.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>

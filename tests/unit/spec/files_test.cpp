@@ -174,7 +174,8 @@ TEST_F(LoadSpec, TheSpecItself) {
   EXPECT_THAT(load("empty.yaml"), ElementsAre("empty.yaml: the spec is empty"));
   EXPECT_THAT(load(""), ElementsAre("'': no such file"));
   write("null.yaml", "kernel:\n");
-  EXPECT_THAT(load("null.yaml"), ElementsAre("null.yaml:1:1: kernel: needs a value: a path"));
+  EXPECT_THAT(load("null.yaml"),
+              ElementsAre("null.yaml:1:1: kernel: needs a value: a path, default or stock"));
 }
 
 TEST_F(LoadSpec, FromAPipe) {

@@ -130,7 +130,7 @@ INSTANTIATE_TEST_SUITE_P(
               "value"}},
         Case{"[a]: b", {"vm.yaml:1:1: a key is plain text, got a list"}},
         Case{"? [a]\n: b", {"vm.yaml:1:3: a key is plain text, got a list"}},
-        Case{"kernel:\ncpus: 2", {"vm.yaml:1:1: kernel: needs a value: a path"}},
+        Case{"kernel:\ncpus: 2", {"vm.yaml:1:1: kernel: needs a value: a path, default or stock"}},
         Case{"cpus: ~", {"vm.yaml:1:1: cpus: needs a value: a whole number from 1 to 64"}},
         Case{"log:",
              {"vm.yaml:1:1: log: needs a value: trace, debug, info, warn, error or off, or a map with level "

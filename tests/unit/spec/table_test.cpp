@@ -111,7 +111,8 @@ TEST(ListOfMaps, FlagProblems) {
   flags.add("parts", "p,wait=2,weight,path=z,weight=x");
   flags.add("parts", "");
   EXPECT_THAT(read("count: 1", flags).problems,
-              ElementsAre("--part: unknown key 'wait' (there is path or weight)",
+              ElementsAre("--part: unknown key 'wait' (there is path or weight); a comma that belongs "
+                          "to a value is written twice: ',,'",
                           "--part: 'weight' needs a value: weight=N", "--part: duplicate key 'path'",
                           "--part: duplicate key 'weight'", "--part: path: the path is empty"));
 }

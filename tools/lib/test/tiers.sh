@@ -79,12 +79,32 @@ tier_bench() {
   said where "in the lab, instructions counted"
 }
 
-linux_images=(stock-kernel stock-modules stock-kernel-full tiny-kernel initrd initrd-lean fio debian-rootfs)
+tier_intel() {
+  ensure_packages lab-intel
+  prepare_images micro-guests "${linux_images[@]}"
+  export SNUG_BIN=$snug
+  tools/lab --host intel --prepare
+  run_script intel tools/lab --host intel --timeout 40m -- tests/linux/intel-suite
+  said where "in the Intel lab"
+}
+
+tier_releases() {
+  run_script releases tests/releases/run
+  said where "in roots of other releases"
+}
+
+tier_package() {
+  ensure_packages rootfs
+  run_script package tests/package/run
+  said where "in fresh roots, in the lab"
+}
+
+linux_images=(stock-kernel stock-modules stock-kernel-full trixie-kernels tiny-kernel initrd initrd-lean fio debian-rootfs)
 
 # The variables by which tests find images.
 declare -A image_variables=(
   [micro-guests]=SNUG_IMAGE_MICRO [stock-kernel]=SNUG_IMAGE_STOCK [stock-modules]=SNUG_IMAGE_STOCK_MODULES
-  [stock-kernel-full]=SNUG_IMAGE_STOCK_FULL [tiny-kernel]=SNUG_IMAGE_TINY [initrd]=SNUG_IMAGE_INITRD
+  [stock-kernel-full]=SNUG_IMAGE_STOCK_FULL [trixie-kernels]=SNUG_IMAGE_TRIXIE [tiny-kernel]=SNUG_IMAGE_TINY [initrd]=SNUG_IMAGE_INITRD
   [initrd-lean]=SNUG_IMAGE_INITRD_LEAN [fio]=SNUG_IMAGE_FIO [debian-rootfs]=SNUG_IMAGE_DEBIAN
 )
 
