@@ -30,9 +30,13 @@ def end_reset_stock_kernel():
 
 @test
 def end_reset_restarts_in_the_same_process():
-    """Until it is asked to end: then its next reset is that."""
+    """Until it is asked to end: then its next reset is that. Devices with threads of their own go and come with each boot."""
+    folder = tempfile.TemporaryDirectory()
+    with open(folder.name + "/disk.img", "wb") as disk:
+        disk.truncate(1 << 20)
     process = subprocess.Popen([SNUG, "run", "--kernel", TINY, "--initrd", INITRD, "--stats", "--grace-period", "none",
-                                *on_console("echo up; reboot -f")],
+                                "--disk", folder.name + "/disk.img,thread=true", "--net", "user,thread=true",
+                                *on_console("echo up; dd if=/dev/vda of=/dev/null 2>/dev/null; reboot -f")],
                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         seen, deadline = b"", time.monotonic() + BOUND
@@ -49,6 +53,7 @@ def end_reset_restarts_in_the_same_process():
     finally:
         process.kill()
         process.communicate()
+        folder.cleanup()
 
 
 @test

@@ -40,7 +40,7 @@ size=4m
 """
 
 
-def fio_verifies(io):
+def fio_verifies(io, *options):
     if not FIO:
         raise Skip("SNUG_IMAGE_FIO does not say where fio is")
     with tempfile.TemporaryDirectory() as folder:
@@ -51,7 +51,7 @@ def fio_verifies(io):
             file.write(FIO_JOBS)
         more = small_initrd(folder, {"jobs.fio": jobs})
         ended = guest(TINY, "--cmdline", "quiet", "--cpus", "2", "--initrd", FIO, "--initrd", more, "--log-level", "info",
-                      "--disk", f"{disk},queues=4,io={io}", command=
+                      "--disk", ",".join([disk, "queues=4", f"io={io}", *options]), command=
                       "ls /sys/block/vda/mq | wc -w; fio /jobs.fio > /log 2>&1; echo status $?; grep -E 'err=|verify|fio:' /log; "
                       "grep -cE 'err= 0' /log; dd if=/bin/busybox of=/dev/vda bs=4k seek=7168 conv=fsync 2>/dev/null; "
                       "echo whole $(dd if=/dev/vda bs=1M iflag=direct 2>/dev/null | md5sum); "
@@ -73,6 +73,7 @@ def fio_verifies(io):
 
 add("disk_fio_verifies_by_io_uring", lambda: fio_verifies("io_uring"))
 add("disk_fio_verifies_by_threads", lambda: fio_verifies("threads"))
+add("disk_fio_verifies_on_a_thread_of_its_own", lambda: fio_verifies("io_uring", "thread=true"))
 
 PAGE, PAGES, SLOTS = 4096, 4, 64
 WORDS = PAGE // 8

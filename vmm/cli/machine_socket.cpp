@@ -74,7 +74,7 @@ class Waiter {
   tl::expected<UniqueFd, NoAgent> dial_once();
   bool is_over(Agent agent);
   void say_so(Agent agent);
-  tl::unexpected<NoAgent> nobody(Agent agent) const;
+  tl::unexpected<NoAgent> nobody() const;
 
   const std::string& machine_;
   const AgentPatience patience_;
@@ -155,13 +155,11 @@ void Waiter::say_so(Agent agent) {
       agent == Agent::kAwaited ? ", which boots" : "");
 }
 
-tl::unexpected<NoAgent> Waiter::nobody(Agent agent) const {
+tl::unexpected<NoAgent> Waiter::nobody() const {
   return give_up(
       Error{fmt::format("nobody answers in the guest of {}", machine_),
-            agent == Agent::kAwaited
-                ? "it still boots: --wait TIME gives it longer"
-                : "it may still boot, or its image has no snug-agent, or no driver for virtio-vsock "
-                  "(guest-images/README.md, \"The agent\")"});
+            "it may still boot (--wait TIME gives it longer), or its image has no snug-agent, or no driver "
+            "for virtio-vsock (guest-images/README.md, \"The agent\")"});
 }
 
 tl::expected<UniqueFd, NoAgent> Waiter::run() {
@@ -173,7 +171,7 @@ tl::expected<UniqueFd, NoAgent> Waiter::run() {
       auto stream = dial_once();
       if (!stream || *stream) return stream;
     }
-    if (is_over(*agent)) return nobody(*agent);
+    if (is_over(*agent)) return nobody();
     say_so(*agent);
     if (auto paused = pause(); !paused) return tl::unexpected(paused.error());
   }

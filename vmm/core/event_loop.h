@@ -71,7 +71,8 @@ class EventLoop {
     std::function<bool()> look;  // does what there is; false: nothing
     std::function<bool()> rest;  // the end of looking: as look() for the last time
   };
-  // Once, before run(). For a loop whose thread has nothing else to do.
+  // Before run(), or in a callback; with nothing to look with it ends. For a loop whose thread has nothing
+  // else to do.
   void poll_with(Polling polling) { polling_ = std::move(polling); }
 
   // Runs `task` on the loop's thread, soon. Never blocks.

@@ -52,6 +52,7 @@ VirtioDevices::~VirtioDevices() {
   // Devices end on their own threads: a thread that ends takes what it has given io_uring to do with it.
   for (Slot& slot : slots_)
     call(slot, [&slot] {
+      if (slot.thread) slot.thread->loop().poll_with({});
       slot.watches.clear();
       slot.transport.reset();
       slot.line.reset();
