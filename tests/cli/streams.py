@@ -78,6 +78,15 @@ def streams_a_full_disk_is_no_success():
 
 
 @test
+def streams_a_closed_stdout_is_no_success():
+    for stream, status in ((">&-", 125), ("<&-", 0), ("2>&-", 0)):
+        done = subprocess.run(["sh", "-c", f"'{SNUG}' schema {stream}"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True, timeout=BOUND)
+        check(done.returncode == status, f"{stream}: status {done.returncode}, expected {status}", done.stderr)
+        check(status == 0 or "stdout: Bad file descriptor" in done.stderr, "not the reason", done.stderr)
+
+
+@test
 def streams_a_folder_is_no_input():
     with agent_machine() as vm, tempfile.TemporaryDirectory() as folder:
         stdin = os.open(folder, os.O_RDONLY)

@@ -5,6 +5,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <functional>
 #include <span>
@@ -55,16 +56,12 @@ class RunHelp : public CLI::Formatter {
   }
 };
 
-// Descriptors 0 to 2 must exist: otherwise the first files opened become somebody's stdout.
+// Descriptors 0 to 2 must exist: otherwise the first files opened become somebody's stdout. What is written
+// to a stdout that was closed is still an error.
 void fill_standard_descriptors() {
-  for (;;) {
-    const int fd = ::open("/dev/null", O_RDWR);
-    if (fd < 0) return;
-    if (fd > 2) {
-      ::close(fd);
-      return;
-    }
-  }
+  for (const int standard : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+    if (::fcntl(standard, F_GETFD) < 0 && errno == EBADF)
+      (void)::open("/dev/null", standard == STDOUT_FILENO ? O_RDONLY : O_RDWR);
 }
 
 // Of the threads to come. Little enough that a host that likes huge pages cannot make one of a stack.

@@ -170,12 +170,12 @@ std::vector<std::string> machine_places() {
 }
 
 std::vector<std::string> machine_places(const char* runtime, const std::string& session,
-                                        const std::string& otherwise) {
+                                        const std::string& lasting) {
   const std::string chosen = runtime != nullptr && *runtime == '/' ? runtime : "";
   if (!chosen.empty() && is_there(chosen) && !is_same(chosen, session) && !belongs_to_another(chosen))
     return {chosen + "/snug"};
-  if (is_folder(session)) return {session + "/snug", otherwise};
-  return {otherwise};
+  if (is_folder(session)) return {lasting, session + "/snug"};
+  return {lasting};
 }
 
 Result<std::string> machines_folder(const std::vector<std::string>& places) {
@@ -206,6 +206,7 @@ Result<VmDirectory> VmDirectory::create(const std::string& name, Keep keep,
   if (!vm.lock_) return fail_name_taken(name, std::atoi(read_small(vm.directory_.get(), kLock).c_str()));
   SNUG_TRY(vm.check_other_places(places));
   SNUG_TRY(with_context(vm.take_over(), vm.path_));
+  (void)::flock(vm.directory_.get(), LOCK_SH | LOCK_NB);
   return vm;
 }
 

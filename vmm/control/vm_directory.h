@@ -24,15 +24,16 @@
 
 namespace snug {
 
-// Where machines of this user may be, the best place first: /run/user/UID/snug, while that folder of the
-// session is there, and /tmp/snug-UID. A machine stays where it was started, and is found by those who come
-// when the session has begun or ended. XDG_RUNTIME_DIR, when it is another folder, is the only place: whoever
-// sets it wants to be apart. One that is not there, or is another user's (su, sudo -E), is passed over.
+// Where machines of this user may be, the best place first: /tmp/snug-UID, and /run/user/UID/snug while that
+// folder of the session is there. The session's comes and goes, and what is in it with it, while machines go
+// on; so it serves only when the other is not to be had (tmux has its sockets in /tmp for the same reason).
+// XDG_RUNTIME_DIR, when it is another folder, is the only place: whoever sets it wants to be apart. One that
+// is not there, or is another user's (su, sudo -E), is passed over.
 std::vector<std::string> machine_places();
 // The same with other roots than "/run/user/UID" and "/tmp/snug-UID". `runtime`: of the environment, may be
 // null.
 std::vector<std::string> machine_places(const char* runtime, const std::string& session,
-                                        const std::string& otherwise);
+                                        const std::string& lasting);
 
 // The first of the places that can be made, with mode 0700 when it is not there. Errors: there is none that
 // belongs to this user and that others may not write to.
@@ -43,8 +44,9 @@ enum class Keep { kNo, kYes };
 // Of a machine that this process runs.
 class VmDirectory {
  public:
-  // Takes the name. What an earlier machine of that name has left is replaced, but for its logs, which are
-  // those before. Errors: a machine of that name runs, in whichever place; the file system.
+  // Takes the name, and keeps the folder from those who clean /tmp of what is old (systemd-tmpfiles(8) passes
+  // over a folder that is locked). What an earlier machine of that name has left is replaced, but for its
+  // logs, which are those before. Errors: a machine of that name runs, in whichever place; the file system.
   static Result<VmDirectory> create(const std::string& name, Keep keep,
                                     const std::vector<std::string>& places = machine_places());
   VmDirectory(VmDirectory&&) noexcept = default;

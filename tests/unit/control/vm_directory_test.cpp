@@ -1,6 +1,7 @@
 #include "vmm/control/vm_directory.h"
 
 #include <gmock/gmock.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -206,23 +207,22 @@ TEST_F(VmDirectoryTest, AFolderOthersMayWriteToIsRefused) {
 }
 
 // The session's folder comes and goes while machines run.
-TEST_F(VmDirectoryTest, FoundWhereverItWasStarted) {
+TEST_F(VmDirectoryTest, FoundWhetherOrNotThereIsASession) {
   const std::string session = path_ + "/session";
-  const std::string otherwise = path_ + "/otherwise";
-  const auto places = [&] { return machine_places(nullptr, session, otherwise); };
+  const std::string lasting = path_ + "/lasting";
+  const auto places = [&] { return machine_places(nullptr, session, lasting); };
   const auto early = VmDirectory::create("early", Keep::kNo, places());
   ASSERT_TRUE(early);
-  EXPECT_EQ(early->path(), otherwise + "/early");
   std::filesystem::create_directory(session);
   EXPECT_TRUE(find_machine("early", places()));
-  EXPECT_TRUE(find_machine("early", machine_places(session.c_str(), session, otherwise)));
+  EXPECT_TRUE(find_machine("early", machine_places(session.c_str(), session, lasting)));
   const auto again = VmDirectory::create("early", Keep::kNo, places());
   ASSERT_FALSE(again);
   EXPECT_THAT(again.error().text(), HasSubstr("a machine named early is running"));
-  EXPECT_FALSE(std::filesystem::exists(session + "/snug/early"));
-  const auto late = VmDirectory::create("late", Keep::kNo, places());
+  const auto late = VmDirectory::create("late", Keep::kNo, machine_places(session.c_str(), session, lasting));
   ASSERT_TRUE(late);
-  EXPECT_EQ(late->path(), session + "/snug/late");
+  EXPECT_EQ(list_machines(places())->size(), 2U);
+  std::filesystem::remove_all(session);
   const auto found = list_machines(places());
   ASSERT_TRUE(found);
   ASSERT_EQ(found->size(), 2U);
@@ -230,27 +230,51 @@ TEST_F(VmDirectoryTest, FoundWhereverItWasStarted) {
   EXPECT_EQ((*found)[1].name, "late");
 }
 
+// An earlier snug's, or one of a time when the other could not be had.
+TEST_F(VmDirectoryTest, FoundInTheSessionToo) {
+  const std::string session = path_ + "/session";
+  const std::string lasting = path_ + "/lasting";
+  std::filesystem::create_directory(session);
+  const auto places = machine_places(nullptr, session, lasting);
+  const auto vm = VmDirectory::create("web", Keep::kNo, {session + "/snug"});
+  ASSERT_TRUE(vm);
+  EXPECT_TRUE(find_machine("web", places)->alive);
+  const auto again = VmDirectory::create("web", Keep::kNo, places);
+  ASSERT_FALSE(again);
+  EXPECT_THAT(again.error().text(), HasSubstr("a machine named web is running"));
+  EXPECT_FALSE(std::filesystem::exists(lasting + "/web"));
+}
+
 TEST_F(VmDirectoryTest, WhatAnEarlierOneLeftElsewhereIsReplaced) {
   const std::string session = path_ + "/session";
-  const std::string otherwise = path_ + "/otherwise";
-  const auto places = [&] { return machine_places(nullptr, session, otherwise); };
-  VmDirectory::create("web", Keep::kYes, places())->record_end(3, "");
+  const std::string lasting = path_ + "/lasting";
   std::filesystem::create_directory(session);
-  EXPECT_EQ(find_machine("web", places())->exit_status, 3);
-  const auto vm = VmDirectory::create("web", Keep::kNo, places());
+  const auto places = machine_places(nullptr, session, lasting);
+  VmDirectory::create("web", Keep::kYes, {session + "/snug"})->record_end(3, "");
+  EXPECT_EQ(find_machine("web", places)->exit_status, 3);
+  const auto vm = VmDirectory::create("web", Keep::kNo, places);
   ASSERT_TRUE(vm);
-  EXPECT_FALSE(std::filesystem::exists(otherwise + "/web"));
-  EXPECT_EQ(list_machines(places())->size(), 1U);
+  EXPECT_FALSE(std::filesystem::exists(session + "/snug/web"));
+  EXPECT_EQ(list_machines(places)->size(), 1U);
 }
 
 TEST_F(VmDirectoryTest, AFolderThatCannotBeTakenIsPassedOver) {
   const std::string session = path_ + "/session";
-  const std::string otherwise = path_ + "/otherwise";
-  std::filesystem::create_directories(session + "/snug");
-  ::chmod((session + "/snug").c_str(), 0777);
-  const auto vm = VmDirectory::create("web", Keep::kNo, machine_places(nullptr, session, otherwise));
+  const std::string lasting = path_ + "/lasting";
+  std::filesystem::create_directory(session);
+  std::filesystem::create_directory(lasting);
+  ::chmod(lasting.c_str(), 0777);
+  const auto vm = VmDirectory::create("web", Keep::kNo, machine_places(nullptr, session, lasting));
   ASSERT_TRUE(vm);
-  EXPECT_EQ(vm->path(), otherwise + "/web");
+  EXPECT_EQ(vm->path(), session + "/snug/web");
+}
+
+// As systemd-tmpfiles does it to what is old.
+TEST_F(VmDirectoryTest, WhoCleansUpPassesItOver) {
+  const auto vm = VmDirectory::create("web", Keep::kNo);
+  ASSERT_TRUE(vm);
+  const UniqueFd seen(::open(vm->path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  EXPECT_NE(::flock(seen.get(), LOCK_EX | LOCK_NB), 0);
 }
 
 TEST_F(VmDirectoryTest, PlacesOfMachines) {
@@ -262,9 +286,9 @@ TEST_F(VmDirectoryTest, PlacesOfMachines) {
   EXPECT_EQ(machine_places("relative", session, "/tmp/x"), Places{"/tmp/x"});
   std::filesystem::create_directory(session);
   std::filesystem::create_directory(mine);
-  EXPECT_EQ(machine_places(nullptr, session, "/tmp/x"), (Places{session + "/snug", "/tmp/x"}));
+  EXPECT_EQ(machine_places(nullptr, session, "/tmp/x"), (Places{"/tmp/x", session + "/snug"}));
   EXPECT_EQ(machine_places((session + "/").c_str(), session, "/tmp/x"),
-            (Places{session + "/snug", "/tmp/x"}));
+            (Places{"/tmp/x", session + "/snug"}));
   // Whoever says another one wants to be apart.
   EXPECT_EQ(machine_places(mine.c_str(), session, "/tmp/x"), Places{mine + "/snug"});
 }
