@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Releases of Debian in a folder, and programs in them. Sourced after common.sh and packages.sh.
+# Releases of Debian in a folder, and programs in them. Sourced after common.sh, packages.sh and roots.sh.
 #
 # A root is unpacked as whoever runs this, and entered with that user as its root (user_namespaces(7)): that is enough to
 # build in it, nothing in it belongs to anybody else, and rm -rf removes it.
@@ -65,29 +65,11 @@ root_of() {
       work=$releases/.$1-$2.new
       rm -rf --one-file-system "$work" "$releases/$1-$2"-*
       mkdir -p "$work/root"
-      install_release "$1" "$(packages_in "$@" | paste -sd,)" "$work" || exit 1
+      mapfile -t packages < <(packages_in "$@")
+      debian_tar "$1" "$work" "${packages[@]}" | tar -x --exclude='./dev/*' -C "$work/root" || exit 1
       mv -T "$work/root" "$root"
       rm -rf "$work"
     fi
   ) 9>"$releases/.$1-$2.lock" || return 1
   printf '%s\n' "$root"
-}
-
-# install_release RELEASE PACKAGES WORK: into WORK/root.
-install_release() {
-  debian_archives "$1" >"$3/sources.list"
-  # Proxies and the like, but nothing of what apt is to do after it.
-  apt-config dump | grep -E '^Acquire::(http|https|ftp)::.*"[^"]' >"$3/apt.conf" || true
-  note "installing $1 (some minutes)"
-  # As root it mounts this machine's /proc, /sys and devices in the root: in a place of their own, so that none of it is
-  # left there for an rm -rf when it is killed.
-  local apart=()
-  [[ $EUID != 0 ]] || apart=(unshare --mount)
-  TMPDIR=$3 "${apart[@]}" mmdebstrap --variant=apt --format=tar --include="$2" --aptopt="$3/apt.conf" --aptopt='Acquire::Retries "3"' \
-    --dpkgopt=force-unsafe-io --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
-    --dpkgopt='path-exclude=/usr/share/doc/*' "$1" - "$3/sources.list" 2>"$3/log" </dev/null |
-    tar -x --exclude='./dev/*' -C "$3/root" || {
-    tail -n 30 "$3/log" >&2
-    return 1
-  }
 }
