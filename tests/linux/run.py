@@ -1,27 +1,25 @@
 #!/usr/bin/env python3
-"""Linux guests, booted by snug: on hardware KVM directly, elsewhere inside one lab boot.
+"""Linux guests, booted by snug: on hardware KVM directly, elsewhere inside a lab.
 
-Words on the command line select tests whose names contain them. Each module registers its tests as it is loaded.
+Usage: run.py [machine | sandbox] [WORD...]: the tests of one part, of about the same length, or of both. WORDs select
+tests whose names contain them. Each module registers its tests as it is loaded.
 """
+import importlib
 import sys
 
 sys.dont_write_bytecode = True
 
 import guests  # noqa: E402
-import kernels  # noqa: E402,F401
-import kaslr  # noqa: E402,F401
-import ends  # noqa: E402,F401
-import figures  # noqa: E402,F401
-import console  # noqa: E402,F401
-import devices  # noqa: E402,F401
-import balloon_console  # noqa: E402,F401
-import disks  # noqa: E402,F401
-import network  # noqa: E402,F401
-import rings  # noqa: E402,F401
-import sandbox  # noqa: E402,F401
-import integrity  # noqa: E402,F401
-import debian  # noqa: E402,F401
-import taps  # noqa: E402,F401
-import vsock  # noqa: E402,F401
 
+PARTS = {
+    # The machine and its devices.
+    "machine": ("kernels", "kaslr", "ends", "figures", "console", "devices", "balloon_console", "disks", "network", "rings"),
+    # What people do with it: commands, whole systems, networks and sockets between them.
+    "sandbox": ("sandbox", "integrity", "debian", "taps", "vsock"),
+}
+
+chosen = [sys.argv.pop(1)] if sys.argv[1:2] and sys.argv[1] in PARTS else list(PARTS)
+for part in chosen:
+    for module in PARTS[part]:
+        importlib.import_module(module)
 guests.main("linux")

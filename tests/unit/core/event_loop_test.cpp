@@ -122,6 +122,22 @@ TEST_F(EventLoopTest, PollingFindsWorkAndEndsByAskingForEvents) {
   EXPECT_EQ(taken, kPieces);
 }
 
+// What is looked at may go while the loop runs, as a device does at the end of its machine.
+TEST_F(EventLoopTest, PollingCanBeEnded) {
+  bool there = true;
+  const auto look = [&] {
+    EXPECT_TRUE(there);
+    return false;
+  };
+  loop_->poll_with({.look = look, .rest = look});
+  loop_->post([&] {
+    loop_->poll_with({});
+    there = false;
+    loop_->post([&] { loop_->stop(); });
+  });
+  ASSERT_TRUE(loop_->run());
+}
+
 TEST_F(EventLoopTest, PollingThatFindsNothingIsGivenUp) {
   int looks = 0;
   loop_->poll_with({.look =

@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2154
-# The linux tier where it needs labs. Sourced by tools/test after counting.sh.
+# Linux guests where they need labs. Sourced by tools/test after counting.sh.
 
 # An emulated machine on a busy host has stalls that no real one has, and some leave it unfit for guests. So the lab is
 # left at a failed test, and a fresh one goes on with that test and those behind it: a test that fails twice has failed;

@@ -46,7 +46,7 @@ tier_cli() {
 
 tier_guest() {
   if [[ ! -r /dev/kvm || ! -w /dev/kvm ]]; then
-    skip guest "no usable /dev/kvm on this machine (the linux tier runs them in the lab)"
+    skip guest "no usable /dev/kvm on this machine (the sandbox tier runs them in the lab)"
     said where "in the lab"
     return
   fi
@@ -57,16 +57,20 @@ tier_guest() {
   said where "on this machine's /dev/kvm"
 }
 
-tier_linux() {
+tier_linux() { linux_guests machine; }
+tier_sandbox() { linux_guests sandbox; }
+
+# linux_guests PART: of tests/linux/run.py, where Linux guests can be booted.
+linux_guests() {
   prepare_images micro-guests "${linux_images[@]}"
   export SNUG_BIN=$snug
-  if "$snug" doctor >"$logs/doctor.log"; then
-    run_script linux python3 tests/linux/run.py
+  if "$snug" doctor >"$logs/$tier-doctor.log"; then
+    run_script "$tier" python3 tests/linux/run.py "$1"
     said where "on this machine's KVM"
   else
-    note "Linux guests run in the lab: $(grep -m1 PROBLEM "$logs/doctor.log" | sed 's/ *PROBLEM *//')"
+    note "Linux guests run in the lab: $(grep -m1 PROBLEM "$logs/$tier-doctor.log" | sed 's/ *PROBLEM *//')"
     tools/lab --prepare
-    run_in_labs --timeout 40m -- tests/linux/lab-suite
+    run_in_labs --timeout 40m -- tests/linux/lab-suite "$1"
     said where "in the lab"
   fi
 }
