@@ -280,7 +280,7 @@ def three_debians_from_one_image():
                 check(script.poll() is None, "a machine has ended", *map(console_end, consoles))
                 return page_of(first + number)
 
-            pages = [ask_until(lambda: page(number), 3 * BOUND) for number in range(3)]
+            pages = [ask_until(lambda: page(number), BOUND) for number in range(3)]
             print(f"    the three pages were there after {time.monotonic() - start:.0f} s", flush=True)
             found = [re.fullmatch(r"hello from (\w+), ([0-9a-f:]{17})\n", text) for text in pages]
             check(all(found), "not the pages of the three machines", *pages)

@@ -23,10 +23,12 @@ void DrainTimer::fired() {
   const bool some = drain_() > 0;
   const std::lock_guard lock(mutex_);
   const Clock::time_point now = Clock::now();
-  if (due_ > now) return;  // set anew meanwhile
-  pause_ = some ? kSoon : std::min(2 * pause_, kSeldom);
-  due_ = now + pause_;
-  timer_.arm(pause_);
+  // Otherwise it has been set anew meanwhile.
+  if (due_ <= now) {
+    pause_ = some ? kSoon : std::min(2 * pause_, kSeldom);
+    due_ = now + pause_;
+  }
+  timer_.arm(due_ - now);
 }
 
 }  // namespace snug
