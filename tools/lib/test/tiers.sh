@@ -70,7 +70,7 @@ linux_guests() {
   else
     note "Linux guests run in the lab: $(grep -m1 PROBLEM "$logs/$tier-doctor.log" | sed 's/ *PROBLEM *//')"
     tools/lab --prepare
-    run_in_labs --timeout 40m -- tests/linux/lab-suite "$1"
+    run_in_labs --timeout 30m -- tests/linux/lab-suite "$1"
     said where "in the lab"
   fi
 }
