@@ -93,9 +93,34 @@ run_check() {
 
 # run_gtest NAME COMMAND...: a GoogleTest program; prints its failures and skips.
 run_gtest() {
-  local name=$1 log=$logs/$1.log status=0 ok bad out
+  gtest_into_log "$@"
+  count_gtest "$1"
+}
+
+# run_gtests: those on stdin, a line "NAME PROGRAM" each, as many at a time as there are processors.
+run_gtests() {
+  local name program names=()
+  while read -r name program; do
+    while (($(jobs -rp | wc -l) >= $(nproc))); do wait -n || true; done
+    gtest_into_log "$name" "$program" &
+    names+=("$name")
+  done
+  wait
+  for name in "${names[@]}"; do count_gtest "$name"; done
+}
+
+# gtest_into_log NAME COMMAND...: its output in $logs/NAME.log, its status in $logs/NAME.status.
+gtest_into_log() {
+  local name=$1 status=0
   shift
-  "$@" --gtest_color=no >"$log" 2>&1 || status=$?
+  "$@" --gtest_color=no >"$logs/$name.log" 2>&1 </dev/null || status=$?
+  echo "$status" >"$logs/$name.status"
+}
+
+# count_gtest NAME: what such a program has left.
+count_gtest() {
+  local name=$1 log=$logs/$1.log status ok bad out
+  status=$(cat "$logs/$1.status")
   ok=$(grep -cE '^\[       OK \]' "$log" || true)
   bad=$(grep -cE '^\[  FAILED  \] [^ ]+ \(' "$log" || true)
   out=$(grep -cE '^\[  SKIPPED \] [^ ]+ \(' "$log" || true)

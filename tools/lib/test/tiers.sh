@@ -10,20 +10,25 @@ tier_checks() {
   run_check shell tools/checks/shell
 }
 
+threaded=(tests/unit/control/unit-control tests/unit/core/unit-core tests/unit/machine/unit-machine)
+
 tier_unit() {
-  local program threaded=(tests/unit/control/unit-control tests/unit/core/unit-core tests/unit/machine/unit-machine)
-  for program in build/tests/unit/*/unit-*; do
-    [[ -x $program && ! -d $program ]] || continue
-    run_gtest "$(basename "$program")" "$program"
-    run_gtest "$(basename "$program")-asan" "build/asan/${program#build/}"
-  done
   note "building with TSan"
   configure_tree build/tsan -Db_sanitize=thread
   build_targets build/tsan "${threaded[@]}"
-  for program in "${threaded[@]}"; do
-    run_gtest "$(basename "$program")-tsan" "build/tsan/$program"
-  done
+  run_gtests < <(unit_programs)
   said where "on this machine"
+}
+
+# unit_programs: a line "NAME PROGRAM" for each.
+unit_programs() {
+  local program
+  for program in build/tests/unit/*/unit-*; do
+    [[ -x $program && ! -d $program ]] || continue
+    printf '%s %s\n' "$(basename "$program")" "$program"
+    printf '%s-asan %s\n' "$(basename "$program")" "build/asan/${program#build/}"
+  done
+  for program in "${threaded[@]}"; do printf '%s-tsan %s\n' "$(basename "$program")" "build/tsan/$program"; done
 }
 
 tier_fuzz() {
