@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <fstream>
 #include <thread>
@@ -31,16 +32,18 @@ std::vector<std::string> names(bool alive) {
 
 // A process that holds a machine's directory until it is killed.
 pid_t machine_process(const std::string& name, Keep keep) {
+  std::array<int, 2> ends{};
+  EXPECT_EQ(::pipe(ends.data()), 0);
   const pid_t child = ::fork();
   if (child != 0) {
-    for (int i = 0; i < 3000; ++i) {
-      const auto vm = find_machine(name);
-      if (vm && vm->alive) break;
-      ::usleep(10'000);
-    }
+    ::close(ends[1]);
+    char made = 0;
+    EXPECT_EQ(::read(ends[0], &made, 1), 1);
+    ::close(ends[0]);
     return child;
   }
   const auto directory = VmDirectory::create(name, keep);
+  (void)!::write(ends[1], "x", 1);
   for (;;) ::pause();
 }
 
