@@ -13,7 +13,7 @@ DISK_THREAD = os.environ.get("SNUG_HOSTILE_THREADS", "true")
 NET_THREAD = os.environ.get("SNUG_HOSTILE_THREADS", "false")
 # What a monitor may grow by; the sanitizer keeps what was freed for a while.
 ROOM_KIB = 65536 if "asan" in SNUG else 1024
-IDLE_SHARE = 0.05  # of a processor
+IDLE_SHARE = 0.2  # of a processor
 LOW_END, HIGH_END = 0xc0000000, 0x140000000  # RAM of a guest of 4 GiB (vmm/core/address_map.h)
 
 
@@ -114,8 +114,7 @@ class Monitor:
 
     def wait_idle(self):
         """Until every thread sleeps and has used next to no CPU time between two looks: one that spins never does. (A
-        guest that waits for a word polls its serial port. Whenever others have the processor for a while, snug looks
-        whether the guest has printed.)"""
+        guest that waits for a word polls its serial port, and every 2 ms snug looks whether it has printed.)"""
         deadline = time.monotonic() + BOUND
         looked, before = time.monotonic(), self._threads()
         pause = 0.002

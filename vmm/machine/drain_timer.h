@@ -1,15 +1,14 @@
 // Handles writes that KVM keeps back (vmm/kvm/coalesced_writes.h) when no exit comes to do it: those of the
 // serial port's data, which a person waits for. Every few milliseconds while the guest prints; ever more
-// seldom, down to once a second, when nothing comes. A guest that looks again and again, and so has an exit
-// each time, wakes nobody: the timer waits until it has stopped.
+// seldom, down to once a second, when nothing comes.
 //
 // Thread: expect_writes() from any; the rest on the event loop's.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <memory>
-#include <mutex>
 
 #include "vmm/base/result.h"
 #include "vmm/core/event_loop.h"
@@ -24,20 +23,20 @@ class DrainTimer {
   // `drain` handles what has been kept back, and returns how many writes that were.
   static Result<std::unique_ptr<DrainTimer>> create(EventLoop& loop, std::function<size_t()> drain);
 
-  // The guest may write any moment now, and what it wrote before has been handled. With locks held: sets a
-  // timer at most.
+  // The guest may write any moment now. With locks held: posts at most.
   void expect_writes();
 
  private:
-  using Clock = std::chrono::steady_clock;
-
-  explicit DrainTimer(std::function<size_t()> drain) : drain_(std::move(drain)) {}
+  DrainTimer(EventLoop& loop, std::function<size_t()> drain) : loop_(loop), drain_(std::move(drain)) {}
   void fired();
 
+  EventLoop& loop_;
   std::function<size_t()> drain_;
-  std::mutex mutex_;
+  // What was posted and comes after this is gone finds it expired.
+  std::shared_ptr<int> alive_ = std::make_shared<int>(0);
+  std::atomic<bool> soon_ = false;      // it fires after kSoon
+  std::atomic<bool> expected_ = false;  // since it fired
   std::chrono::milliseconds pause_ = kSoon;
-  Clock::time_point due_;  // when it fires
   EventLoop::Timer timer_;
 };
 
