@@ -89,7 +89,6 @@ tier_bench() {
 }
 
 tier_intel() {
-  ensure_packages lab-intel
   prepare_images micro-guests "${linux_images[@]}"
   export SNUG_BIN=$snug
   tools/lab --host intel --prepare
