@@ -182,8 +182,9 @@ def copied(says, *words, status):
 
 @test
 def agents_that_are_interrupted():
-    """Ctrl-C in the middle of a copy: ended by the signal, with nothing left of the file."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    """Ctrl-C in the middle of a copy: ended by the signal, with nothing left of the file. So by timeout(1), which signals
+    twice."""
+    for number, times in ((signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGTERM, 2)):
         with tempfile.TemporaryDirectory() as folder:
             def says(stream):
                 stream.sendall(GREETING)
@@ -201,7 +202,11 @@ def agents_that_are_interrupted():
                     check(time.monotonic() < deadline, "the file is not begun")
                     check(process.poll() is None, "it has ended", process.stderr.read() if process.poll() is not None else "")
                     time.sleep(0.01)
-                process.send_signal(number)
+                # Stopped in between, so that both are there before it looks.
+                process.send_signal(signal.SIGSTOP)
+                for _ in range(times):
+                    process.send_signal(number)
+                process.send_signal(signal.SIGCONT)
                 err = process.communicate(timeout=BOUND)[1]
             check(process.returncode == -number, f"status {process.returncode}", err)
             check(os.listdir(folder) == [], "something is left", os.listdir(folder))

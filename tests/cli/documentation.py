@@ -188,7 +188,8 @@ def meson_installs_what_comes_with_the_program():
         check(done.returncode == 0, "meson install fails", done.stdout)
         found = [os.path.relpath(os.path.join(top, name), folder) for top, _, names in os.walk(folder) for name in names]
         for wanted in ("bin/snug", "share/man/man1/snug.1", "share/man/man5/snug.yaml.5", "share/bash-completion/completions/snug",
-                       "share/zsh/site-functions/_snug", "share/fish/vendor_completions.d/snug.fish", "share/snug/snug.schema.json"):
+                       "share/zsh/site-functions/_snug", "share/fish/vendor_completions.d/snug.fish", "share/snug/snug.schema.json",
+                       "lib/systemd/user/snug@.service", "share/snug/guest-images/build"):
             place = [name for name in found if name.endswith("/" + wanted)]
             check(len(place) == 1, f"{wanted} is not installed once", *found)
             check(os.path.getsize(f"{folder}/{place[0]}") > 500, f"{wanted} is short")

@@ -75,6 +75,19 @@ def images_are_built_listed_and_removed():
 
 
 @test
+def another_users_cache_is_left_alone():
+    """Root with that user's environment (sudo -E): what it made there would be in that user's way."""
+    if os.geteuid() != 0:
+        raise Skip("only root can make folders of others")
+    with installed() as snug:
+        os.mkdir(snug.cache)
+        os.chown(snug.cache, 12345, 12345)
+        err = snug("image", "build", "small").expect(1).err
+        check("belongs to user 12345" in err and "XDG_CACHE_HOME" in err, "no advice", err)
+        check(os.listdir(snug.cache) == [], "something is made", os.listdir(snug.cache))
+
+
+@test
 def wrong_words_about_images_get_the_right_ones():
     with installed() as snug:
         for words, said in ((["lst"], "did you mean 'list'?"), ([], "a command is missing"),

@@ -71,6 +71,12 @@ def streams_a_full_disk_is_no_success():
                                          stdin=subprocess.DEVNULL, text=True, timeout=BOUND)
             check(process.returncode == status, f"status {process.returncode}, expected {status}", process.stderr)
             check("stdout: No space left on device" in process.stderr, "not the reason", process.stderr)
+        # A stdout that is closed takes nothing either.
+        for script, status in (("echo out", 125), ("true", 0)):
+            done = subprocess.run(["sh", "-c", f"'{SNUG}' exec '{vm}' -- sh -c '{script}' >&-"], stdin=subprocess.DEVNULL,
+                                  stderr=subprocess.PIPE, text=True, timeout=BOUND)
+            check(done.returncode == status, f"{script}: status {done.returncode}, expected {status}", done.stderr)
+            check(status == 0 or "stdout: Bad file descriptor" in done.stderr, "not the reason", done.stderr)
         # A reader that has what it wanted is another matter.
         done = subprocess.run(["sh", "-c", f"'{SNUG}' exec '{vm}' -- sh -c 'yes; exit 0' | head -n 1"], capture_output=True,
                               text=True, timeout=BOUND)

@@ -42,7 +42,7 @@ class Machine:
                 body = json.dumps({"exit_status": self.status, "message": self.message})
             else:
                 self.asked += 1
-                body = json.dumps({"name": "web", "state": self.state, "agent": self.agent})
+                body = json.dumps({"name": "web", "state": self.state, "agent": self.agent, "vsock": self.path + "/vsock.sock"})
             client.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
 
     def wait_asked(self, times):
@@ -96,6 +96,18 @@ def waiting_until_the_guest_has_booted():
             err = process.communicate(timeout=BOUND)[1]
             check(process.returncode == 0 and err == b"", f"status {process.returncode}", err)
         check(os.path.exists(folder + "/copy"), "nothing was copied")
+
+
+@test
+def waiting_by_the_path_of_a_socket():
+    """As by the machine's name."""
+    with machine() as vm:
+        process = started(vm, "exec", vm.path + "/vsock.sock", "--", "echo", "done")
+        said = process.stderr.readline()
+        check(b"waiting for the agent" in said and b"which boots" in said, "not what it waits for", said)
+        vm.agent = "ready"
+        out, err = process.communicate(timeout=BOUND)
+        check(process.returncode == 0 and out == b"done\n", f"status {process.returncode}", out, err)
 
 
 @test

@@ -71,6 +71,19 @@ def life_of_a_machine_in_the_background():
 
 
 @test
+def life_logs_are_of_one_run():
+    with Place() as place:
+        for runs in (1, 2):
+            place.start("hello", "--name", "web")
+            place.snug("wait", "web").expect(0)
+            check(place.snug("logs", "web").expect(0).out.count("micro-guest: hello") == 1, "not the log of one run", runs)
+            before = place.snug("logs", "--previous", "web")
+            if runs == 1:
+                check(before.status == 125 and "web" in before.err, "nothing is said of none before", before.err)
+        check(before.expect(0).out.count("micro-guest: hello") == 1, "not the run before", before.out)
+
+
+@test
 def life_stop_kill_and_statuses():
     with Place() as place:
         place.start("spin", "--name", "deaf")

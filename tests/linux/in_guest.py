@@ -106,6 +106,8 @@ def copies_as_cp_has_them(guest, folder):
     guest.run("mkdir", "/tmp/filled").expect(0)
     guest.copy(folder + "/tree/.", there + "/tmp/filled").expect(0)
     check(guest.run("ls", "/tmp/filled").expect(0).out == "deep\nlink\n", "not the contents")
+    here = subprocess.run([*guest.prefix, SNUG, "cp", ".", there + "/tmp/filled"], cwd=folder + "/tree/deep", stderr=subprocess.PIPE)
+    check(here.returncode == 0 and "file" in guest.run("ls", "/tmp/filled").expect(0).out.split(), "not this folder", here.stderr)
     # More than the guest has memory, and nothing in it.
     with open(folder + "/sparse", "wb") as file:
         file.write(b"begin")
@@ -174,6 +176,13 @@ def shell(guest, prompt=b"# "):
 
 
 def commands_on_a_terminal(guest):
+    with guest.terminal("exec", "-it", words=["sh", "-c", "echo re''ady; exec cat"]) as terminal:
+        terminal.wait_for(b"ready")
+        terminal.stop_and_go(signal.SIGTSTP, restores=True)
+        terminal.stop_and_go(signal.SIGSTOP, restores=False)
+        terminal.type(b"goes on\r", until=b"goes on\r\ngoes on")
+        terminal.type(b"\x04")
+        terminal.expect_end(0)
     with guest.terminal("exec", "-it", words=["sh", "-c", "printf 'a\\nb\\n'; exit 3"]) as terminal:
         terminal.expect_end(3)
         check(terminal.screen == b"a\r\nb\r\n", "lines that end oddly", repr(terminal.screen))

@@ -212,6 +212,10 @@ try:
     urllib.request.urlopen("http://127.0.0.1:8080/nothing", timeout=60)
 except urllib.error.HTTPError as error:
     print("answered", error.code, flush=True)
+try:
+    urllib.request.urlopen("http://[::1]:8081/nothing", timeout=60)
+except urllib.error.HTTPError as error:
+    print("by IPv6", error.code, flush=True)
 for words in ("tuntap add there mode tap", "addr add 192.0.2.1/24 dev there", "link set there up"):
     subprocess.run(["ip", *words.split()], check=True)
 subprocess.run(["sysctl", "-q", "-w", "net.ipv4.ping_group_range=0 2147483647"], check=True)
@@ -220,9 +224,9 @@ sys.exit(guest.wait())
 """
     with tempfile.TemporaryFile() as resolv:
         # It is a script that runs snug, and its output that counts.
-        ended = snug("run", "--kernel", TINY, "--initrd", INITRD, "--timeout", "300s", "-p", "8080:80", "--", "sh", "-c",
-                     script, prefix=(*ALONE, "python3", "-c", inside), stdin=resolv)
-    check(ended.status == 0 and ended.out == "answered 404\nonline\n", "not what was expected", ended.out, ended.err)
+        ended = snug("run", "--kernel", TINY, "--initrd", INITRD, "--timeout", "300s", "-p", "8080:80",
+                     "-p", "[::1]:8081:80", "--", "sh", "-c", script, prefix=(*ALONE, "python3", "-c", inside), stdin=resolv)
+    check(ended.status == 0 and ended.out == "answered 404\nby IPv6 404\nonline\n", "not what was expected", ended.out, ended.err)
 
 
 # What passt would be: the first two times it sends what is no frame, once after frames full of nonsense. The

@@ -148,6 +148,22 @@ class Terminal:
     def expect_raw(self):
         check(self.is_raw(), "the terminal is not in raw mode", self.screen)
 
+    def stop_and_go(self, number, restores):
+        """Stopped by that signal, the terminal then as a shell makes it for itself; raw again when it goes on. `restores`: snug
+        gives the terminal back by itself."""
+        import termios
+        self.process.send_signal(number)
+        deadline = time.monotonic() + BOUND
+        while state_of(self.process.pid) != "T":
+            check(time.monotonic() < deadline and self.process.poll() is None, "it does not stop", self.screen)
+            time.sleep(0.01)
+        check(not restores or not self.is_raw(), "the terminal is not given back", self.settings())
+        termios.tcsetattr(self.slave, termios.TCSANOW, self.before)
+        self.process.send_signal(signal.SIGCONT)
+        while not self.is_raw():
+            check(time.monotonic() < deadline and self.process.poll() is None, "not raw again", self.screen)
+            time.sleep(0.01)
+
     def expect_end(self, status):
         """With that status, and the terminal as it was."""
         ended = self.wait_end()
@@ -170,6 +186,12 @@ class Terminal:
             self.process.wait()
         os.close(self.master)
         os.close(self.slave)
+
+
+def state_of(pid):
+    """Of a process: R, S, T, ..."""
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rpartition(")")[2].split()[0]
 
 
 def resident_kib(pid):

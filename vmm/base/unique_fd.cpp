@@ -31,6 +31,9 @@ Result<UniqueFd> reopen_nonblocking(int fd, int access_mode) {
   if (::fstat(fd, &status) != 0) return fail_errno(errno, "file descriptor {}", fd);
   // A regular file does not block, and its position is shared with others who write behind us.
   if (S_ISREG(status.st_mode)) return duplicate(fd);
+  // What was not open that way stays so: its first use says what is wrong with it.
+  const int mode = ::fcntl(fd, F_GETFL) & O_ACCMODE;
+  if (mode != O_RDWR && mode != access_mode) return duplicate(fd);
   UniqueFd own(
       ::open(fmt::format("/proc/self/fd/{}", fd).c_str(), access_mode | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
   if (own) return own;

@@ -16,7 +16,7 @@
 #include "vmm/base/log.h"
 #include "vmm/cli/machines.h"
 #include "vmm/cli/put.h"
-#include "vmm/machine/runner.h"
+#include "vmm/run/runner.h"
 
 namespace snug::cli {
 namespace {

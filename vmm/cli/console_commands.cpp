@@ -20,9 +20,9 @@
 #include "vmm/cli/machines.h"
 #include "vmm/cli/put.h"
 #include "vmm/control/vm_directory.h"
-#include "vmm/machine/escape.h"
-#include "vmm/machine/runner.h"
-#include "vmm/machine/terminal.h"
+#include "vmm/host/escape.h"
+#include "vmm/host/terminal.h"
+#include "vmm/run/runner.h"
 
 namespace snug::cli {
 namespace {

@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <chrono>
 #include <optional>
 
 #include "vmm/agent/copy.h"
@@ -13,9 +14,9 @@
 #include "vmm/control/control_client.h"
 #include "vmm/control/vm_directory.h"
 #include "vmm/core/event_loop.h"
-#include "vmm/machine/command_session.h"
-#include "vmm/machine/runner.h"
-#include "vmm/machine/signals.h"
+#include "vmm/host/signals.h"
+#include "vmm/run/command_session.h"
+#include "vmm/run/runner.h"
 
 namespace snug::cli {
 namespace {
@@ -44,12 +45,18 @@ Result<ExecEnd> run_in_guest(const ExecArguments& arguments) {
   bool asked_to_end = false;
   EndingWish wish;
   auto signals = SNUG_TRY(SignalWatch::create(
-      *loop, {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH, SIGTSTP}, [&](int number) {
+      *loop, {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH, SIGTSTP, SIGCONT},
+      [&](int number) {
         if (number == SIGWINCH) return session->window_changed();
         if (number == SIGTSTP) {
           session->suspend_terminal();
           ::raise(SIGSTOP);
-          return session->resume_terminal();
+          return;  // what follows is SIGCONT's
+        }
+        // Whoever stopped us: in the foreground of the terminal or, so far, in the background.
+        if (number == SIGCONT) {
+          if (is_own_terminal(STDIN_FILENO)) session->resume_terminal();
+          return;
         }
         const bool ends = number == SIGTERM || number == SIGINT || number == SIGHUP;
         if (ends && wish.is_the_same()) return;
@@ -152,11 +159,27 @@ class CopyReport {
 // The signal that asked a copy to stop. Only a handler's own variable can be reached by it.
 volatile sig_atomic_t g_stop_signal = 0;
 
-// Until a copy has put its things in order; the second one ends it at once.
+// Until a copy has put its things in order; the second wish ends it at once. timeout(1) signals twice, and
+// that is one (EndingWish).
+void on_stop_signal(int number) {
+  static timespec first;
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  if (g_stop_signal == 0) {
+    first = now;
+    g_stop_signal = number;
+    return;
+  }
+  const auto between =
+      std::chrono::seconds(now.tv_sec - first.tv_sec) + std::chrono::nanoseconds(now.tv_nsec - first.tv_nsec);
+  if (between < EndingWish::kSame) return;
+  ::signal(number, SIG_DFL);
+  ::raise(number);
+}
+
 void stop_on_signals() {
   struct sigaction action {};
-  action.sa_handler = [](int number) { g_stop_signal = number; };
-  action.sa_flags = static_cast<int>(SA_RESETHAND);
+  action.sa_handler = on_stop_signal;
   for (const int number : {SIGINT, SIGTERM, SIGHUP}) ::sigaction(number, &action, nullptr);
 }
 
@@ -185,8 +208,11 @@ int copy(const CopyArguments& arguments) {
   options.on_problem = [&](const protocol::Problem& problem) { report.add(problem); };
   options.is_stopped = [] { return g_stop_signal != 0; };
   const auto done = copy_between(place_of(arguments.from), place_of(arguments.to), options, *patience);
-  // As it would have ended had it not waited; its handler is the default one again.
-  if (!done && g_stop_signal != 0) ::raise(g_stop_signal);
+  // As it would have ended had it not waited.
+  if (!done && g_stop_signal != 0) {
+    ::signal(g_stop_signal, SIG_DFL);
+    ::raise(g_stop_signal);
+  }
   return done ? report.status() : fail_command(done.error());
 }
 

@@ -14,7 +14,7 @@
 #include "vmm/base/unique_fd.h"
 #include "vmm/cli/guest_images.h"
 #include "vmm/cli/put.h"
-#include "vmm/machine/lock_holder.h"
+#include "vmm/host/lock_holder.h"
 #include "vmm/spec/text.h"
 
 namespace snug::cli {
@@ -107,7 +107,7 @@ Result<UniqueFd> lock_target(const std::string& target) {
   return lock;
 }
 
-// Disks are locked by the machines that have them (vmm/machine/disk_file.cpp).
+// Disks are locked by the machines that have them (vmm/host/disk_file.cpp).
 Result<void> check_unused(const fs::path& folder) {
   for (const auto& entry : entries_of(folder)) {
     const UniqueFd file(::open(entry.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "vmm/base/result.h"
-#include "vmm/machine/guest_commands.h"
+#include "vmm/run/guest_commands.h"
 
 namespace snug::cli {
 

@@ -1,6 +1,7 @@
 #include "vmm/cli/machine_socket.h"
 
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <nlohmann/json.hpp>
@@ -32,6 +33,11 @@ constexpr seconds kGoingDown{30};
 // Longer than the machine waits for its guest.
 constexpr seconds kAnswerPatience{30};
 
+// Of a machine whose spec names no other.
+constexpr const char* kSocketFile = "vsock.sock";
+
+std::string own_socket(const FoundVm& vm) { return vm.path + "/" + kSocketFile; }
+
 Result<UniqueFd> connect_to_path(const std::string& path) {
   const sockaddr_un address = SNUG_TRY(socket_address(path));
   UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -62,10 +68,34 @@ tl::unexpected<NoAgent> give_up_ended(const std::string& name, std::optional<int
       status);
 }
 
+// The machine whose guest's sockets a unix socket leads to: it knows whether there is something to wait for.
+// "": none that says so.
+std::string machine_of_socket(const std::string& path) {
+  struct stat wanted {};
+  const auto machines = list_machines();
+  if (!machines || ::stat(path.c_str(), &wanted) != 0) return {};
+  for (const FoundVm& vm : *machines) {
+    if (!vm.alive) continue;
+    const auto answer = ask_machine(vm, "GET", "/v1/vm", {}, kStatePatience);
+    const auto info = answer ? nlohmann::json::parse(answer->body, nullptr, false) : nlohmann::json();
+    struct stat status {};
+    if (::stat(text_in(info, "vsock").c_str(), &status) == 0 && status.st_dev == wanted.st_dev &&
+        status.st_ino == wanted.st_ino)
+      return vm.name;
+  }
+  return {};
+}
+
 class Waiter {
  public:
   Waiter(const std::string& machine, const AgentPatience& patience)
-      : machine_(machine), patience_(patience), is_path_(machine.find('/') != std::string::npos) {}
+      : machine_(machine), patience_(patience), is_path_(machine.find('/') != std::string::npos) {
+    if (is_path_) {
+      socket_ = machine;
+    } else {
+      name_ = machine;
+    }
+  }
   tl::expected<UniqueFd, NoAgent> run();
 
  private:
@@ -79,6 +109,8 @@ class Waiter {
   const std::string& machine_;
   const AgentPatience patience_;
   const bool is_path_;
+  std::string name_;  // of the machine; "": not known
+  std::string socket_;
   const Clock::time_point began_ = Clock::now();
   std::optional<FoundVm> vm_;
   // Since when nobody has answered of whom an answer could be expected.
@@ -88,17 +120,21 @@ class Waiter {
 
 // Finds the machine anew: it may have ended, and another have its name.
 tl::expected<Agent, NoAgent> Waiter::look() {
-  if (is_path_) return Agent::kUnknown;
-  auto found = find_machine(machine_);
+  if (name_.empty()) return Agent::kUnknown;
+  auto found = find_machine(name_);
   if (!found && vm_) return give_up_ended(machine_, {}, "");
   if (!found) return give_up(std::move(found.error()));
   vm_ = std::move(*found);
   if (!vm_->alive) return give_up_ended(vm_->name, vm_->exit_status, vm_->end_message);
   const auto answer = ask_machine(*vm_, "GET", "/v1/vm", {}, kStatePatience);
   // One that has just begun does not serve yet.
-  if (!answer) return Agent::kUnknown;
+  if (!answer) {
+    if (socket_.empty()) socket_ = own_socket(*vm_);
+    return Agent::kUnknown;
+  }
   const auto info = nlohmann::json::parse(answer->body, nullptr, false);
-  if (::access((vm_->path + "/vsock.sock").c_str(), F_OK) != 0)
+  if (!is_path_) socket_ = text_in(info, "vsock");
+  if (socket_.empty())
     return give_up(
         Error{vm_->name + " has no socket device that leads to its guest", "start it with --vsock auto"});
   // Nobody in it would answer.
@@ -126,11 +162,11 @@ tl::expected<void, NoAgent> Waiter::pause() {
 
 // No stream: the guest refuses.
 tl::expected<UniqueFd, NoAgent> Waiter::dial_once() {
-  auto socket = is_path_ ? connect_to_path(machine_) : connect_to(*vm_, "vsock.sock");
+  auto socket = vm_ && socket_ == own_socket(*vm_) ? connect_to(*vm_, kSocketFile) : connect_to_path(socket_);
   if (!socket) {
     // Its end, or its beginning, seen halfway.
-    if (is_path_) return give_up(std::move(socket.error()));
-    return UniqueFd();
+    if (vm_) return UniqueFd();
+    return give_up(std::move(socket.error()));
   }
   const auto answered = dial(socket->get(), protocol::kAgentPort, kAnswerPatience);
   if (!answered) return give_up(answered.error());
@@ -170,6 +206,7 @@ tl::expected<UniqueFd, NoAgent> Waiter::run() {
     if (*agent != Agent::kAwaited) {
       auto stream = dial_once();
       if (!stream || *stream) return stream;
+      if (name_.empty()) name_ = machine_of_socket(socket_);
     }
     if (is_over(*agent)) return nobody();
     say_so(*agent);

@@ -11,7 +11,7 @@
 
 #include "vmm/cli/put.h"
 #include "vmm/control/control_client.h"
-#include "vmm/machine/runner.h"
+#include "vmm/run/runner.h"
 
 namespace snug::cli {
 namespace {

@@ -18,7 +18,7 @@
 #include "vmm/cli/life_commands.h"
 #include "vmm/cli/put.h"
 #include "vmm/cli/usage.h"
-#include "vmm/machine/runner.h"
+#include "vmm/run/runner.h"
 
 namespace {
 

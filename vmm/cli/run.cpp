@@ -15,7 +15,7 @@
 #include "vmm/cli/stats_report.h"
 #include "vmm/control/vm_directory.h"
 #include "vmm/kvm/kvm.h"
-#include "vmm/machine/runner.h"
+#include "vmm/run/runner.h"
 #include "vmm/spec/describe.h"
 #include "vmm/spec/load.h"
 

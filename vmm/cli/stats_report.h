@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "vmm/machine/runner.h"
+#include "vmm/run/runner.h"
 
 namespace snug::cli {
 

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "vmm/cli/put.h"
-#include "vmm/machine/runner.h"
+#include "vmm/run/runner.h"
 #include "vmm/spec/text.h"
 
 namespace snug::cli {

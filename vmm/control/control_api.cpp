@@ -39,6 +39,7 @@ ControlAnswer get_vm(ControlTarget& target, const HttpRequest&) {
                            {"directory", info.directory},
                            {"console", info.console},
                            {"agent", info.agent},
+                           {"vsock", info.vsock},
                            {"ports", info.ports},
                            {"spec", info.spec}})};
 }

@@ -33,6 +33,7 @@ struct VmInfo {
   // Of the agent in the guest: "ready", has called in this boot; "awaited", has not yet; "silent", has not in
   // the time there is for it; "none", the machine has no socket device.
   std::string agent;
+  std::string vsock;               // the unix socket that leads to the guest's sockets, absolute; "": none
   std::vector<std::string> ports;  // published, as the spec writes them
   std::string spec;                // YAML, every default filled in
 };

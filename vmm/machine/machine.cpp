@@ -28,13 +28,13 @@ constexpr uint16_t kPciSegmentOfLinux = 1;
 
 }  // namespace
 
-Machine::Machine(EventLoop& loop, Console& console, MachineEvents events, GuestMemory memory)
+Machine::Machine(EventLoop& loop, SerialPeer& console, MachineEvents events, GuestMemory memory)
     : loop_(loop), console_(console), events_(std::move(events)), memory_(std::move(memory)) {}
 
 Machine::~Machine() { stop(RunState::kKilled); }
 
 Result<std::unique_ptr<Machine>> Machine::build(const kvm::Kvm& kvm, MachineConfig config, EventLoop& loop,
-                                                Console& console, MachineEvents events) {
+                                                SerialPeer& console, MachineEvents events) {
   if (config.cpus > kvm.max_vcpus())
     return fail_with_hint(fmt::format("{} vCPUs: this host's KVM allows {}", config.cpus, kvm.max_vcpus()),
                           "lower cpus");
@@ -131,7 +131,7 @@ Result<void> Machine::create_virtio_devices(MachineConfig& config) {
   if (config.vsock) SNUG_TRY(virtio_->add_vsock(*config.vsock));
   if (config.rng) SNUG_TRY(virtio_->add_rng());
   if (config.balloon) SNUG_TRY(virtio_->add_balloon(*config.balloon));
-  for (HostPort* console : config.consoles) SNUG_TRY(virtio_->add_console(*console));
+  for (PortPeer* console : config.consoles) SNUG_TRY(virtio_->add_console(*console));
   if (!config.channels.empty()) SNUG_TRY(virtio_->add_channels(config.channels));
   return {};
 }

@@ -18,6 +18,7 @@
 #include "devices/legacy/pvpanic.h"
 #include "devices/legacy/rtc.h"
 #include "devices/legacy/serial.h"
+#include "devices/legacy/serial_peer.h"
 #include "devices/pci/root.h"
 #include "devices/pci/windows.h"
 #include "vmm/base/result.h"
@@ -27,7 +28,6 @@
 #include "vmm/core/lifecycle.h"
 #include "vmm/kvm/kvm.h"
 #include "vmm/kvm/vm.h"
-#include "vmm/machine/console.h"
 #include "vmm/machine/drain_timer.h"
 #include "vmm/machine/kernel_cache.h"
 #include "vmm/machine/pci_bars.h"
@@ -54,7 +54,7 @@ struct MachineConfig {
   bool packed_rings = true;         // offered to virtio drivers
   bool pci_ports = false;           // Linux may reach configuration space by ports
   std::optional<uint64_t> balloon;  // the bytes it is to have at first; nothing: no balloon
-  std::vector<HostPort*> consoles;  // the caller's
+  std::vector<PortPeer*> consoles;  // the caller's
   std::vector<ChannelEnd> channels;
 };
 
@@ -70,7 +70,7 @@ class Machine final : public LifecycleSink {
  public:
   // Errors: everything that set-up can meet; the message says which step.
   static Result<std::unique_ptr<Machine>> build(const kvm::Kvm& kvm, MachineConfig config, EventLoop& loop,
-                                                Console& console, MachineEvents events);
+                                                SerialPeer& console, MachineEvents events);
   ~Machine() override;
 
   Result<void> start();
@@ -99,7 +99,7 @@ class Machine final : public LifecycleSink {
   void guest_event(GuestEvent event, uint32_t value) override;
 
  private:
-  Machine(EventLoop& loop, Console& console, MachineEvents events, GuestMemory memory);
+  Machine(EventLoop& loop, SerialPeer& console, MachineEvents events, GuestMemory memory);
   Result<void> create_devices();
   Result<void> create_virtio_devices(MachineConfig& config);
   Result<void> load(const MachineConfig& config);
@@ -108,7 +108,7 @@ class Machine final : public LifecycleSink {
   void keep_printing_back();
 
   EventLoop& loop_;
-  Console& console_;
+  SerialPeer& console_;
   MachineEvents events_;
   // Posts to the loop that arrive after this machine is gone find it expired.
   std::shared_ptr<int> alive_ = std::make_shared<int>(0);

@@ -9,7 +9,6 @@
 #include "devices/virtio/rng/rng.h"
 #include "vmm/base/log.h"
 #include "vmm/core/address_map.h"
-#include "vmm/machine/disk_file.h"
 
 namespace snug {
 namespace {
@@ -28,17 +27,6 @@ void host_random(std::span<std::byte> out) {
   }
 }
 
-Result<std::unique_ptr<BlockBackend>> make_backend(const DiskConfig& config) {
-  if (config.io == DiskIo::kThreads) return make_thread_backend(config.files);
-  auto made = make_uring_backend(config.files);
-  if (made) return made;
-  if (config.io == DiskIo::kIoUring)
-    return fail_with_hint(fmt::format("{}: {}", config.block.name, made.error().text()),
-                          "leave io out: threads then do the work");
-  log_info("{}: {}; threads do the work", config.block.name, made.error().text());
-  return make_thread_backend(config.files);
-}
-
 }  // namespace
 
 VirtioDevices::VirtioDevices(const Environment& environment)
@@ -47,7 +35,7 @@ VirtioDevices::VirtioDevices(const Environment& environment)
       irq_(environment.vm.irq_line(map::kGsiPciFirst)) {}
 
 VirtioDevices::~VirtioDevices() {
-  for (HostPort* port : ports_) port->on_events({});
+  for (PortPeer* port : ports_) port->on_events({});
   for (Nic& nic : nics_) call(*nic.slot, [&nic] { nic.watches.clear(); });
   // Devices end on their own threads: a thread that ends takes what it has given io_uring to do with it.
   for (Slot& slot : slots_)
@@ -117,9 +105,8 @@ Result<void> VirtioDevices::add_disk(DiskConfig config) {
   BlockConfig& block = config.block;
   block.name = fmt::format("disk vd{}", static_cast<char>('a' + disk_count_++));
   const int fd = config.files.front().fd;
-  std::unique_ptr<BlockBackend> backend = SNUG_TRY(make_backend(config));
   const bool fixed_size = config.written != nullptr;
-  if (config.written != nullptr) backend = make_overlay_backend(std::move(backend), *config.written);
+  auto backend = SNUG_TRY(make_disk_backend(config));
   auto device = std::make_unique<VirtioBlock>(std::move(block), std::move(backend));
   VirtioBlock& disk = *device;
   Slot& slot = *SNUG_TRY(add(std::move(device), config.thread));
@@ -261,7 +248,7 @@ std::optional<BalloonStatus> VirtioDevices::balloon() {
 
 // --- consoles and channels ----------------------------------------------------------------------------
 
-Result<void> VirtioDevices::add_console(HostPort& port) {
+Result<void> VirtioDevices::add_console(PortPeer& port) {
   auto device = std::make_unique<VirtioConsole>(fmt::format("console hvc{}", consoles_.size()), port,
                                                 environment_.user_space);
   Placed<VirtioConsole> console{device.get()};

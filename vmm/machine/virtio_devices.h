@@ -15,9 +15,10 @@
 #include "devices/pci/root.h"
 #include "devices/virtio/balloon/balloon.h"
 #include "devices/virtio/block/block.h"
-#include "devices/virtio/block/overlay.h"
+#include "devices/virtio/block/disk.h"
 #include "devices/virtio/console/channels.h"
 #include "devices/virtio/console/console.h"
+#include "devices/virtio/console/peer.h"
 #include "devices/virtio/net/net.h"
 #include "devices/virtio/pci.h"
 #include "devices/virtio/vsock/vsock.h"
@@ -28,19 +29,9 @@
 #include "vmm/core/shared_irq_line.h"
 #include "vmm/kvm/irq_routes.h"
 #include "vmm/kvm/vm.h"
-#include "vmm/machine/host_port.h"
 #include "vmm/machine/pci_bars.h"
-#include "vmm/spec/spec.h"
 
 namespace snug {
-
-struct DiskConfig {
-  BlockConfig block;             // but for its name
-  std::vector<BlockFile> files;  // the caller's; of an ephemeral disk the second one takes what is written
-  SectorMap* written = nullptr;  // the caller's; ephemeral disks only
-  DiskIo io = DiskIo::kAuto;
-  bool thread = false;  // of its own, instead of the loop's
-};
 
 struct NicConfig {
   NetConfig device;
@@ -56,7 +47,7 @@ struct VsockDeviceConfig {
 // A channel and the host's end of it.
 struct ChannelEnd {
   std::string name;
-  HostPort* port = nullptr;  // the caller's
+  PortPeer* port = nullptr;  // the caller's
 };
 
 struct BalloonStatus {
@@ -90,7 +81,7 @@ class VirtioDevices {
   Result<void> add_rng();
   Result<void> add_balloon(uint64_t target);
   // `port` outlives this.
-  Result<void> add_console(HostPort& port);
+  Result<void> add_console(PortPeer& port);
   // One device for all of them.
   Result<void> add_channels(const std::vector<ChannelEnd>& channels);
   // Once, behind all of them: starts the devices' own threads. Errors: the host has none left.
@@ -164,7 +155,7 @@ class VirtioDevices {
   Synced<VirtioPci>* vsock_transport_ = nullptr;
   Placed<VirtioBalloon> balloon_;
   std::vector<Placed<VirtioConsole>> consoles_;
-  std::vector<HostPort*> ports_;  // that tell us of events
+  std::vector<PortPeer*> ports_;  // that tell us of events
 };
 
 }  // namespace snug

@@ -186,6 +186,20 @@ void TreeReader::stow(Folder& folder) {
   folder.fd = -1;
 }
 
+// By its names from the root on, none of them a link; -1: not to be had.
+int TreeReader::reopen(const Folder& folder) const {
+  int fd = ::open(root_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  for (size_t at = 0; fd >= 0 && at < folder.path_size;) {
+    const size_t end = std::min(path_.find('/', at), folder.path_size);
+    const int next =
+        ::openat(fd, path_.substr(at, end - at).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    ::close(fd);
+    fd = next;
+    at = end + 1;
+  }
+  return fd;
+}
+
 // Back to the folder around the one that is done.
 bool TreeReader::leave(std::string& out) {
   Folder done = std::move(folders_.back());
@@ -195,11 +209,20 @@ bool TreeReader::leave(std::string& out) {
   if (!folders_.empty()) {
     Folder& above = folders_.back();
     if (above.fd < 0) {
-      struct stat status {};
+      // One that was moved in the meantime has another folder around it, which is not to be copied; one that
+      // was removed has none. The way down leads there still, unless it has been changed as well.
+      const auto is_it = [&above] {
+        struct stat status {};
+        return above.fd >= 0 && ::fstat(above.fd, &status) == 0 && status.st_dev == above.device &&
+               status.st_ino == above.inode;
+      };
       above.fd = ::openat(done.fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-      // One that was moved in the meantime has another folder around it, which is not to be copied.
-      found = above.fd >= 0 && ::fstat(above.fd, &status) == 0 && status.st_dev == above.device &&
-              status.st_ino == above.inode;
+      found = is_it();
+      if (!found) {
+        if (above.fd >= 0) ::close(above.fd);
+        above.fd = reopen(above);
+        found = is_it();
+      }
       first_open_ = folders_.size() - 1;
     }
     path_.resize(above.path_size);

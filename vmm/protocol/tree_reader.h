@@ -47,6 +47,7 @@ class TreeReader {
   bool enter(int fd, const struct stat& status, const std::string& name);
   void stow(Folder& folder);
   bool leave(std::string& out);
+  int reopen(const Folder& folder) const;
   bool next_name(std::string& name);
   void read_file(std::string& out);
   void end_file(bool whole, std::string& out);

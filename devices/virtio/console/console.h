@@ -14,19 +14,12 @@
 
 namespace snug {
 
-struct WindowSize {
-  uint16_t columns = 0;
-  uint16_t rows = 0;
-  bool operator==(const WindowSize&) const = default;
-};
-
 class VirtioConsole final : public VirtioDevice {
  public:
   // `name`: for messages. `peer` outlives this. `on_program`: once, a program of the guest prints; with the
   // transport's lock held.
   VirtioConsole(std::string name, PortPeer& peer, std::function<void()> on_program = {})
       : name_(std::move(name)),
-        peer_(peer),
         on_program_(std::move(on_program)),
         stream_(&peer, PortStream::WhenStalled::kDrop) {}
 
@@ -56,7 +49,6 @@ class VirtioConsole final : public VirtioDevice {
   static constexpr std::array<uint16_t, 2> kQueueSizes{64, 64};
 
   std::string name_;
-  PortPeer& peer_;
   std::function<void()> on_program_;  // none: it has been told
   PortStream stream_;
   VirtioHost* host_ = nullptr;

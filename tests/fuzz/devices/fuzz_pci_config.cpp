@@ -33,7 +33,7 @@ class Device final : public PciDevice {
 
 class Listener final : public PciBarListener {
  public:
-  void config_is_memory(uint8_t, bool) override { FUZZ_CHECK(!"always memory"); }
+  void config_is_memory(uint8_t, bool) override { FUZZ_CHECK(false); }
   void bar_changed(uint8_t slot, const PciBar&, const PciBar& now) override {
     FUZZ_CHECK(slot == kSlot);
     FUZZ_CHECK(now.size != 0 && (now.address & (now.size - 1)) == 0);

@@ -12,6 +12,7 @@ namespace {
 
 class Peer final : public PortPeer {
  public:
+  void on_events(Events) override {}
   bool connected() const override { return here; }
   size_t send(std::span<const iovec> parts) override {
     size_t count = 0;

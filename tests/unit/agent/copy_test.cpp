@@ -1,5 +1,6 @@
 // Copies through the client and the real agent: what arrives, where, and as what.
 #include "tests/unit/agent/copy_fixture.h"
+#include "vmm/protocol/tree_reader.h"
 
 #include <fcntl.h>
 #include <sys/socket.h>
@@ -417,8 +418,48 @@ TEST_P(BothWays, ErrorsNameTheFile) {
   EXPECT_THAT(copy("a", "a/b").error, HasSubstr("Not a directory"));
 }
 
-// /proc/self/fd has an entry that is gone once it has been listed; files of /proc/self that cannot be read
-// stand for those that this user may not read, since root may read everything.
+// What vanishes while a tree is read is named, and the rest arrives.
+TEST_F(CopyTest, WhatVanishesIsNamedAndTheRestArrives) {
+  fs::create_directory(in("tree"));
+  // Each longer than what is read at once.
+  for (const char* name : {"a", "b", "c"}) write(std::string("tree/") + name, std::string(128 << 10, *name));
+  protocol::TreeReader reader;
+  ASSERT_TRUE(reader.open(in("tree")));
+  std::string frames;
+  ASSERT_TRUE(reader.next(frames));
+  // One is begun. The names of all of them are known: a folder that small is listed at once.
+  size_t removed = 0;
+  for (const char* name : {"a", "b", "c"})
+    if (frames.find(std::string(100, *name)) == std::string::npos)
+      removed += static_cast<size_t>(::unlink(in(std::string("tree/") + name).c_str()) == 0);
+  ASSERT_EQ(removed, 2u);
+  while (reader.next(frames)) continue;
+  EXPECT_EQ(reader.error(), "");
+  std::vector<std::string> named;
+  for (const auto& problem : reader.take_problems()) named.push_back(problem.text);
+  EXPECT_THAT(named, testing::Each(HasSubstr(": No such file or directory")));
+  EXPECT_EQ(named.size(), 2u);
+  EXPECT_GT(frames.size(), size_t{128} << 10) << "the one that was begun is whole";
+}
+
+// Deeper than folders are held open: ".." of one that is gone leads nowhere, the way down does.
+TEST_F(CopyTest, AFolderThatVanishesBelowIsNotTheEndOfAll) {
+  std::string path = "tree";
+  for (int i = 0; i < 100; ++i) path += "/d";
+  fs::create_directories(in(path));
+  write("tree/d/d/file", "there");
+  write(path + "/first", std::string(128 << 10, 'x'));
+  protocol::TreeReader reader;
+  ASSERT_TRUE(reader.open(in("tree")));
+  std::string frames;
+  while (frames.find("xxxx") == std::string::npos) ASSERT_TRUE(reader.next(frames));
+  fs::remove_all(in("tree/d/d/d"));
+  while (reader.next(frames)) continue;
+  EXPECT_EQ(reader.error(), "");
+  EXPECT_THAT(frames, HasSubstr("there"));
+}
+
+// Files that can only be written stand for those that this user may not read, since root may read everything.
 TEST_P(BothWays, TheRestOfALiveTreeArrives) {
   // Some of it can only be written.
   const Copied settings = copy("/proc/sys/vm", "settings");

@@ -15,6 +15,7 @@ class FakeTarget final : public ControlTarget {
     info.name = "fake";
     info.state = state;
     info.agent = "ready";
+    info.vsock = "/tmp/vm/vsock.sock";
     info.ports = {"127.0.0.1:80:80"};
     return info;
   }

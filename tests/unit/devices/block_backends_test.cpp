@@ -162,7 +162,7 @@ constexpr std::array kBackendNames{"Uring", "Threads", "Memory"};
 
 INSTANTIATE_TEST_SUITE_P(, BlockBackendTest,
                          testing::Values(&make_uring_backend, &make_thread_backend, &make_backend_of_memory),
-                         [](const auto& info) { return kBackendNames.at(info.index); });
+                         [](const auto& test) { return kBackendNames.at(test.index); });
 
 // --- the overlay ---------------------------------------------------------------------------------------
 
@@ -305,7 +305,9 @@ TEST_P(OverlayTest, ManyAtATimeAgreeWithAModel) {
     }
     for (const int error : perform(requests)) EXPECT_EQ(error, 0);
     for (size_t i = 0; i < 8; ++i)
-      if (!expected[i].empty()) EXPECT_EQ(data[i], expected[i]);
+      if (!expected[i].empty()) {
+        EXPECT_EQ(data[i], expected[i]);
+      }
   }
   EXPECT_EQ(content(base.get()), std::string(kSize, 'b'));
 }
@@ -323,7 +325,7 @@ TEST_P(OverlayTest, AFailedWriteLeavesTheBaseInSight) {
 
 INSTANTIATE_TEST_SUITE_P(, OverlayTest,
                          testing::Values(&make_uring_backend, &make_thread_backend, &make_backend_of_memory),
-                         [](const auto& info) { return kBackendNames.at(info.index); });
+                         [](const auto& test) { return kBackendNames.at(test.index); });
 
 // --- direct I/O ----------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ constexpr uint64_t kMultiport = 2;
 // Takes at most `room` bytes more, has `coming` to say, and leaves when `leaves` is set and all is said.
 class FakePeer final : public PortPeer {
  public:
+  void on_events(Events) override {}
   bool connected() const override { return here; }
   size_t send(std::span<const iovec> parts) override {
     size_t count = 0;

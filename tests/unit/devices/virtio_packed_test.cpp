@@ -48,7 +48,7 @@ TEST(PackedRing, TakesChainsInOrderAndGivesThemBackInAny) {
 
 // Sizes that are no power of two are legal, and chains lie across the end of the ring.
 TEST(PackedRing, WrapsManyTimes) {
-  for (const uint16_t size : {1, 2, 3, 7, 8}) {
+  for (const uint16_t size : std::to_array<uint16_t>({1, 2, 3, 7, 8})) {
     SmallRing ring(size);
     uint32_t parts = 1;
     for (uint32_t i = 0; i < 3000; ++i) {
@@ -178,7 +178,7 @@ TEST(PackedRing, FlagsSuppress) {
   ring.round();
   EXPECT_FALSE(ring.queue.needs_interrupt());
   // A place that was not negotiated, and a value that does not exist: rather once too often.
-  for (const uint16_t flags : {2, 3}) {
+  for (const uint16_t flags : std::to_array<uint16_t>({2, 3})) {
     ring.driver.set_events(flags, 5);
     ring.round();
     EXPECT_TRUE(ring.queue.needs_interrupt());
@@ -290,7 +290,7 @@ TEST(PackedRing, HostileRingsBreakItOnceAndItStartsAnew) {
 
 TEST(PackedRing, WrongWrapCountersAreNothingAvailable) {
   SmallRing ring(4);
-  for (const uint16_t flags : {0, +kDescUsed, kDescUsed | kDescAvailable}) {
+  for (const uint16_t flags : std::to_array<uint16_t>({0, kDescUsed, kDescUsed | kDescAvailable})) {
     ring.driver.descriptor(ring.driver.at(0), 0x100000, 8, 0, flags);
     EXPECT_EQ(ring.pop(), VirtQueue::Pop::kEmpty) << flags;
     EXPECT_FALSE(ring.queue.enable_notifications());
@@ -314,7 +314,7 @@ TEST(PackedRing, IndirectIsRefusedUnlessNegotiated) {
 TEST(PackedRing, RefusesLayoutsThatCannotBe) {
   const GuestMemory memory = ram();
   VirtQueue queue(memory);
-  for (const uint16_t size : {1, 3, 8, 1000, 1024, 32768})
+  for (const uint16_t size : std::to_array<uint16_t>({1, 3, 8, 1000, 1024, 32768}))
     EXPECT_EQ(queue.start({size, 0x10000, 0x9000, 0x9004}, kAll), "") << size;
   const NamedLayout bad[] = {
       {"size 0", {0, 0x10000, 0x11000, 0x12000}},

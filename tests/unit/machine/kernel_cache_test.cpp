@@ -85,6 +85,14 @@ class KernelCacheTest : public testing::Test {
 
 TEST_F(KernelCacheTest, OffIsAPlainLoad) { EXPECT_EQ(load(KernelCache(), kernel("k", 7)), 7); }
 
+// Root with another user's environment (su, sudo -E).
+TEST_F(KernelCacheTest, AnotherUsersCacheIsLeftAlone) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root can make folders of others";
+  ASSERT_EQ(::chown(folder_.c_str(), 12345, 12345), 0);
+  EXPECT_FALSE(KernelCache::open(cache_folder_));
+  EXPECT_TRUE(fs::is_empty(folder_));
+}
+
 TEST_F(KernelCacheTest, SecondLoadMapsAndAChangedKernelIsAnother) {
   const KernelCache cache = open();
   const UniqueFd first = kernel("a", 1);

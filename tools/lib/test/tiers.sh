@@ -10,7 +10,7 @@ tier_checks() {
   run_check shell tools/checks/shell
 }
 
-threaded=(tests/unit/control/unit-control tests/unit/core/unit-core tests/unit/machine/unit-machine)
+threaded=(tests/unit/control/unit-control tests/unit/core/unit-core tests/unit/host/unit-host tests/unit/machine/unit-machine)
 
 tier_unit() {
   note "building with TSan"

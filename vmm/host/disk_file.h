@@ -1,0 +1,40 @@
+// Opens what a disk of the spec names, and keeps others from writing to it meanwhile.
+//
+// Thread: any, before the machine is built.
+#pragma once
+
+#include "devices/virtio/block/disk.h"
+#include "vmm/base/result.h"
+#include "vmm/base/unique_fd.h"
+#include "vmm/spec/spec.h"
+
+namespace snug {
+
+// The open files of one disk. They outlive resets of the guest, and what is in an overlay with them.
+class DiskFile {
+ public:
+  // The lock (F_OFD_SETLK: shared for disks that are not written to, else exclusive) lasts as long as this.
+  // The overlay of an ephemeral disk is a file without a name in $TMPDIR, or else /var/tmp.
+  // Errors: what open says; a file that another has locked; an empty one; no direct I/O there.
+  static Result<DiskFile> open(const DiskSpec& disk);
+
+  // For a machine; points to this. With the size that the file has now.
+  DiskConfig config();
+
+ private:
+  DiskFile() = default;
+  Result<void> measure(const std::string& path);
+  Result<void> open_overlay();
+  Result<void> open_direct();
+
+  UniqueFd fd_;
+  UniqueFd overlay_fd_;
+  std::vector<UniqueFd> direct_fds_;
+  std::vector<BlockFile> files_;
+  SectorMap written_;
+  BlockEngine engine_ = BlockEngine::kAuto;
+  bool thread_ = false;
+  BlockConfig block_;
+};
+
+}  // namespace snug

@@ -1,0 +1,67 @@
+#include "vmm/run/guest_agent.h"
+
+#include "vmm/base/log.h"
+
+namespace snug {
+namespace {
+
+constexpr std::chrono::seconds kRequestPatience{5};
+
+}  // namespace
+
+GuestAgent::GuestAgent(EventLoop& loop, VsockHub& hub, std::function<void()> called)
+    : loop_(loop), hub_(hub), called_(std::move(called)) {
+  hub_.listen(protocol::kCallPort, [this](UniqueFd) { on_call(); });
+}
+
+void GuestAgent::guest_boots() {
+  ready_ = false;
+  boot_began_ = std::chrono::steady_clock::now();
+}
+
+void GuestAgent::on_call() {
+  log_debug("the guest's agent is ready");
+  ready_ = true;
+  called_();
+}
+
+const char* GuestAgent::state(std::chrono::milliseconds patience) const {
+  if (ready_) return "ready";
+  return std::chrono::steady_clock::now() - boot_began_ < patience ? "awaited" : "silent";
+}
+
+void GuestAgent::connect(VsockHub::Connected connected) {
+  hub_.connect(protocol::kAgentPort, std::move(connected));
+}
+
+void GuestAgent::power_off(std::function<void(const std::string&)> failed) {
+  connect([this, failed = std::move(failed)](UniqueFd stream, int error) {
+    if (error != 0) return failed(errno_text(error));
+    std::string frame;
+    put_power(frame, protocol::PowerAction::kOff);
+    auto request = AgentRequest::start(loop_, std::move(stream), frame, kRequestPatience,
+                                       [failed](const Result<void>& done) {
+                                         if (!done) failed(done.error().message);
+                                       });
+    if (!request) return failed(request.error().message);
+    power_off_ = std::move(*request);
+  });
+}
+
+void GuestAgent::set_clock() {
+  connect([this](UniqueFd stream, int error) {
+    if (error != 0) return log_debug("the guest's clock is not set: {}", errno_text(error));
+    using std::chrono::nanoseconds;
+    const auto now = std::chrono::system_clock::now().time_since_epoch();
+    std::string frame;
+    protocol::put_set_time(frame,
+                           static_cast<uint64_t>(std::chrono::duration_cast<nanoseconds>(now).count()));
+    auto request =
+        AgentRequest::start(loop_, std::move(stream), frame, kRequestPatience, [](const Result<void>& done) {
+          if (!done) log_info("set the guest's clock: {}", done.error().message);
+        });
+    if (request) set_time_ = std::move(*request);
+  });
+}
+
+}  // namespace snug

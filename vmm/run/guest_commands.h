@@ -1,0 +1,102 @@
+// The commands that a machine is started for: run one after the other through the guest's agent, their
+// streams being this process's own.
+//
+// Thread: the loop's.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "vmm/agent/agent_request.h"
+#include "vmm/run/command_session.h"
+
+namespace snug {
+
+struct CommandPlan {
+  struct Command {
+    std::vector<std::string> words;
+    std::string title;  // as a person would write it
+  };
+  std::vector<Command> commands;  // none: the machine is not started for any
+  std::vector<std::string> variables;
+  std::string folder;
+  std::string user;
+  bool interactive = false;  // as CommandSession::Options has them
+  bool tty = false;
+  bool keep_output = false;  // results have what was printed
+};
+
+// The end of what a command has printed. Bounded.
+struct KeptOutput {
+  std::string text;
+  uint64_t left_out = 0;  // bytes before it
+  void add(std::string_view bytes, size_t most);
+};
+
+struct CommandResult {
+  std::string title;
+  int status = 0;       // as a shell shows it
+  std::string message;  // why there is no status of its own; or ""
+  std::chrono::steady_clock::duration duration{};
+  KeptOutput output, errors;  // of a plan that keeps them
+};
+
+class GuestCommands {
+ public:
+  // A stream to the agent's port of the guest, or an errno. Later, on the loop.
+  using Connected = std::function<void(UniqueFd stream, int error)>;
+  using Connect = std::function<void(Connected connected)>;
+  // All have run, or one has been lost. Once, on the loop, from none of our functions.
+  using Ended = std::function<void(int status, std::string message)>;
+  // What they print, both outputs as one.
+  using Printed = std::function<void(std::string_view)>;
+
+  static constexpr size_t kKept = 64 << 10;        // bytes of each output of a command
+  static constexpr size_t kKeptOfAll = 16 << 20;   // of all commands, but for
+  static constexpr size_t kKeptAtLeast = 1 << 10;  // of each output
+
+  // `plan` is the caller's. `printed`: takes what would else go to our own stdout and stderr; may be empty.
+  GuestCommands(EventLoop& loop, const CommandPlan& plan, Connect connect, Ended ended, Printed printed);
+
+  // The agent can take commands. Again: the guest has been started anew, which loses the one that ran.
+  void agent_ready();
+  bool agent_was_ready() const { return ready_; }
+  // Whether all have ended.
+  bool over() const { return over_; }
+  // The guest is gone: what runs is lost, and what its outputs still hold is written before that is told.
+  void guest_gone(const std::string& why);
+  // False: nothing runs that it could be passed on to.
+  bool signal(int number);
+  void window_changed();
+  void suspend_terminal();
+  void resume_terminal();
+
+  const std::vector<CommandResult>& results() const { return results_; }
+
+ private:
+  void next();
+  void start(UniqueFd stream, int error);
+  void take_output(uint8_t channel, std::string_view bytes);
+  void on_end(ExecEnd end);
+  void finish();
+
+  EventLoop& loop_;
+  const CommandPlan& plan_;
+  Connect connect_;
+  Ended ended_;
+  Printed printed_;
+  bool ready_ = false;
+  bool over_ = false;
+  std::string gone_;  // why the guest is
+  std::unique_ptr<CommandSession> session_;
+  std::chrono::steady_clock::time_point began_;
+  KeptOutput output_, errors_;  // of the command that runs
+  size_t kept_ = 0;             // bytes, of those that have ended
+  std::vector<CommandResult> results_;
+  std::shared_ptr<int> alive_ = std::make_shared<int>(0);
+};
+
+}  // namespace snug

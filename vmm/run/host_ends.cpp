@@ -1,0 +1,153 @@
+#include "vmm/run/host_ends.h"
+
+#include <sys/socket.h>
+
+#include <array>
+#include <filesystem>
+
+#include "vmm/base/cache_folder.h"
+#include "vmm/base/log.h"
+#include "vmm/host/host_ports.h"
+#include "vmm/host/input_file.h"
+#include "vmm/spec/network.h"
+#include "vmm/spec/values.h"
+
+namespace snug {
+namespace {
+
+// How long a consumer that stalls gets at the end to take what the guest printed last.
+constexpr std::chrono::milliseconds kOutputPatience{1000};
+
+// noearly: Linux looks through every slot for chips with known bugs before it knows what machine it is on;
+// there are none here, and each look is an exit (46 in all).
+constexpr std::string_view kDefaultCmdline = "console=ttyS0 panic=-1 pci=noearly";
+
+}  // namespace
+
+Result<std::unique_ptr<HostEnds>> HostEnds::open(const Spec& spec, EventLoop& loop, const Options& options) {
+  auto ends = std::make_unique<HostEnds>();
+  SNUG_TRY(ends->open_boot_files(spec));
+  SNUG_TRY(ends->open_networks(spec));
+  for (const DiskSpec& disk : spec.disks)
+    ends->disks.push_back(SNUG_TRY(with_context(DiskFile::open(disk), "disk " + disk.path)));
+  SNUG_TRY(ends->open_console(spec, loop, options));
+  SNUG_TRY(ends->open_vsock(spec, loop, options));
+  SNUG_TRY(ends->open_ports(spec, loop));
+  if (options.commands && options.background)
+    ends->output_log = SNUG_TRY(BoundedLog::create(options.directory->fd(), "output.log"));
+  return ends;
+}
+
+Result<void> HostEnds::open_boot_files(const Spec& spec) {
+  kernel = SNUG_TRY(with_context(open_input(spec.kernel), "kernel"));
+  const std::string cache = spec.kernel_cache ? cache_folder() : "";
+  if (!cache.empty()) {
+    auto opened = KernelCache::open(cache + "/kernels");
+    if (opened) {
+      kernel_cache = std::move(*opened);
+    } else {
+      log_debug("kernel cache: {}", opened.error().text());
+    }
+  }
+  for (const auto& path : spec.initrd) initrds.push_back(SNUG_TRY(with_context(open_input(path), "initrd")));
+  return {};
+}
+
+Result<void> HostEnds::open_networks(const Spec& spec) {
+  nics = network_interfaces(spec);
+  for (size_t i = 0; i < nics.size(); ++i) {
+    const std::vector<PortForward> wanted = nics[i].ports;
+    SNUG_TRY(with_context(choose_ports(nics[i].ports), fmt::format("net[{}]", i)));
+    for (size_t port = 0; port < wanted.size(); ++port)
+      if (wanted[port] != nics[i].ports[port])
+        log_line(LogLevel::kWarn, "published: " + detail::print_port(nics[i].ports[port]));
+  }
+  for (size_t i = 0; i < nics.size(); ++i)
+    if (nics[i].mode == NetMode::kTap)
+      taps.emplace(i, SNUG_TRY(with_context(Tap::open(nics[i]), fmt::format("net[{}]", i))));
+  return {};
+}
+
+Result<void> HostEnds::open_console(const Spec& spec, EventLoop& loop, const Options& options) {
+  ConsoleSpec wanted = spec.console;
+  // Our streams are those of the commands: the console has a log, where there is a place for it.
+  if ((options.background || options.commands) && wanted.kind == ConsoleKind::kStdio) {
+    if (options.directory != nullptr) return serve_console(loop, *options.directory);
+    wanted.kind = ConsoleKind::kNone;
+  }
+  console = SNUG_TRY(Console::open(wanted, loop, options.on_quit));
+  return {};
+}
+
+Result<void> HostEnds::serve_console(EventLoop& loop, const VmDirectory& directory) {
+  std::array<int, 2> ends{};
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends.data()) != 0)
+    return fail_errno(errno, "console: socketpair");
+  UniqueFd near(ends[0]);
+  UniqueFd far(ends[1]);
+  console = SNUG_TRY(Console::open_socket(std::move(near), loop));
+  auto listening = SNUG_TRY(directory.listen("console.sock"));
+  console_server =
+      SNUG_TRY(ConsoleServer::create(loop, directory.fd(), std::move(listening), std::move(far)));
+  return {};
+}
+
+Result<void> HostEnds::open_vsock(const Spec& spec, EventLoop& loop, const Options& options) {
+  const VsockSocket& socket = spec.vsock.socket;
+  if (socket.kind == VsockKind::kNone && !options.commands) return {};
+  std::string path = socket.path;
+  if (socket.kind == VsockKind::kAuto) {
+    if (options.directory == nullptr)
+      return fail_with_hint("vsock: no folder for the socket", "name its path: vsock: {socket: PATH}");
+    path = options.directory->path() + "/vsock.sock";
+  }
+  vsock = SNUG_TRY(VsockHub::create(loop, path));
+  if (path.empty()) return {};
+  vsock_path = std::filesystem::absolute(path);
+  log_debug("vsock: {}", vsock_path);
+  return {};
+}
+
+Result<void> HostEnds::open_ports(const Spec& spec, EventLoop& loop) {
+  for (size_t i = 0; i < spec.consoles.size(); ++i) {
+    consoles.push_back(
+        SNUG_TRY(with_context(HostPort::open(spec.consoles[i].to, loop), fmt::format("consoles[{}]", i))));
+    const std::string& pty = consoles.back()->pty_path();
+    if (!pty.empty()) log_line(LogLevel::kWarn, fmt::format("console hvc{} is {}", i, pty));
+  }
+  for (const ChannelSpec& channel : spec.channels)
+    channels.push_back(SNUG_TRY(
+        with_context(HostPort::open({PortKind::kSocket, channel.socket}, loop), "channel " + channel.name)));
+  return {};
+}
+
+MachineConfig HostEnds::machine_config(const Spec& spec) {
+  MachineConfig config;
+  config.cpus = spec.cpus;
+  config.memory = spec.memory;
+  config.kernel_fd = kernel.get();
+  config.kernel_cache = &kernel_cache;
+  for (const UniqueFd& initrd : initrds) config.initrd_fds.push_back(initrd.get());
+  // hostname: a name for guests that have none of their own (Linux 6.0; an /etc/hostname wins under systemd).
+  config.cmdline = fmt::format("{} hostname={}", kDefaultCmdline, spec.name);
+  config.kaslr = spec.kaslr;
+  if (!spec.cmdline.empty()) config.cmdline += " " + spec.cmdline;
+  for (DiskFile& disk : disks) config.disks.push_back(disk.config());
+  if (vsock) config.vsock = {{.cid = spec.vsock.cid}, vsock.get()};
+  config.rng = spec.rng;
+  config.packed_rings = spec.packed_rings;
+  config.pci_ports = spec.pci == PciAccess::kPorts;
+  config.balloon = spec.balloon;
+  for (const auto& port : consoles) config.consoles.push_back(port.get());
+  for (size_t i = 0; i < channels.size(); ++i)
+    config.channels.push_back({spec.channels[i].name, channels[i].get()});
+  config.stop_on_panic = spec.on_panic != OnPanic::kIgnore;
+  return config;
+}
+
+void HostEnds::finish() {
+  console->finish(kOutputPatience);
+  if (console_server) console_server->finish();
+}
+
+}  // namespace snug

@@ -1,0 +1,70 @@
+// The host's ends of a machine: files, sockets and terminals, all opened before it boots. They stay open
+// across the guest's resets, so that nothing of the spec is opened by name once it runs.
+//
+// Thread: the loop's.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "vmm/base/result.h"
+#include "vmm/base/unique_fd.h"
+#include "vmm/control/bounded_log.h"
+#include "vmm/control/console_server.h"
+#include "vmm/control/vm_directory.h"
+#include "vmm/core/event_loop.h"
+#include "vmm/host/console.h"
+#include "vmm/host/disk_file.h"
+#include "vmm/host/host_port.h"
+#include "vmm/host/tap.h"
+#include "vmm/host/vsock_hub.h"
+#include "vmm/machine/kernel_cache.h"
+#include "vmm/machine/machine.h"
+#include "vmm/spec/spec.h"
+
+namespace snug {
+
+struct HostEnds {
+  // Where they lead to.
+  struct Options {
+    const VmDirectory* directory = nullptr;  // the caller's; nullptr: the machine has none
+    bool commands = false;                   // our streams are those of commands
+    bool background = false;                 // our streams are nobody's
+    std::function<void()> on_quit;           // Ctrl-A x was typed
+  };
+
+  // Errors: what the spec names is not there, not to be had, or not what it should be.
+  static Result<std::unique_ptr<HostEnds>> open(const Spec& spec, EventLoop& loop, const Options& options);
+
+  // A machine of them, for one boot; without its networks.
+  MachineConfig machine_config(const Spec& spec);
+  // At the end: passes on what consoles still hold.
+  void finish();
+
+  UniqueFd kernel;
+  KernelCache kernel_cache;
+  std::vector<UniqueFd> initrds;
+  std::vector<DiskFile> disks;
+  std::vector<NetSpec> nics;   // with every default, and the ports that were chosen
+  std::map<size_t, Tap> taps;  // of those of mode tap, by index
+  std::unique_ptr<Console> console;
+  std::unique_ptr<ConsoleServer> console_server;    // of one that has no stream of ours
+  std::optional<BoundedLog> output_log;             // of commands, in the background
+  std::unique_ptr<VsockHub> vsock;                  // or none
+  std::string vsock_path;                           // absolute; "": it has no unix socket
+  std::vector<std::unique_ptr<HostPort>> consoles;  // as the spec has them
+  std::vector<std::unique_ptr<HostPort>> channels;
+
+ private:
+  Result<void> open_boot_files(const Spec& spec);
+  Result<void> open_networks(const Spec& spec);
+  Result<void> open_console(const Spec& spec, EventLoop& loop, const Options& options);
+  Result<void> serve_console(EventLoop& loop, const VmDirectory& directory);
+  Result<void> open_vsock(const Spec& spec, EventLoop& loop, const Options& options);
+  Result<void> open_ports(const Spec& spec, EventLoop& loop);
+};
+
+}  // namespace snug

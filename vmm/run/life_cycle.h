@@ -1,0 +1,122 @@
+// The life of a machine: boots, restarts after resets, time limits, the power button, and how it ended.
+//
+// Thread: the loop's.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "vmm/base/result.h"
+#include "vmm/core/event_loop.h"
+#include "vmm/kvm/kvm.h"
+#include "vmm/machine/machine.h"
+#include "vmm/run/guest_agent.h"
+#include "vmm/run/guest_commands.h"
+#include "vmm/run/guest_networks.h"
+#include "vmm/run/host_ends.h"
+#include "vmm/run/run_limits.h"
+#include "vmm/run/run_report.h"
+#include "vmm/spec/spec.h"
+
+namespace snug {
+
+class LifeCycle {
+ public:
+  // All of it is the caller's and outlives this.
+  struct Environment {
+    const kvm::Kvm& kvm;
+    const Spec& spec;
+    EventLoop& loop;
+    HostEnds& ends;
+    // What the machine is started for; it ends with them. nullptr: it runs until it ends by itself.
+    const CommandPlan* commands = nullptr;
+    // The guest was asked to power off and has this long; may be empty.
+    std::function<void(const TimeLimit& grace)> ending;
+  };
+  static Result<std::unique_ptr<LifeCycle>> create(const Environment& environment);
+
+  // The first boot. Errors: set-up failed.
+  Result<void> begin();
+  // When the loop has been stopped, which this does when the machine has ended.
+  RunReport end();
+
+  // nullptr between two boots, and at the end.
+  Machine* machine() { return machine_.get(); }
+  const Machine* machine() const { return machine_.get(); }
+  uint32_t boots() const { return report_.boots; }
+  // Of the guest's agent: "none" or as GuestAgent::state() has it.
+  const char* agent_state() const;
+  // nullptr: the machine is not started for any.
+  GuestCommands* commands() { return commands_.get(); }
+  const GuestCommands* commands() const { return commands_.get(); }
+
+  // A signal that wants this process to end: the command's, or the power button; the second one stops the
+  // guest at once.
+  void on_ending_signal(int number);
+  // The power button, or SIGTERM for the command, and a hard stop when it takes longer than `grace`. The
+  // machine runs or is paused.
+  void stop(const TimeLimit& grace);
+  // After a pause.
+  void set_guest_clock();
+  void finish(RunState state, int exit_status, std::string message, std::string detail = {});
+
+ private:
+  // How the machine ended before its command did.
+  struct Ending {
+    RunState state;
+    int exit_status;
+    std::string message;
+    std::string detail;
+  };
+
+  explicit LifeCycle(const Environment& environment);
+  void open_commands();
+  Result<void> boot();
+  void stop_machine(RunState state);
+  void restart();
+
+  void on_guest_event(GuestEvent event, uint32_t value);
+  void on_reset();
+  void on_crash(const std::string& what, std::string detail);
+  void on_vcpu_end(VcpuReport report);
+  void on_agent_call();
+  void on_boot_timeout();
+  void on_grace_end();
+  // Asks the guest to power off, as `signal` would; one that is paused runs on for it.
+  void begin_ending(int signal, const TimeLimit& grace);
+
+  // Of the commands (life_of_commands.cpp)
+  bool commands_under_way() const { return commands_ && !commands_->over(); }
+  TimeLimit boot_limit() const;
+  void end_without_command(Ending ending);
+  void on_guest_end(RunState state, const std::string& what);
+  void on_commands_end(int status, std::string message);
+  void on_command_signal(int number);
+
+  std::string last_console_line() const;
+  std::string console_lines() const;
+
+  Environment environment_;
+  const Spec& spec_;
+  EventLoop& loop_;
+  HostEnds& ends_;
+  RunLimits limits_;
+  GuestNetworks networks_;
+  std::unique_ptr<GuestAgent> agent_;  // of a machine with sockets
+  std::unique_ptr<Machine> machine_;
+  std::unique_ptr<GuestCommands> commands_;
+  std::optional<Ending> ending_;
+  int command_status_ = kStatusFailure;  // once the commands are over
+  std::string command_message_;
+  RunReport report_;
+  bool finished_ = false;
+  int ending_signal_ = 0;  // the signal that pressed the power button
+  TimeLimit ending_grace_;
+};
+
+// "1.5s"
+std::string seconds_text(std::chrono::milliseconds duration);
+
+}  // namespace snug

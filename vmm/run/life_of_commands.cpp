@@ -1,0 +1,83 @@
+// The part of a machine's life that is about the commands it is started for.
+#include <string.h>
+
+#include "vmm/base/log.h"
+#include "vmm/run/life_cycle.h"
+
+namespace snug {
+namespace {
+
+// Whether the guest keeps something that it has to write down before it goes.
+bool keeps_state(const Spec& spec) {
+  for (const DiskSpec& disk : spec.disks)
+    if (!disk.readonly && !disk.ephemeral) return true;
+  return false;
+}
+
+}  // namespace
+
+void LifeCycle::open_commands() {
+  if (environment_.commands == nullptr) return;
+  GuestCommands::Printed printed;
+  if (ends_.output_log) printed = [log = &*ends_.output_log](std::string_view bytes) { log->write(bytes); };
+  commands_ = std::make_unique<GuestCommands>(
+      loop_, *environment_.commands,
+      [this](GuestCommands::Connected connected) { agent_->connect(std::move(connected)); },
+      [this](int status, std::string message) { on_commands_end(status, std::move(message)); },
+      std::move(printed));
+}
+
+TimeLimit LifeCycle::boot_limit() const {
+  if (commands_ && !spec_.boot_timeout) return GuestAgent::kPatience;
+  return spec_.boot_timeout;
+}
+
+// The guest is gone and its command's end is not known. What it has written so far is still passed on.
+void LifeCycle::end_without_command(Ending ending) {
+  if (ending_ || finished_) return;
+  if (ending.detail.empty() && !commands_->agent_was_ready()) ending.detail = console_lines();
+  ending_ = std::move(ending);
+  // Posted: the machine is on the stack.
+  loop_.post([this] {
+    limits_.boot_is_over();
+    stop_machine(ending_->state);
+    commands_->guest_gone(ending_->message);
+  });
+}
+
+// By itself, in an orderly way.
+void LifeCycle::on_guest_end(RunState state, const std::string& what) {
+  if (!commands_under_way()) return finish(state, command_status_, command_message_);
+  Ending ending{state, machine_->guest_status(), {}, {}};
+  if (ending.exit_status == 0) {
+    ending.exit_status = kStatusFailure;
+    ending.message = fmt::format("{} before its command's status was known; {}", what, last_console_line());
+  }
+  end_without_command(std::move(ending));
+}
+
+void LifeCycle::on_commands_end(int status, std::string message) {
+  if (ending_) return finish(ending_->state, ending_->exit_status, ending_->message, ending_->detail);
+  command_status_ = status;
+  command_message_ = std::move(message);
+  // Nothing of a throw-away guest is worth the time of a shutdown.
+  if (!keeps_state(spec_)) return finish(RunState::kPoweredOff, command_status_, command_message_);
+  if (spec_.grace_period) limits_.asked_to_end(spec_.grace_period);
+  agent_->power_off([this](const std::string& why) {
+    // One that powers off may be gone before its answer is.
+    if (!machine_) return;
+    log_warn("power the guest off: {}; stopped", why);
+    finish(RunState::kKilled, command_status_, command_message_);
+  });
+}
+
+// The first one that would end us is the command's; without one, there is nothing to wait for.
+void LifeCycle::on_command_signal(int number) {
+  const char* name = ::sigabbrev_np(number);
+  if (!commands_->signal(number))
+    return finish(RunState::kKilled, 128 + number, fmt::format("stopped by SIG{}", name));
+  log_info("SIG{} passed on to the command (a second signal stops the guest at once)", name);
+  ending_signal_ = number;
+}
+
+}  // namespace snug

@@ -1,0 +1,142 @@
+#include "vmm/run/machine_control.h"
+
+#include <signal.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <fstream>
+
+#include "vmm/spec/describe.h"
+#include "vmm/spec/network.h"
+#include "vmm/spec/values.h"
+
+namespace snug {
+namespace {
+
+// What the guest has told is as good as new for so long.
+constexpr std::chrono::milliseconds kGuestAnswerLasts{100};
+
+double seconds_of(const timeval& time) {
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
+}
+
+// Resident bytes: of the whole process, and of guest RAM, which is what no child inherits (flag "dc").
+VmUsage memory_in_use() {
+  VmUsage usage;
+  std::ifstream maps("/proc/self/smaps");
+  uint64_t resident = 0;
+  for (std::string line; std::getline(maps, line);) {
+    if (line.starts_with("Rss:")) resident = std::stoull(line.substr(4)) * 1024;
+    if (!line.starts_with("VmFlags:")) continue;
+    usage.memory_bytes += resident;
+    if ((line + " ").find(" dc ") != std::string::npos) usage.guest_memory_bytes += resident;
+  }
+  return usage;
+}
+
+std::string console_text(const ConsoleSpec& console, const std::string& pty_path, bool served) {
+  switch (console.kind) {
+    case ConsoleKind::kStdio:
+      return served ? "log" : "stdio";
+    case ConsoleKind::kFile:
+      return "file:" + console.path;
+    case ConsoleKind::kPty:
+      return "pty:" + pty_path;
+    case ConsoleKind::kNone:
+      break;
+  }
+  return "none";
+}
+
+}  // namespace
+
+VmInfo MachineControl::info() const {
+  const Machine* machine = life_.machine();
+  VmInfo info;
+  info.name = spec_.name;
+  info.state = run_state_name(machine != nullptr ? machine->state() : RunState::kStopping);
+  info.pid = ::getpid();
+  info.cpus = spec_.cpus;
+  info.memory_bytes = spec_.memory;
+  info.kernel = spec_.kernel;
+  info.boots = life_.boots();
+  info.started_at = std::chrono::system_clock::to_time_t(created_at_);
+  info.uptime_seconds = std::chrono::duration<double>(std::chrono::system_clock::now() - created_at_).count();
+  info.directory = directory_.path();
+  info.console = console_text(spec_.console, ends_.console->pty_path(), ends_.console_server != nullptr);
+  info.agent = life_.agent_state();
+  info.vsock = ends_.vsock_path;
+  for (const NetSpec& nic : ends_.nics)
+    for (const PortForward& port : nic.ports) info.ports.push_back(detail::print_port(port));
+  info.spec = effective_spec_yaml(spec_);
+  return info;
+}
+
+VmUsage MachineControl::usage() const {
+  VmUsage usage = memory_in_use();
+  rusage times{};
+  ::getrusage(RUSAGE_SELF, &times);
+  usage.cpu_seconds = seconds_of(times.ru_utime) + seconds_of(times.ru_stime);
+  if (const auto status = balloon()) {
+    usage.guest_total_bytes = status->stats.total;
+    usage.guest_free_bytes = status->stats.free;
+    usage.guest_available_bytes = status->stats.available;
+    usage.balloon_bytes = status->size;
+  }
+  return usage;
+}
+
+std::optional<BalloonStatus> MachineControl::balloon() const {
+  return life_.machine() != nullptr ? life_.machine()->virtio().balloon() : std::nullopt;
+}
+
+bool MachineControl::ask_guest() {
+  Machine* machine = life_.machine();
+  if (machine == nullptr || machine->state() != RunState::kRunning) return false;
+  if (!guest_has_answered()) return true;
+  const auto now = std::chrono::steady_clock::now();
+  if (now - guest_asked_ < kGuestAnswerLasts) return false;
+  guest_asked_ = now;
+  return machine->virtio().refresh_balloon();
+}
+
+bool MachineControl::guest_has_answered() const {
+  const auto status = balloon();
+  return !status || !status->stats_awaited;
+}
+
+Result<void> MachineControl::pause() {
+  Machine* machine = life_.machine();
+  if (machine == nullptr || machine->state() != RunState::kRunning)
+    return fail("{} is {}, not running", spec_.name, info().state);
+  machine->pause();
+  return {};
+}
+
+Result<void> MachineControl::resume() {
+  Machine* machine = life_.machine();
+  if (machine == nullptr || machine->state() != RunState::kPaused)
+    return fail("{} is {}, not paused", spec_.name, info().state);
+  machine->resume();
+  life_.set_guest_clock();
+  return {};
+}
+
+Result<void> MachineControl::press_power_button() {
+  Machine* machine = life_.machine();
+  if (machine == nullptr) return fail("{} is between two boots", spec_.name);
+  if (machine->state() == RunState::kPaused)
+    return fail("{} is paused: the guest would not notice; resume it first, or use stop", spec_.name);
+  machine->press_power_button();
+  return {};
+}
+
+Result<void> MachineControl::stop(std::optional<std::chrono::milliseconds> grace) {
+  if (life_.machine() == nullptr) return fail("{} is between two boots", spec_.name);
+  life_.stop(grace ? grace : spec_.grace_period);
+  return {};
+}
+
+void MachineControl::kill() { life_.finish(RunState::kKilled, 128 + SIGKILL, "killed"); }
+
+}  // namespace snug

@@ -1,0 +1,44 @@
+// A machine as its control interface sees it.
+//
+// Thread: the loop's.
+#pragma once
+
+#include <chrono>
+#include <optional>
+
+#include "vmm/control/control_server.h"
+#include "vmm/control/vm_directory.h"
+#include "vmm/run/host_ends.h"
+#include "vmm/run/life_cycle.h"
+#include "vmm/spec/spec.h"
+
+namespace snug {
+
+class MachineControl final : public ControlTarget {
+ public:
+  // All of it is the caller's and outlives this.
+  MachineControl(const Spec& spec, const VmDirectory& directory, const HostEnds& ends, LifeCycle& life)
+      : spec_(spec), directory_(directory), ends_(ends), life_(life) {}
+
+  VmInfo info() const override;
+  VmUsage usage() const override;
+  bool ask_guest() override;
+  bool guest_has_answered() const override;
+  Result<void> pause() override;
+  Result<void> resume() override;
+  Result<void> press_power_button() override;
+  Result<void> stop(std::optional<std::chrono::milliseconds> grace) override;
+  void kill() override;
+
+ private:
+  std::optional<BalloonStatus> balloon() const;
+
+  const Spec& spec_;
+  const VmDirectory& directory_;
+  const HostEnds& ends_;
+  LifeCycle& life_;
+  std::chrono::system_clock::time_point created_at_ = std::chrono::system_clock::now();
+  std::chrono::steady_clock::time_point guest_asked_;
+};
+
+}  // namespace snug
