@@ -70,37 +70,13 @@ Result<void> Machine::load(const MachineConfig& config) {
   SNUG_TRY(boot::write_reset_vector(memory_));
   // A loader of the kernel's own moves it by itself unless it is told not to.
   const bool tell = !kaslr && kernel_.unpacks_itself;
-  entry_ = SNUG_TRY(
-      boot::prepare_entry(memory_, kernel_, initrd, tell ? "nokaslr " + config.cmdline : config.cmdline));
+  const std::string cmdline = (tell ? "nokaslr " : "") + config.cmdline;
+  entry_ = SNUG_TRY(boot::prepare_entry(memory_, kernel_, initrd, cmdline));
   return {};
 }
 
 Result<void> Machine::create_devices() {
-  serial_irq_ = vm_->irq_line(map::kGsiSerial);
-  serial_ = std::make_unique<Synced<Serial>>(*serial_irq_, console_);
-  SNUG_TRY(ports_.add({map::kPortSerial, 8}, "serial", *serial_));
-
-  i8042_ = std::make_unique<Synced<I8042>>(*this);
-  SNUG_TRY(ports_.add({map::kPortI8042, 5}, "i8042", *i8042_));
-
-  rtc_ = std::make_unique<Synced<Rtc>>(std::chrono::system_clock::now);
-  SNUG_TRY(ports_.add({map::kPortRtc, 2}, "rtc", *rtc_));
-
-  post_code_ = std::make_unique<Synced<PostCode>>();
-  SNUG_TRY(ports_.add({map::kPortPostCode, 1}, "post code", *post_code_));
-
-  debug_exit_ = std::make_unique<Synced<DebugExit>>(*this);
-  SNUG_TRY(ports_.add({map::kPortDebugExit, 4}, "debug exit", *debug_exit_));
-
-  guest_status_ = std::make_unique<Synced<GuestStatus>>();
-  SNUG_TRY(ports_.add({map::kPortGuestStatus, 1}, "guest status", *guest_status_));
-
-  pvpanic_ = std::make_unique<Synced<Pvpanic>>(*this);
-  SNUG_TRY(ports_.add({map::kPortPvpanic, 1}, "pvpanic", *pvpanic_));
-
-  acpi_irq_ = vm_->irq_line(map::kGsiAcpi);
-  power_ = std::make_unique<Synced<AcpiPower>>(*acpi_irq_, *this);
-  SNUG_TRY(ports_.add({map::kPortAcpi, 16}, "acpi", *power_));
+  legacy_ = SNUG_TRY(LegacyDevices::create(*vm_, ports_, console_, *this));
 
   bars_ = std::make_unique<PciBars>(mmio_, *vm_);
   pci_ = std::make_unique<Synced<PciRoot>>(bars_.get());
@@ -110,11 +86,8 @@ Result<void> Machine::create_devices() {
   SNUG_TRY(mmio_.add({map::kEcam, map::kEcamSize}, "pci ecam", *pci_ecam_));
   SNUG_TRY(bars_->add_host_bridge(pci_->unguarded().host_bridge()));
 
-  // Index registers and a line setting: they only matter to what the guest does next. (Not the serial port's
-  // FIFO control, after which waiting input may come in; for its data see keep_printing_back().)
+  // An index register: it only matters to what the guest does next.
   SNUG_TRY(vm_->coalesce_writes(AddressSpace::kPort, map::kPortPciConfig, 4));
-  SNUG_TRY(vm_->coalesce_writes(AddressSpace::kPort, map::kPortRtc, 1));
-  SNUG_TRY(vm_->coalesce_writes(AddressSpace::kPort, map::kPortSerial + 3, 1));  // line control
   return {};
 }
 
@@ -174,7 +147,7 @@ void Machine::keep_printing_back() {
 }
 
 void Machine::connect_console() {
-  auto serial = serial_->lock();
+  auto serial = legacy_->serial.lock();
   serial->on_may_send([this] { keep_printing_back(); });
   serial->on_input_space([this] { console_.input_space(); });
   serial->on_opened([this] {
@@ -183,7 +156,8 @@ void Machine::connect_console() {
       if (!alive.expired()) events_.user_space();
     });
   });
-  console_.connect([this](std::span<const std::byte> bytes) { return serial_->lock()->receive(bytes); });
+  console_.connect(
+      [this](std::span<const std::byte> bytes) { return legacy_->serial.lock()->receive(bytes); });
 }
 
 Result<void> Machine::start() {
@@ -208,7 +182,7 @@ void Machine::stop(RunState final_state) {
   SNUG_ASSERT(states_.move_to(final_state));
 }
 
-void Machine::press_power_button() { power_->lock()->press_power_button(); }
+void Machine::press_power_button() { legacy_->power.lock()->press_power_button(); }
 
 void Machine::guest_event(GuestEvent event, uint32_t value) {
   const bool ends = event == GuestEvent::kPowerOff || event == GuestEvent::kReset ||

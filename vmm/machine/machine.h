@@ -12,12 +12,6 @@
 #include <vector>
 
 #include "boot/kernel.h"
-#include "devices/acpi/power.h"
-#include "devices/legacy/debug_exit.h"
-#include "devices/legacy/i8042.h"
-#include "devices/legacy/pvpanic.h"
-#include "devices/legacy/rtc.h"
-#include "devices/legacy/serial.h"
 #include "devices/legacy/serial_peer.h"
 #include "devices/pci/root.h"
 #include "devices/pci/windows.h"
@@ -30,6 +24,7 @@
 #include "vmm/kvm/vm.h"
 #include "vmm/machine/drain_timer.h"
 #include "vmm/machine/kernel_cache.h"
+#include "vmm/machine/legacy_devices.h"
 #include "vmm/machine/pci_bars.h"
 #include "vmm/machine/run_state.h"
 #include "vmm/machine/vcpu_threads.h"
@@ -86,9 +81,9 @@ class Machine final : public LifecycleSink {
   VirtioDevices& virtio() { return *virtio_; }
 
   // The exit status that the guest has asked for; 0 unless it has.
-  int guest_status() { return guest_status_->lock()->status(); }
+  int guest_status() { return legacy_->guest_status.lock()->status(); }
   // The guest would have reported a panic.
-  bool reports_panics() { return pvpanic_->lock()->has_driver(); }
+  bool reports_panics() { return legacy_->pvpanic.lock()->has_driver(); }
   const boot::LoadedKernel& kernel() const { return kernel_; }
   const GuestMemory& memory() const { return memory_; }
   // After stop().
@@ -120,16 +115,7 @@ class Machine final : public LifecycleSink {
   std::unique_ptr<kvm::Vm> vm_;
   Bus ports_{"port"};
   Bus mmio_{"MMIO"};
-  std::unique_ptr<IrqLine> serial_irq_;
-  std::unique_ptr<IrqLine> acpi_irq_;
-  std::unique_ptr<Synced<Serial>> serial_;
-  std::unique_ptr<Synced<I8042>> i8042_;
-  std::unique_ptr<Synced<Rtc>> rtc_;
-  std::unique_ptr<Synced<DebugExit>> debug_exit_;
-  std::unique_ptr<Synced<GuestStatus>> guest_status_;
-  std::unique_ptr<Synced<PostCode>> post_code_;
-  std::unique_ptr<Synced<Pvpanic>> pvpanic_;
-  std::unique_ptr<Synced<AcpiPower>> power_;
+  std::unique_ptr<LegacyDevices> legacy_;
   std::unique_ptr<VirtioDevices> virtio_;
   std::unique_ptr<PciBars> bars_;
   std::unique_ptr<Synced<PciRoot>> pci_;
