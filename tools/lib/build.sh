@@ -11,6 +11,9 @@ quietly() {
   }
 }
 
+# For those who have ccache: our precompiled headers have no __TIME__ in them.
+export CCACHE_SLOPPINESS=pch_defines,time_macros
+
 # configure_tree FOLDER [MESON-OPTION...]: once.
 configure_tree() {
   local folder=$1
