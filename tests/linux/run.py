@@ -13,9 +13,9 @@ import guests  # noqa: E402
 
 PARTS = {
     # The machine and its devices.
-    "machine": ("kernels", "kaslr", "ends", "figures", "console", "devices", "balloon_console", "disks", "network", "rings"),
-    # What people do with it: commands, whole systems, networks and sockets between them.
-    "sandbox": ("sandbox", "integrity", "debian", "taps", "vsock"),
+    "machine": ("kernels", "kaslr", "ends", "figures", "devices", "balloon_console", "disks", "rings"),
+    # What people do with it: a console, commands, whole systems, networks and sockets between them.
+    "sandbox": ("console", "network", "sandbox", "integrity", "debian", "taps", "vsock"),
 }
 
 chosen = [sys.argv.pop(1)] if sys.argv[1:2] and sys.argv[1] in PARTS else list(PARTS)
