@@ -117,7 +117,7 @@ std::optional<std::string> from_base64(std::string_view text) {
     group = 0;
   }
   if (digits % 4 != 0 || padding > 2) return std::nullopt;
-  out.resize(out.size() - padding);
+  for (; padding > 0; --padding) out.pop_back();
   return out;
 }
 
