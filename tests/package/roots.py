@@ -32,15 +32,20 @@ class Root:
         run("tar", "xpf", os.environ[f"SNUG_ROOT_{suite.upper()}"], "-C", self.top, "--exclude=./dev/*").expect(0)
         for source in ("/proc", "/dev"):
             run("mount", "--rbind", source, self.top + source).expect(0)
-        self.root("useradd", "-m", "-u", str(USER), "someone").expect(0)
+        # The smallest Debian 13 has no useradd.
+        for file, line in (("passwd", f"someone:x:{USER}:{USER}::/home/someone:/bin/sh"), ("group", f"someone:x:{USER}:")):
+            with open(f"{self.top}/etc/{file}", "a") as accounts:
+                accounts.write(line + "\n")
+        os.mkdir(self.top + "/home/someone")
+        os.chown(self.top + "/home/someone", USER, USER)
         self.before = self.files()
 
     def root(self, *command):
-        return run("chroot", self.top, *command, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root",
+        return run("/usr/sbin/chroot", self.top, *command, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root",
                                                       "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"})
 
     def user(self, *command):
-        return run("chroot", f"--userspec={USER}:{USER}", self.top, "env", "-C", "/home/someone", *command,
+        return run("/usr/sbin/chroot", f"--userspec={USER}:{USER}", self.top, "env", "-C", "/home/someone", *command,
                    env={"PATH": "/usr/bin:/bin", "HOME": "/home/someone", "LC_ALL": "C"})
 
     def files(self):
