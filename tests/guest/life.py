@@ -262,6 +262,23 @@ def life_ports_of_the_hosts_choice():
 
 
 @test
+def life_a_kernel_that_does_not_come_can_be_interrupted():
+    command = ["bash", "-c", 'exec "$0" run --kernel <(exec sleep 1000)', SNUG]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               start_new_session=True)
+    try:
+        deadline = time.monotonic() + BOUND
+        while os.path.basename(os.readlink(f"/proc/{process.pid}/exe")) != "snug" or state_of(process.pid) != "S":
+            check(time.monotonic() < deadline and process.poll() is None, "it does not wait")
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        check(process.wait(timeout=BOUND) == -signal.SIGINT, f"status {process.returncode}")
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+@test
 def life_what_came_through_a_pipe_is_there_at_the_next_boot():
     through_pipe = ("bash", "-c", 'file=$1; shift; exec "$@" --kernel <(cat "$file")', "bash", f"{MICRO}/reset.elf")
     ended = snug("run", "--timeout", "2s", "--stats", prefix=through_pipe).expect(124)

@@ -238,5 +238,5 @@ def main(title):
     sys.exit(1 if failed else 0)
 
 
-__all__ = ["Skip", "test", "add", "check", "Ended", "snug", "Terminal", "resident_kib", "main", "SNUG", "BOUND", "os",
+__all__ = ["Skip", "test", "add", "check", "Ended", "snug", "Terminal", "resident_kib", "state_of", "main", "SNUG", "BOUND", "os",
            "re", "signal", "subprocess", "tempfile", "time"]

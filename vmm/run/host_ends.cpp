@@ -24,18 +24,22 @@ constexpr std::string_view kDefaultCmdline = "console=ttyS0 panic=-1 pci=noearly
 
 }  // namespace
 
-Result<std::unique_ptr<HostEnds>> HostEnds::open(const Spec& spec, EventLoop& loop, const Options& options) {
+Result<std::unique_ptr<HostEnds>> HostEnds::open(const Spec& spec) {
   auto ends = std::make_unique<HostEnds>();
   SNUG_TRY(ends->open_boot_files(spec));
   SNUG_TRY(ends->open_networks(spec));
   for (const DiskSpec& disk : spec.disks)
     ends->disks.push_back(SNUG_TRY(with_context(DiskFile::open(disk), "disk " + disk.path)));
-  SNUG_TRY(ends->open_console(spec, loop, options));
-  SNUG_TRY(ends->open_vsock(spec, loop, options));
-  SNUG_TRY(ends->open_ports(spec, loop));
-  if (options.commands && options.background)
-    ends->output_log = SNUG_TRY(BoundedLog::create(options.directory->fd(), "output.log"));
   return ends;
+}
+
+Result<void> HostEnds::open_streams(const Spec& spec, EventLoop& loop, const Options& options) {
+  SNUG_TRY(open_console(spec, loop, options));
+  SNUG_TRY(open_vsock(spec, loop, options));
+  SNUG_TRY(open_ports(spec, loop));
+  if (options.commands && options.background)
+    output_log = SNUG_TRY(BoundedLog::create(options.directory->fd(), "output.log"));
+  return {};
 }
 
 Result<void> HostEnds::open_boot_files(const Spec& spec) {

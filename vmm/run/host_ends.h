@@ -36,8 +36,11 @@ struct HostEnds {
     std::function<void()> on_quit;           // Ctrl-A x was typed
   };
 
-  // Errors: what the spec names is not there, not to be had, or not what it should be.
-  static Result<std::unique_ptr<HostEnds>> open(const Spec& spec, EventLoop& loop, const Options& options);
+  // Kernel, initrds, taps, disks: some may be pipes that are waited for. Errors: what the spec names is not
+  // there, not to be had, or not what it should be.
+  static Result<std::unique_ptr<HostEnds>> open(const Spec& spec);
+  // Consoles, sockets and logs, once. Errors: the same.
+  Result<void> open_streams(const Spec& spec, EventLoop& loop, const Options& options);
 
   // A machine of them, for one boot; without its networks.
   MachineConfig machine_config(const Spec& spec);

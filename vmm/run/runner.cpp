@@ -17,6 +17,8 @@ constexpr std::chrono::seconds kSettled{1};
 Result<std::unique_ptr<Runner>> Runner::create(const kvm::Kvm& kvm, const Spec& spec, RunnerOptions options) {
   std::unique_ptr<Runner> runner(new Runner(std::move(options)));
   const RunnerOptions& chosen = runner->options_;
+  // A signal ends us as any program, as long as we wait for what comes through a pipe.
+  runner->ends_ = SNUG_TRY(HostEnds::open(spec));
   runner->loop_ = SNUG_TRY(EventLoop::create());
   SNUG_TRY(runner->watch_signals());
   runner->settled_ = SNUG_TRY(runner->loop_->timer(drop_setup_memory));
@@ -25,7 +27,7 @@ Result<std::unique_ptr<Runner>> Runner::create(const kvm::Kvm& kvm, const Spec& 
   ends.commands = chosen.commands != nullptr;
   ends.background = chosen.background;
   ends.on_quit = [r = runner.get()] { r->life_->finish(RunState::kKilled, 0, "quit"); };
-  runner->ends_ = SNUG_TRY(HostEnds::open(spec, *runner->loop_, ends));
+  SNUG_TRY(runner->ends_->open_streams(spec, *runner->loop_, ends));
   runner->life_ = SNUG_TRY(
       LifeCycle::create({kvm, spec, *runner->loop_, *runner->ends_, chosen.commands, chosen.ending}));
   SNUG_TRY(runner->serve_control(spec));
