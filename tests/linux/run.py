@@ -13,9 +13,9 @@ import guests  # noqa: E402
 
 PARTS = {
     # The machine and its devices.
-    "machine": ("kernels", "kaslr", "ends", "figures", "devices", "balloon_console", "disks", "rings"),
+    "machine": ("kernels", "kaslr", "ends", "figures", "devices", "balloon_console", "disks"),
     # What people do with it: a console, commands, whole systems, networks and sockets between them.
-    "sandbox": ("console", "network", "sandbox", "integrity", "debian", "taps", "vsock"),
+    "sandbox": ("console", "network", "rings", "sandbox", "integrity", "debian", "taps", "vsock"),
 }
 
 chosen = [sys.argv.pop(1)] if sys.argv[1:2] and sys.argv[1] in PARTS else list(PARTS)

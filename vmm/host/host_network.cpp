@@ -107,11 +107,23 @@ HostNetwork look_at_host_network() {
   return host;
 }
 
+namespace {
+
+bool is_ipv6(const PortForward& port) { return port.host_ip.find(':') != std::string::npos; }
+
+}  // namespace
+
+std::vector<PortForward> take_unpublishable(std::vector<PortForward>& ports, const HostNetwork& host) {
+  std::vector<PortForward> taken;
+  if (host.v6.usable || !host.link_local.empty()) return taken;
+  std::ranges::copy_if(ports, std::back_inserter(taken), is_ipv6);
+  std::erase_if(ports, is_ipv6);
+  return taken;
+}
+
 std::vector<std::string> address_options(const HostNetwork& host, const std::vector<PortForward>& ports,
                                          bool v6) {
-  const bool wants_v6 = v6 || std::any_of(ports.begin(), ports.end(), [](const PortForward& port) {
-                          return port.host_ip.find(':') != std::string::npos;
-                        });
+  const bool wants_v6 = v6 || std::ranges::any_of(ports, is_ipv6);
   const bool by_hand6 = wants_v6 && !host.v6.usable;
   if (host.v4.usable && !by_hand6) return {};
   // One for both versions. passt takes the link-local address from it where it is for IPv6.

@@ -30,6 +30,10 @@ struct HostNetwork {
 
 HostNetwork look_at_host_network();
 
+// Takes out of `ports` those on IPv6 addresses where passt has no way to IPv6: without a link-local address
+// on any interface (only lo, or IPv6 switched off) it publishes none, and would end for it. Returns them.
+std::vector<PortForward> take_unpublishable(std::vector<PortForward>& ports, const HostNetwork& host);
+
 // passt's options about addresses for a guest with these ports. `v6`: it wants IPv6 for another reason.
 // Empty where passt finds all it needs by itself.
 std::vector<std::string> address_options(const HostNetwork& host, const std::vector<PortForward>& ports,

@@ -7,6 +7,7 @@
 
 #include "vmm/base/cache_folder.h"
 #include "vmm/base/log.h"
+#include "vmm/host/host_network.h"
 #include "vmm/host/host_ports.h"
 #include "vmm/host/input_file.h"
 #include "vmm/spec/network.h"
@@ -65,6 +66,10 @@ Result<void> HostEnds::open_networks(const Spec& spec) {
     for (size_t port = 0; port < wanted.size(); ++port)
       if (wanted[port] != nics[i].ports[port])
         log_line(LogLevel::kWarn, "published: " + detail::print_port(nics[i].ports[port]));
+    if (nics[i].mode != NetMode::kUser || nics[i].ports.empty()) continue;
+    for (const PortForward& port : take_unpublishable(nics[i].ports, look_at_host_network()))
+      log_warn("net[{}]: {} is not published: no interface of this host has IPv6", i,
+               detail::print_port(port));
   }
   for (size_t i = 0; i < nics.size(); ++i)
     if (nics[i].mode == NetMode::kTap)

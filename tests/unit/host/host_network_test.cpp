@@ -48,6 +48,22 @@ const Uplink kUp{"eth0", true, true};
 const PortForward kPort4{"127.0.0.1", 8080, 80, false};
 const PortForward kPort6{"::1", 8080, 80, false};
 
+TEST(Unpublishable, WhatNeedsIpv6WhereThereIsNone) {
+  const std::vector<PortForward> all{
+      {"127.0.0.1", 80, 80, false}, {"::1", 81, 81, false}, {"::", 82, 82, true}};
+  HostNetwork host;
+  std::vector<PortForward> ports = all;
+  EXPECT_THAT(take_unpublishable(ports, host), ElementsAre(all[1], all[2]));
+  EXPECT_THAT(ports, ElementsAre(all[0]));
+  ports = all;
+  host.link_local = "eth0";
+  EXPECT_THAT(take_unpublishable(ports, host), IsEmpty());
+  host = {};
+  host.v6.usable = true;
+  EXPECT_THAT(take_unpublishable(ports, host), IsEmpty());
+  EXPECT_EQ(ports, all);
+}
+
 TEST(AddressOptions, WhatIsThereIsTaken) {
   EXPECT_THAT(address_options({kUp, kUp, "eth0"}, {kPort4, kPort6}, true), IsEmpty());
   EXPECT_THAT(address_options({kUp, {}, "eth0"}, {kPort4}, false), IsEmpty());
