@@ -227,6 +227,37 @@ sys.exit(guest.wait())
     check("[::1]:8081:80 is not published: no interface" in ended.err, "it is not said", ended.err)
 
 
+@test
+def net_user_ipv6_without_a_route():
+    """A port on an IPv6 address of a host that has no route of that version."""
+    inside = """
+import fcntl, struct, subprocess, sys, time, urllib.error, urllib.request
+TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454ca, 2, 0x1000
+tap = open("/dev/net/tun", "r+b", buffering=0)
+fcntl.ioctl(tap, TUNSETIFF, struct.pack("16sH", b"there", IFF_TAP | IFF_NO_PI))
+subprocess.run(["ip", "link", "set", "there", "up"], check=True)
+deadline = time.monotonic() + 60
+while "fe80" not in subprocess.run(["ip", "-6", "addr", "show", "there", "-tentative"], capture_output=True, text=True).stdout:
+    assert time.monotonic() < deadline
+    time.sleep(0.1)
+guest = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+assert guest.stdout.readline() == b"serving\\n"
+while True:  # passt knows a guest's address once it has seen it, and gives up on one that it has not after 10 s
+    try:
+        urllib.request.urlopen("http://[::1]:8081/nothing", timeout=60)
+    except urllib.error.HTTPError as error:
+        print("answered", error.code, flush=True)
+        break
+    except OSError as error:
+        assert time.monotonic() < deadline + 60, error
+guest.kill()
+"""
+    with tempfile.TemporaryFile() as resolv:
+        ended = snug("run", "--kernel", TINY, "--initrd", INITRD, "--timeout", "300s", "-p", "[::1]:8081:80", "--", "sh", "-c",
+                     "httpd -p 80 -h /etc; echo serving; sleep 1000", prefix=(*ALONE, "python3", "-c", inside), stdin=resolv)
+    check(ended.status == 0 and ended.out == "answered 404\n", "not what was expected", ended.out, ended.err)
+
+
 # What passt would be: the first two times it sends what is no frame, once after frames full of nonsense. The
 # very first answers before, as passt does when it is at work.
 GARBAGE = """#!/bin/sh
