@@ -60,18 +60,28 @@ int wait_for_start(pid_t child, const UniqueFd& pipe,
 
 }  // namespace
 
-void Background::started(const VmDirectory& directory) {
-  if (!parent_) return;
-  const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
-  const UniqueFd log(
+void Background::prepare(const VmDirectory& directory) {
+  null_ = UniqueFd(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  log_ = UniqueFd(
       ::openat(directory.fd(), "snug.log", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600));
-  replace_descriptor(null, STDIN_FILENO);
-  replace_descriptor(null, STDOUT_FILENO);
-  replace_descriptor(log ? log : null, STDERR_FILENO);
-  log_leave_stderr(log ? log.get() : null.get());
-  // Its reader may be gone (Ctrl-C): the machine runs all the same, as it was told to.
-  (void)!::write(parent_.get(), directory.name().data(), directory.name().size());
+}
+
+void Background::leave_terminal() {
+  const UniqueFd& errors = log_ ? log_ : null_;
+  replace_descriptor(null_, STDIN_FILENO);
+  replace_descriptor(null_, STDOUT_FILENO);
+  replace_descriptor(errors, STDERR_FILENO);
+  log_leave_stderr(errors.get());
   parent_.reset();
+  null_.reset();
+  log_.reset();
+}
+
+void Background::started(const std::string& name) {
+  UniqueFd parent = std::move(parent_);
+  leave_terminal();
+  // Its reader may be gone (Ctrl-C): the machine runs all the same, as it was told to.
+  (void)!::write(parent.get(), name.data(), name.size());
 }
 
 int in_background(const std::function<int(Background&)>& body,

@@ -15,12 +15,17 @@ namespace snug::cli {
 class Background {
  public:
   explicit Background(UniqueFd parent) : parent_(std::move(parent)) {}
-  // The guest runs: lets the parent go, prints the name, and leaves its terminal. From here on messages go to
-  // the file snug.log in the directory.
-  void started(const VmDirectory& directory);
+  // Opens what the streams become.
+  void prepare(const VmDirectory& directory);
+  // The guest runs: leaves the terminal. From here on messages go to the file snug.log in the directory.
+  void leave_terminal();
+  // The same, and lets the parent go, which prints the name.
+  void started(const std::string& name);
 
  private:
   UniqueFd parent_;
+  UniqueFd null_;
+  UniqueFd log_;
 };
 
 // Runs `body` in a process of its own. Returns in the parent: what `started` returns, which is called with

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -103,6 +104,44 @@ std::string junit_xml(const std::string& suite, const CommandPlan& plan,
       "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
       "<testsuite name=\"{}\" tests=\"{}\" failures=\"{}\" errors=\"{}\" time=\"{:.3f}\">\n{}</testsuite>\n",
       xml_text(suite), plan.commands.size(), failures, errors, total, cases);
+}
+
+namespace {
+
+constexpr size_t kXmlMax = 256 << 20;  // bytes
+
+bool write_all(int fd, std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t count = ::write(fd, text.data(), text.size());
+    if (count < 0 && errno != EINTR) return false;
+    if (count > 0) text.remove_prefix(static_cast<size_t>(count));
+  }
+  return true;
+}
+
+}  // namespace
+
+Result<JunitFile> JunitFile::open(const std::string& path) {
+  JunitFile file;
+  if (path.empty()) return file;
+  file.path_ = path;
+  file.memory_ = UniqueFd(::memfd_create("junit", MFD_CLOEXEC));
+  if (!file.memory_) return fail_errno(errno, "memory for the results");
+  return file;
+}
+
+void JunitFile::keep(const std::string& xml) const {
+  if (memory_) (void)write_all(memory_.get(), xml);
+}
+
+Result<void> JunitFile::write(const std::function<std::string()>& without) const {
+  if (!memory_) return {};
+  std::string xml;
+  const off_t size = ::lseek(memory_.get(), 0, SEEK_END);
+  if (size > 0) xml.resize(std::min(static_cast<size_t>(size), kXmlMax));
+  if (xml.empty() || ::pread(memory_.get(), xml.data(), xml.size(), 0) != static_cast<ssize_t>(xml.size()))
+    xml = without();
+  return write_junit(path_, xml);
 }
 
 Result<void> write_junit(const std::string& path, const std::string& xml) {

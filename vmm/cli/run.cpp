@@ -134,7 +134,7 @@ int run_here(Spec& spec, bool named, const CommandPlan& plan, const RunArguments
   if (auto completed = complete(spec, plan, arguments); !completed) return fail_run(completed.error());
   const auto kvm = kvm::Kvm::open();
   if (!kvm) return fail_run(kvm.error());
-  const auto directory = take_name(spec, named, arguments);
+  auto directory = take_name(spec, named, arguments);
   if (!directory) return fail_run(directory.error());
   RunnerOptions options;
   options.commands = plan.commands.empty() ? nullptr : &plan;
@@ -146,21 +146,28 @@ int run_here(Spec& spec, bool named, const CommandPlan& plan, const RunArguments
     manager.ready(spec.name);
     // What machines have left that were killed goes now, while the guest boots.
     if (*directory) (void)list_machines();
-    if (background != nullptr) background->started(**directory);
+    if (background != nullptr) background->started((*directory)->name());
+  };
+  if (background != nullptr) {
+    background->prepare(**directory);
+    options.leave_terminal = [&] { background->leave_terminal(); };
+  }
+  auto junit = JunitFile::open(arguments.junit);
+  if (!junit) return fail_run(junit.error());
+  options.ended = [&](const RunReport& report, const std::vector<CommandResult>& results) {
+    if (!arguments.junit.empty()) junit->keep(junit_xml(spec.name, plan, results, report.message));
+    return report_end(report, arguments);
   };
   auto runner = Runner::create(*kvm, spec, std::move(options));
   if (!runner) return fail_run(runner.error());
-  const auto report = (*runner)->run();
-  const std::vector<CommandResult> results = (*runner)->command_results();
-  // The terminal is itself again before anything is said about the end.
+  const auto end = (*runner)->run();
+  // What has a name goes before the end is told.
   runner->reset();
-  if (!report) return fail_run(report.error());
-  const int status = report_end(*report, arguments);
-  if (arguments.junit.empty()) return status;
-  const auto written = write_junit(arguments.junit, junit_xml(spec.name, plan, results, report->message));
+  if (!end) return fail_run(end.error());
+  const auto written = junit->write([&] { return junit_xml(spec.name, plan, {}, end->message); });
   if (!written) put(stderr, "snug: {}\n", written.error().text());
   // Results that nobody will see are no success.
-  return written || status != 0 ? status : kStatusFailure;
+  return written || end->exit_status != 0 ? end->exit_status : kStatusFailure;
 }
 
 // A machine whose command has ended already had an agent.

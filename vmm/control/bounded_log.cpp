@@ -10,25 +10,37 @@
 
 namespace snug {
 
-Result<BoundedLog> BoundedLog::create(int directory, const std::string& file) {
-  BoundedLog log(directory, file);
-  SNUG_TRY(log.open());
-  return log;
+namespace {
+
+Result<UniqueFd> open_empty(int directory, const std::string& file) {
+  UniqueFd fd(::openat(directory, file.c_str(),
+                       O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!fd) return fail_errno(errno, "{}", file);
+  return fd;
 }
 
-Result<void> BoundedLog::open() {
-  fd_ = UniqueFd(::openat(directory_, file_.c_str(),
-                          O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600));
-  if (!fd_) return fail_errno(errno, "{}", file_);
-  size_ = 0;
-  return {};
+}  // namespace
+
+Result<BoundedLog> BoundedLog::create(int directory, const std::string& file) {
+  return BoundedLog(file, SNUG_TRY(open_empty(directory, file)),
+                    [directory, file] { return next_file(directory, file); });
+}
+
+Result<UniqueFd> BoundedLog::next_file(int directory, const std::string& file) {
+  ::renameat(directory, file.c_str(), directory, (file + ".1").c_str());
+  return open_empty(directory, file);
 }
 
 void BoundedLog::write(std::string_view bytes) {
   if (!fd_) return;
   if (size_ + bytes.size() > kMost) {
-    ::renameat(directory_, file_.c_str(), directory_, (file_ + ".1").c_str());
-    if (auto opened = open(); !opened) return log_warn("{}", opened.error().text());
+    auto opened = next_();
+    if (!opened) {
+      log_warn("{}; what comes is not kept any more", opened.error().text());
+      return fd_.reset();
+    }
+    fd_ = std::move(*opened);
+    size_ = 0;
   }
   size_ += bytes.size();
   while (!bytes.empty()) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -15,18 +16,24 @@ class BoundedLog {
  public:
   static constexpr size_t kMost = 4 << 20;  // bytes in one file
 
+  // An empty file, open for appending, in the place of the one that is full.
+  using Next = std::function<Result<UniqueFd>()>;
+
   // `directory`: outlives the log. What is there under that name is emptied. Errors: the file system.
   static Result<BoundedLog> create(int directory, const std::string& file);
+  // The same in two halves, for one who writes what another names: `next` is asked when it is full.
+  void continue_with(Next next) { next_ = std::move(next); }
+  static Result<UniqueFd> next_file(int directory, const std::string& file);
 
   // What the file system refuses is lost, and the rest of it too; that is said once.
   void write(std::string_view bytes);
 
  private:
-  BoundedLog(int directory, std::string file) : directory_(directory), file_(std::move(file)) {}
-  Result<void> open();
+  BoundedLog(std::string file, UniqueFd fd, Next next)
+      : file_(std::move(file)), next_(std::move(next)), fd_(std::move(fd)) {}
 
-  int directory_;
-  std::string file_;
+  std::string file_;  // for messages
+  Next next_;
   UniqueFd fd_;
   size_t size_ = 0;
 };

@@ -14,7 +14,6 @@
 namespace snug {
 namespace {
 
-constexpr const char* kLogFile = "console.log";
 constexpr size_t kTypedAhead = 4096;
 
 }  // namespace

@@ -22,6 +22,7 @@ namespace snug {
 
 class ConsoleServer {
  public:
+  static constexpr const char* kLogFile = "console.log";
   static constexpr size_t kReplay = 8192;       // bytes for one who attaches
   static constexpr size_t kBehind = 256 << 10;  // bytes that a client may be behind
   static constexpr size_t kMaxClients = 16;
@@ -30,6 +31,8 @@ class ConsoleServer {
   static Result<std::unique_ptr<ConsoleServer>> create(EventLoop& loop, int directory, UniqueFd listening,
                                                        UniqueFd console);
 
+  // As BoundedLog has it.
+  void continue_log_with(BoundedLog::Next next) { log_.continue_with(std::move(next)); }
   // Takes what the console still holds and hands out what it can; call at the machine's end.
   void finish();
 

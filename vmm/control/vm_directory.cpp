@@ -267,6 +267,11 @@ Result<UniqueFd> VmDirectory::listen(const std::string& file) const {
   return socket;
 }
 
+void VmDirectory::leave() {
+  directory_.reset();
+  lock_.reset();
+}
+
 void VmDirectory::record_end(int exit_status, const std::string& message) const {
   if (keep_ == Keep::kNo) return;
   const nlohmann::json end{{"exit_status", exit_status}, {"message", message}};

@@ -62,6 +62,9 @@ class VmDirectory {
   Result<void> write_file(const std::string& file, const std::string& text) const;
   // A listening, non-blocking unix socket with mode 0600. However long the path is.
   Result<UniqueFd> listen(const std::string& file) const;
+  // For a process that only writes to what is open already; the folder stays another's. No more functions of
+  // this object than name(), path() and keep() from now on.
+  void leave();
   // Written for those who ask later.
   void record_end(int exit_status, const std::string& message) const;
 

@@ -4,8 +4,8 @@
 
 #include <chrono>
 #include <functional>
-#include <initializer_list>
 #include <optional>
+#include <vector>
 
 #include "vmm/base/result.h"
 #include "vmm/base/unique_fd.h"
@@ -27,9 +27,13 @@ class EndingWish {
 
 class SignalWatch {
  public:
+  // Those that mean a run: its ends, stops and continuations; with `commands` those for a command too.
+  static std::vector<int> of_a_run(bool commands);
+  // Nobody hears of them from now on before somebody watches them. SIGPIPE is ignored, as create() does.
+  static void block(const std::vector<int>& signals);
   // Blocks the signals for this thread and those it starts, and calls back with each one's number. SIGPIPE is
   // ignored from now on: writes report EPIPE.
-  static Result<SignalWatch> create(EventLoop& loop, std::initializer_list<int> signals,
+  static Result<SignalWatch> create(EventLoop& loop, const std::vector<int>& signals,
                                     std::function<void(int)> callback);
 
  private:

@@ -20,8 +20,11 @@ struct SavedTerminal {
 };
 SavedTerminal saved;
 
+// 1: our job is in the foreground, 0: it is not, -1: this process can see for itself.
+std::atomic<int> told_own = -1;
+
 constexpr std::array kFatalSignals{SIGSEGV, SIGBUS, SIGILL,  SIGFPE,  SIGABRT,
-                                   SIGQUIT, SIGSYS, SIGTRAP, SIGXCPU, SIGXFSZ};
+                                   SIGQUIT, SIGTRAP, SIGXCPU, SIGXFSZ};
 
 void restore() noexcept {
   if (saved.raw.exchange(false)) ::tcsetattr(saved.fd, TCSANOW, &saved.settings);
@@ -73,6 +76,11 @@ void RawTerminal::reenter() {
   apply_raw();
 }
 
-bool is_own_terminal(int fd) { return ::isatty(fd) == 1 && ::tcgetpgrp(fd) == ::getpgrp(); }
+void tell_own_terminal(bool own) { told_own = own ? 1 : 0; }
+
+bool is_own_terminal(int fd) {
+  if (told_own >= 0) return told_own == 1 && ::isatty(fd) == 1;
+  return ::isatty(fd) == 1 && ::tcgetpgrp(fd) == ::getpgrp();
+}
 
 }  // namespace snug

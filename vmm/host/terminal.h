@@ -37,5 +37,8 @@ class RawTerminal {
 
 // Whether `fd` is a terminal that this process may read and change now (it is in the foreground).
 bool is_own_terminal(int fd);
+// For a process that cannot see for itself, since the terminal's jobs are in another pid namespace: what
+// is_own_terminal() says from now on of every terminal.
+void tell_own_terminal(bool own);
 
 }  // namespace snug

@@ -29,7 +29,6 @@ Result<void> UserNetwork::launch(Wait wait) {
   passt_.emplace(SNUG_TRY(Passt::start(net_)));
   if (wait == Wait::kUntilReady) SNUG_TRY(passt_->wait_until_ready(*net_.mac));
   started_ = steady_clock::now();
-  backend_ = make_stream_backend(passt_->take_socket());
   process_watch_ = SNUG_TRY(loop_.watch(passt_->process_fd(), EPOLLIN, [this](uint32_t) { on_end(); }));
   output_watch_ = SNUG_TRY(loop_.watch(passt_->output_fd(), EPOLLIN, [this](uint32_t) {
     if (!passt_->hear()) output_watch_.reset();
@@ -58,7 +57,7 @@ void UserNetwork::relaunch() {
     log_warn("network: {}", launched.error().text());
     return restart_timer_.arm(pause_);
   }
-  events_.connected(take_backend());
+  events_.connected(take_socket());
 }
 
 }  // namespace snug

@@ -9,7 +9,6 @@
 #include <optional>
 #include <string>
 
-#include "devices/virtio/net/backend.h"
 #include "vmm/base/result.h"
 #include "vmm/core/event_loop.h"
 #include "vmm/host/passt.h"
@@ -20,8 +19,8 @@ namespace snug {
 class UserNetwork {
  public:
   struct Events {
-    // passt has been started anew: frames go here from now on.
-    std::function<void(std::unique_ptr<NetBackend>)> connected;
+    // passt has been started anew: frames go there from now on.
+    std::function<void(UniqueFd socket)> connected;
     // passt has ended; it will be started anew soon.
     std::function<void()> lost;
   };
@@ -30,7 +29,7 @@ class UserNetwork {
   // from its work.
   static Result<std::unique_ptr<UserNetwork>> start(EventLoop& loop, const NetSpec& net, Events events);
   // For the first process. Once.
-  std::unique_ptr<NetBackend> take_backend() { return std::move(backend_); }
+  UniqueFd take_socket() { return passt_->take_socket(); }
   // What passt sends makes no sense, or it has closed its socket: it ends, and a new one follows.
   void give_up() {
     if (passt_) passt_->kill();
@@ -48,7 +47,6 @@ class UserNetwork {
   EventLoop& loop_;
   NetSpec net_;
   Events events_;
-  std::unique_ptr<NetBackend> backend_;
   std::optional<Passt> passt_;
   std::chrono::steady_clock::time_point started_;
   std::chrono::milliseconds pause_{0};  // before the next start

@@ -122,6 +122,10 @@ tl::expected<UniqueFd, int> VsockHub::open(uint32_t port) {
     return ours;
   }
   if (!socket_) return tl::unexpected(ECONNREFUSED);
+  return connect_by_name_ ? connect_by_name_(port) : connect_by_name(port);
+}
+
+tl::expected<UniqueFd, int> VsockHub::connect_by_name(uint32_t port) const {
   UniqueFd stream = make_socket();
   if (!stream) return tl::unexpected(errno);
   const auto address = socket_address(folder_.get(), socket_of_port(port));

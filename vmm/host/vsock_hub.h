@@ -48,6 +48,15 @@ class VsockHub final : public VsockBackend {
 
   tl::expected<UniqueFd, int> open(uint32_t port) override;
 
+  // A stream to the unix socket of a port of the host, by its name. Errors: an errno.
+  tl::expected<UniqueFd, int> connect_by_name(uint32_t port) const;
+  // Who does that from now on: this process lets go of the folder.
+  using ConnectByName = std::function<tl::expected<UniqueFd, int>(uint32_t port)>;
+  void leave_names_to(ConnectByName connect) {
+    connect_by_name_ = std::move(connect);
+    folder_.reset();
+  }
+
  private:
   // Of the unix socket, before it has said its port.
   struct Client {
@@ -74,6 +83,7 @@ class VsockHub final : public VsockBackend {
   Reach reach_;
   std::unordered_map<uint32_t, Accepted> listeners_;
 
+  ConnectByName connect_by_name_;
   UniqueFd folder_;  // of the socket: names relative to it have room in an address
   std::string name_;
   ino_t inode_ = 0;

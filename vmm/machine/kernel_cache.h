@@ -1,16 +1,11 @@
-// Kernels as they lie in guest memory, one file each, in a folder of the user's own. A later boot of the same
-// kernel maps that file copy-on-write (boot/prepared.h): nothing is unpacked or copied, and the guests of one
-// kernel share its pages on the host.
+// A kernel kept as it lies in guest memory (boot/prepared.h): loading it again maps it copy-on-write, without
+// unpacking and copying, and guests of one kernel share its pages. What it is given are files; where they lie
+// is the giver's business.
 //
-// A file is named after the kernel's identity (device, inode, size, time of change), written once and never
-// changed. Whatever is wrong with the folder or a file, the kernel is loaded as without a cache.
-//
-// Thread: the one that builds machines. Several processes may use one folder.
+// Thread: the loop's, before the guest runs.
 #pragma once
 
-#include <sys/stat.h>
-
-#include <string>
+#include <functional>
 
 #include "boot/kernel.h"
 #include "vmm/base/result.h"
@@ -21,27 +16,28 @@ namespace snug {
 
 class KernelCache {
  public:
-  // A cache that is off: load() is boot::load_kernel() and boot::randomise_addresses().
+  struct Files {
+    UniqueFd kept;  // what is kept already; or none
+    // An empty file, and that it is whole: then it is kept, and open for reading. Both or none.
+    std::function<Result<UniqueFd>()> begin;
+    std::function<Result<UniqueFd>()> keep;
+  };
+  // Keeps nothing.
   KernelCache() = default;
-  // Makes the folder (its parents too) where it is missing. Errors: cannot be made or opened; another user's
-  // or writable for others.
-  static Result<KernelCache> open(const std::string& folder);
+  explicit KernelCache(Files files) : files_(std::move(files)) {}
 
   // Errors: those of boot::load_kernel().
   Result<boot::LoadedKernel> load(int kernel_fd, const GuestMemory& memory,
-                                  const boot::Placement& placement = {}) const;
+                                  const boot::Placement& placement = {});
+  // Nothing is kept from now on; what is kept already is still used.
+  void seal() { files_.begin = files_.keep = nullptr; }
 
  private:
   Result<boot::LoadedKernel> load_unmoved(int kernel_fd, const GuestMemory& memory,
-                                          const boot::Placement& placement) const;
-  Result<boot::LoadedKernel> load_prepared(const std::string& name, const GuestMemory& memory,
-                                           const boot::Placement& placement) const;
-  Result<void> store(const std::string& name, const boot::LoadedKernel& kernel,
-                     const GuestMemory& memory) const;
-  // Removes the files longest unused beyond the cache's bounds.
-  void prune() const;
+                                          const boot::Placement& placement);
+  Result<void> store(const boot::LoadedKernel& kernel, const GuestMemory& memory);
 
-  UniqueFd folder_;
+  Files files_;
 };
 
 }  // namespace snug

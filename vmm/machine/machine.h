@@ -37,7 +37,7 @@ struct MachineConfig {
   uint32_t cpus = 1;
   uint64_t memory = 0;                        // bytes
   int kernel_fd = -1;                         // the caller's, open for reading
-  const KernelCache* kernel_cache = nullptr;  // the caller's
+  KernelCache* kernel_cache = nullptr;  // the caller's
   std::vector<int> initrd_fds;
   std::string cmdline;
   bool kaslr = true;

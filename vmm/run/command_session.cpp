@@ -20,6 +20,11 @@ UniqueFd own_stream(int fd, int access_mode) {
   return own ? std::move(*own) : UniqueFd();
 }
 
+UniqueFd copy_of(const UniqueFd& fd) {
+  auto copy = duplicate(fd.get());
+  return copy ? std::move(*copy) : UniqueFd();
+}
+
 bool has_variable(const protocol::ExecRequest& request, std::string_view name) {
   for (const std::string& variable : request.variables)
     if (variable.starts_with(name)) return true;
@@ -27,6 +32,11 @@ bool has_variable(const protocol::ExecRequest& request, std::string_view name) {
 }
 
 }  // namespace
+
+CommandStreams CommandStreams::open() {
+  return {own_stream(STDIN_FILENO, O_RDONLY), own_stream(STDOUT_FILENO, O_WRONLY),
+          own_stream(STDERR_FILENO, O_WRONLY)};
+}
 
 std::optional<protocol::WindowSize> window_size() {
   for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
@@ -50,8 +60,8 @@ Result<std::unique_ptr<CommandSession>> CommandSession::start(EventLoop& loop, U
   }
   ExecSession::Streams streams;
   if (options.prints_here) {
-    streams.output = own_stream(STDOUT_FILENO, O_WRONLY);
-    streams.errors = own_stream(STDERR_FILENO, O_WRONLY);
+    streams.output = copy_of(options.streams->output);
+    streams.errors = copy_of(options.streams->errors);
   }
   const bool terminal = ::isatty(STDIN_FILENO) == 1;
   // In the background a read of the terminal would stop us.
@@ -59,7 +69,7 @@ Result<std::unique_ptr<CommandSession>> CommandSession::start(EventLoop& loop, U
     struct stat status {};
     // The command is not to work with an input that is none.
     if (::fstat(STDIN_FILENO, &status) == 0 && S_ISDIR(status.st_mode)) return fail_errno(EISDIR, "stdin");
-    streams.input = own_stream(STDIN_FILENO, O_RDONLY);
+    streams.input = copy_of(options.streams->input);
     if (options.tty && terminal)
       self->terminal_.emplace(SNUG_TRY(RawTerminal::enter(STDIN_FILENO, TerminalOutput::kUntouched)));
   }

@@ -14,10 +14,11 @@ void KeptOutput::add(std::string_view bytes, size_t most) {
   text.erase(0, text.size() - most);
 }
 
-GuestCommands::GuestCommands(EventLoop& loop, const CommandPlan& plan, Connect connect, Ended ended,
-                             Printed printed)
+GuestCommands::GuestCommands(EventLoop& loop, const CommandPlan& plan, const CommandStreams& streams,
+                             Connect connect, Ended ended, Printed printed)
     : loop_(loop),
       plan_(plan),
+      streams_(streams),
       connect_(std::move(connect)),
       ended_(std::move(ended)),
       printed_(std::move(printed)) {}
@@ -47,6 +48,7 @@ void GuestCommands::start(UniqueFd stream, int error) {
   request.folder = plan_.folder;
   request.user = plan_.user;
   CommandSession::Options options;
+  options.streams = &streams_;
   options.interactive = plan_.interactive;
   options.tty = plan_.tty;
   options.prints_here = !printed_;

@@ -58,8 +58,9 @@ class GuestCommands {
   static constexpr size_t kKeptOfAll = 16 << 20;   // of all commands, but for
   static constexpr size_t kKeptAtLeast = 1 << 10;  // of each output
 
-  // `plan` is the caller's. `printed`: takes what would else go to our own stdout and stderr; may be empty.
-  GuestCommands(EventLoop& loop, const CommandPlan& plan, Connect connect, Ended ended, Printed printed);
+  // `plan` and `streams` are the caller's. `printed`: takes what would else go to our own stdout and stderr; may be empty.
+  GuestCommands(EventLoop& loop, const CommandPlan& plan, const CommandStreams& streams, Connect connect,
+                Ended ended, Printed printed);
 
   // The agent can take commands. Again: the guest has been started anew, which loses the one that ran.
   void agent_ready();
@@ -85,6 +86,7 @@ class GuestCommands {
 
   EventLoop& loop_;
   const CommandPlan& plan_;
+  const CommandStreams& streams_;
   Connect connect_;
   Ended ended_;
   Printed printed_;

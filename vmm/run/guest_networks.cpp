@@ -11,7 +11,6 @@ constexpr uint32_t kUserMtu = 65520;
 }  // namespace
 
 Result<std::vector<NicConfig>> GuestNetworks::start() {
-  users_.clear();
   ++boot_;
   std::vector<NicConfig> configs;
   for (size_t i = 0; i < nics_.size(); ++i) {
@@ -35,7 +34,8 @@ Result<std::vector<NicConfig>> GuestNetworks::start() {
       nic.backend = SNUG_TRY(with_context(make_tap_backend(tap->second.files()), nic.device.name));
       if (mtu == 0) mtu = tap->second.mtu();
     } else {
-      nic.backend = SNUG_TRY(with_context(start_user(i), nic.device.name));
+      nic.backend =
+          make_stream_backend(SNUG_TRY(with_context(warden_.start_network(i), nic.device.name)));
       if (mtu == 0) mtu = kUserMtu;
     }
     nic.device.mtu = static_cast<uint16_t>(mtu);
@@ -44,22 +44,22 @@ Result<std::vector<NicConfig>> GuestNetworks::start() {
   return configs;
 }
 
-Result<std::unique_ptr<NetBackend>> GuestNetworks::start_user(size_t i) {
-  UserNetwork::Events events;
-  events.connected = [this, i](std::unique_ptr<NetBackend> backend) {
-    if (devices_ == nullptr) return;
-    if (auto connected = devices_->connect_nic(i, std::move(backend)); !connected)
-      log_warn("net[{}]: {}", i, connected.error().text());
-  };
-  events.lost = [this, i] {
-    if (devices_ != nullptr) devices_->disconnect_nic(i);
-  };
-  users_[i] = SNUG_TRY(UserNetwork::start(loop_, nics_[i], std::move(events)));
-  return users_[i]->take_backend();
+void GuestNetworks::stop() {
+  if (taps_.size() < nics_.size()) warden_.stop_networks();
+}
+
+void GuestNetworks::on_connected(size_t i, UniqueFd socket) {
+  if (devices_ == nullptr || i >= nics_.size() || taps_.contains(i)) return;
+  if (auto connected = devices_->connect_nic(i, make_stream_backend(std::move(socket))); !connected)
+    log_warn("net[{}]: {}", i, connected.error().text());
+}
+
+void GuestNetworks::on_lost(size_t i) {
+  if (devices_ != nullptr && i < nics_.size()) devices_->disconnect_nic(i);
 }
 
 void GuestNetworks::on_broken(size_t i) {
-  if (const auto user = users_.find(i); user != users_.end()) return user->second->give_up();
+  if (!taps_.contains(i)) return warden_.give_up_network(i);
   log_warn("net[{}]: the interface {} is gone; the guest is without it", i, nics_[i].tap);
   devices_->disconnect_nic(i);
 }

@@ -1,18 +1,18 @@
 // What is behind the network interfaces of a machine: taps, which stay from boot to boot, and passt
-// processes, of which each boot has its own, for connections do not outlive the guest that held them.
+// processes, of which each boot has its own, for connections do not outlive the guest that held them. The
+// processes are the warden's; what is here is their sockets.
 //
 // Thread: the loop's.
 #pragma once
 
 #include <map>
-#include <memory>
 #include <vector>
 
 #include "vmm/base/result.h"
 #include "vmm/core/event_loop.h"
 #include "vmm/host/tap.h"
-#include "vmm/host/user_network.h"
 #include "vmm/machine/virtio_devices.h"
+#include "vmm/run/warden_link.h"
 #include "vmm/spec/spec.h"
 
 namespace snug {
@@ -20,8 +20,9 @@ namespace snug {
 class GuestNetworks {
  public:
   // All of it is the caller's and outlives this.
-  GuestNetworks(EventLoop& loop, const std::vector<NetSpec>& nics, const std::map<size_t, Tap>& taps)
-      : loop_(loop), nics_(nics), taps_(taps) {}
+  GuestNetworks(EventLoop& loop, const std::vector<NetSpec>& nics, const std::map<size_t, Tap>& taps,
+                WardenLink& warden)
+      : loop_(loop), nics_(nics), taps_(taps), warden_(warden) {}
 
   // For a new boot: what its interfaces are. Errors: those of UserNetwork::start(), with the interface's
   // name.
@@ -30,17 +31,19 @@ class GuestNetworks {
   void attach(VirtioDevices& devices) { devices_ = &devices; }
   void detach() { devices_ = nullptr; }
   // Ends the processes, once nothing uses their sockets any more.
-  void stop() { users_.clear(); }
+  void stop();
+  // Of an interface of mode user.
+  void on_connected(size_t index, UniqueFd socket);
+  void on_lost(size_t index);
 
  private:
-  Result<std::unique_ptr<NetBackend>> start_user(size_t index);
   void on_broken(size_t index);
 
   EventLoop& loop_;
   const std::vector<NetSpec>& nics_;
   const std::map<size_t, Tap>& taps_;
-  VirtioDevices* devices_ = nullptr;                      // of this boot
-  std::map<size_t, std::unique_ptr<UserNetwork>> users_;  // of this boot and mode user, by index
+  WardenLink& warden_;
+  VirtioDevices* devices_ = nullptr;  // of this boot
   uint32_t boot_ = 0;
 };
 

@@ -38,8 +38,9 @@ Result<void> HostEnds::open_streams(const Spec& spec, EventLoop& loop, const Opt
   SNUG_TRY(open_console(spec, loop, options));
   SNUG_TRY(open_vsock(spec, loop, options));
   SNUG_TRY(open_ports(spec, loop));
+  if (options.commands) command_streams = CommandStreams::open();
   if (options.commands && options.background)
-    output_log = SNUG_TRY(BoundedLog::create(options.directory->fd(), "output.log"));
+    output_log = SNUG_TRY(BoundedLog::create(options.directory->fd(), kOutputLog));
   return {};
 }
 
@@ -47,9 +48,10 @@ Result<void> HostEnds::open_boot_files(const Spec& spec) {
   kernel = SNUG_TRY(with_context(open_input(spec.kernel), "kernel"));
   const std::string cache = spec.kernel_cache ? cache_folder() : "";
   if (!cache.empty()) {
-    auto opened = KernelCache::open(cache + "/kernels");
+    auto opened = KernelStore::open(cache + "/kernels");
     if (opened) {
-      kernel_cache = std::move(*opened);
+      kernel_store = std::move(*opened);
+      kernel_store.choose(kernel.get());
     } else {
       log_debug("kernel cache: {}", opened.error().text());
     }
@@ -128,6 +130,22 @@ Result<void> HostEnds::open_ports(const Spec& spec, EventLoop& loop) {
     channels.push_back(SNUG_TRY(
         with_context(HostPort::open({PortKind::kSocket, channel.socket}, loop), "channel " + channel.name)));
   return {};
+}
+
+void HostEnds::go_behind(WardenLink& warden) {
+  KernelCache::Files files;
+  files.kept = kernel_store.find();
+  if (kernel_store.chosen()) {
+    files.begin = [&warden] { return warden.begin_kernel(); };
+    files.keep = [&warden] { return warden.keep_kernel(); };
+  }
+  kernel_cache = KernelCache(std::move(files));
+  kernel_store.leave();
+  if (vsock) vsock->leave_names_to([&warden](uint32_t port) { return warden.connect_vsock(port); });
+  if (console_server)
+    console_server->continue_log_with([&warden] { return warden.next_log(warden::LogKind::kConsole); });
+  if (output_log)
+    output_log->continue_with([&warden] { return warden.next_log(warden::LogKind::kOutput); });
 }
 
 MachineConfig HostEnds::machine_config(const Spec& spec) {

@@ -1,7 +1,8 @@
 // The host's ends of a machine: files, sockets and terminals, all opened before it boots. They stay open
 // across the guest's resets, so that nothing of the spec is opened by name once it runs.
 //
-// Thread: the loop's.
+// Both processes have them (runner.h): the warden opens them, and at the end removes what has a name; the
+// machine's process works with them. Thread: its loop's.
 #pragma once
 
 #include <functional>
@@ -19,15 +20,20 @@
 #include "vmm/host/console.h"
 #include "vmm/host/disk_file.h"
 #include "vmm/host/host_port.h"
+#include "vmm/host/kernel_store.h"
 #include "vmm/host/tap.h"
 #include "vmm/host/vsock_hub.h"
 #include "vmm/machine/kernel_cache.h"
 #include "vmm/machine/machine.h"
+#include "vmm/run/command_session.h"
+#include "vmm/run/warden_link.h"
 #include "vmm/spec/spec.h"
 
 namespace snug {
 
 struct HostEnds {
+  static constexpr const char* kOutputLog = "output.log";
+
   // Where they lead to.
   struct Options {
     const VmDirectory* directory = nullptr;  // the caller's; nullptr: the machine has none
@@ -42,12 +48,16 @@ struct HostEnds {
   // Consoles, sockets and logs, once. Errors: the same.
   Result<void> open_streams(const Spec& spec, EventLoop& loop, const Options& options);
 
+  // The process of the machine, before it is locked in: what was reached by name is asked of the warden from
+  // now on, and no folder stays open.
+  void go_behind(WardenLink& warden);
   // A machine of them, for one boot; without its networks.
   MachineConfig machine_config(const Spec& spec);
   // At the end: passes on what consoles still hold.
   void finish();
 
   UniqueFd kernel;
+  KernelStore kernel_store;
   KernelCache kernel_cache;
   std::vector<UniqueFd> initrds;
   std::vector<DiskFile> disks;
@@ -56,6 +66,7 @@ struct HostEnds {
   std::unique_ptr<Console> console;
   std::unique_ptr<ConsoleServer> console_server;    // of one that has no stream of ours
   std::optional<BoundedLog> output_log;             // of commands, in the background
+  CommandStreams command_streams;                   // of commands
   std::unique_ptr<VsockHub> vsock;                  // or none
   std::string vsock_path;                           // absolute; "": it has no unix socket
   std::vector<std::unique_ptr<HostPort>> consoles;  // as the spec has them

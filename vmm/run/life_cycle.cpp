@@ -2,7 +2,6 @@
 
 #include <signal.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "vmm/base/log.h"
 #include "vmm/kvm/kernel_mode.h"
@@ -10,10 +9,8 @@
 namespace snug {
 namespace {
 
-// Hardware KVM shows its module; anything else is tried out. Linux needs a kernel mode that really runs.
+// Linux needs a kernel mode that really runs.
 Result<void> check_kernel_mode(const kvm::Kvm& kvm) {
-  for (const char* module : {"/sys/module/kvm_intel", "/sys/module/kvm_amd"})
-    if (::access(module, F_OK) == 0) return {};
   const auto probe = SNUG_TRY(kvm::probe_kernel_mode(kvm));
   if (probe.mode == kvm::KernelMode::kNative) return {};
   return fail_with_hint(
@@ -32,7 +29,7 @@ LifeCycle::LifeCycle(const Environment& environment)
       spec_(environment.spec),
       loop_(environment.loop),
       ends_(environment.ends),
-      networks_(environment.loop, environment.ends.nics, environment.ends.taps) {}
+      networks_(environment.loop, environment.ends.nics, environment.ends.taps, environment.warden) {}
 
 Result<std::unique_ptr<LifeCycle>> LifeCycle::create(const Environment& environment) {
   std::unique_ptr<LifeCycle> life(new LifeCycle(environment));
@@ -87,7 +84,8 @@ Result<void> LifeCycle::boot() {
     });
   const boot::LoadedKernel& kernel = machine_->kernel();
   log_debug("kernel: {}, entered at {:#x}", kernel.format, kernel.entry);
-  if (kernel.is_linux && report_.boots == 0) SNUG_TRY(check_kernel_mode(environment_.kvm));
+  if (kernel.is_linux && report_.boots == 0 && !environment_.native)
+    SNUG_TRY(check_kernel_mode(environment_.kvm));
   ++report_.boots;
   if (agent_) agent_->guest_boots();
   limits_.boot_begins(boot_limit());
@@ -209,7 +207,7 @@ void LifeCycle::set_guest_clock() {
 void LifeCycle::begin_ending(int signal, const TimeLimit& grace) {
   ending_signal_ = signal;
   ending_grace_ = grace;
-  if (environment_.ending) environment_.ending(grace);
+  environment_.warden.ending(grace);
   limits_.asked_to_end(grace);
   machine_->resume();
   machine_->press_power_button();

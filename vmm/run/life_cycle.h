@@ -18,6 +18,7 @@
 #include "vmm/run/host_ends.h"
 #include "vmm/run/run_limits.h"
 #include "vmm/run/run_report.h"
+#include "vmm/run/warden_link.h"
 #include "vmm/spec/spec.h"
 
 namespace snug {
@@ -30,10 +31,10 @@ class LifeCycle {
     const Spec& spec;
     EventLoop& loop;
     HostEnds& ends;
+    WardenLink& warden;
     // What the machine is started for; it ends with them. nullptr: it runs until it ends by itself.
     const CommandPlan* commands = nullptr;
-    // The guest was asked to power off and has this long; may be empty.
-    std::function<void(const TimeLimit& grace)> ending;
+    bool native = false;  // the host's KVM is one that runs kernel mode on the CPU
   };
   static Result<std::unique_ptr<LifeCycle>> create(const Environment& environment);
 
@@ -61,6 +62,7 @@ class LifeCycle {
   // After a pause.
   void set_guest_clock();
   void finish(RunState state, int exit_status, std::string message, std::string detail = {});
+  GuestNetworks& networks() { return networks_; }
 
  private:
   // How the machine ended before its command did.

@@ -21,7 +21,7 @@ void LifeCycle::open_commands() {
   GuestCommands::Printed printed;
   if (ends_.output_log) printed = [log = &*ends_.output_log](std::string_view bytes) { log->write(bytes); };
   commands_ = std::make_unique<GuestCommands>(
-      loop_, *environment_.commands,
+      loop_, *environment_.commands, ends_.command_streams,
       [this](GuestCommands::Connected connected) { agent_->connect(std::move(connected)); },
       [this](int status, std::string message) { on_commands_end(status, std::move(message)); },
       std::move(printed));

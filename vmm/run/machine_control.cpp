@@ -4,7 +4,9 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include <fstream>
+#include <array>
+#include <cstdlib>
+#include <functional>
 
 #include "vmm/spec/describe.h"
 #include "vmm/spec/network.h"
@@ -20,17 +22,33 @@ double seconds_of(const timeval& time) {
   return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
 }
 
+// From the start of a file of /proc.
+void for_each_line(int file, const std::function<void(const std::string&)>& each) {
+  std::array<char, 16384> buffer;
+  std::string line;
+  off_t at = 0;
+  for (ssize_t count = 0; (count = ::pread(file, buffer.data(), buffer.size(), at)) > 0; at += count) {
+    for (const char c : std::string_view(buffer.data(), static_cast<size_t>(count))) {
+      if (c != '\n') {
+        line += c;
+        continue;
+      }
+      each(line);
+      line.clear();
+    }
+  }
+}
+
 // Resident bytes: of the whole process, and of guest RAM, which is what no child inherits (flag "dc").
-VmUsage memory_in_use() {
+VmUsage memory_in_use(int smaps) {
   VmUsage usage;
-  std::ifstream maps("/proc/self/smaps");
   uint64_t resident = 0;
-  for (std::string line; std::getline(maps, line);) {
-    if (line.starts_with("Rss:")) resident = std::stoull(line.substr(4)) * 1024;
-    if (!line.starts_with("VmFlags:")) continue;
+  for_each_line(smaps, [&](const std::string& line) {
+    if (line.starts_with("Rss:")) resident = std::strtoull(line.c_str() + 4, nullptr, 10) * 1024;
+    if (!line.starts_with("VmFlags:")) return;
     usage.memory_bytes += resident;
     if ((line + " ").find(" dc ") != std::string::npos) usage.guest_memory_bytes += resident;
-  }
+  });
   return usage;
 }
 
@@ -55,7 +73,7 @@ VmInfo MachineControl::info() const {
   VmInfo info;
   info.name = spec_.name;
   info.state = run_state_name(machine != nullptr ? machine->state() : RunState::kStopping);
-  info.pid = ::getpid();
+  info.pid = own_.pid;
   info.cpus = spec_.cpus;
   info.memory_bytes = spec_.memory;
   info.kernel = spec_.kernel;
@@ -73,7 +91,7 @@ VmInfo MachineControl::info() const {
 }
 
 VmUsage MachineControl::usage() const {
-  VmUsage usage = memory_in_use();
+  VmUsage usage = memory_in_use(own_.smaps.get());
   rusage times{};
   ::getrusage(RUSAGE_SELF, &times);
   usage.cpu_seconds = seconds_of(times.ru_utime) + seconds_of(times.ru_stime);

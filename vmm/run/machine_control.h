@@ -16,9 +16,15 @@ namespace snug {
 
 class MachineControl final : public ControlTarget {
  public:
-  // All of it is the caller's and outlives this.
-  MachineControl(const Spec& spec, const VmDirectory& directory, const HostEnds& ends, LifeCycle& life)
-      : spec_(spec), directory_(directory), ends_(ends), life_(life) {}
+  // What a process asks about itself, opened while it still could.
+  struct Own {
+    int pid = 0;     // by which this machine is known: the warden's
+    UniqueFd smaps;  // of this process
+  };
+  // All else is the caller's and outlives this.
+  MachineControl(Own own, const Spec& spec, const VmDirectory& directory, const HostEnds& ends,
+                 LifeCycle& life)
+      : own_(std::move(own)), spec_(spec), directory_(directory), ends_(ends), life_(life) {}
 
   VmInfo info() const override;
   VmUsage usage() const override;
@@ -33,6 +39,7 @@ class MachineControl final : public ControlTarget {
  private:
   std::optional<BalloonStatus> balloon() const;
 
+  Own own_;
   const Spec& spec_;
   const VmDirectory& directory_;
   const HostEnds& ends_;

@@ -14,6 +14,12 @@ constexpr int kStatusPanic = 123;
 constexpr int kStatusTimeout = 124;
 constexpr int kStatusFailure = 125;
 
+// The same, as far as it goes beyond the machine's own process.
+struct MachineEnd {
+  int exit_status = kStatusFailure;
+  std::string message;  // one line, or ""
+};
+
 struct RunReport {
   RunState state = RunState::kFailed;
   int exit_status = kStatusFailure;

@@ -1,101 +1,106 @@
 #include "vmm/run/runner.h"
 
-#include <signal.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+
 #include "vmm/base/log.h"
-#include "vmm/base/setup_memory.h"
+#include "vmm/host/signals.h"
+#include "vmm/host/terminal.h"
+#include "vmm/run/warden.h"
 
 namespace snug {
 namespace {
 
-// A guest that ends before has no use for it: what it dropped it would soon touch again.
-constexpr std::chrono::seconds kSettled{1};
+// Hardware KVM shows its module; anything else is tried out.
+bool has_hardware_kvm() {
+  for (const char* module : {"/sys/module/kvm_intel", "/sys/module/kvm_amd"})
+    if (::access(module, F_OK) == 0) return true;
+  return false;
+}
+
+Result<std::array<UniqueFd, 2>> packet_pair() {
+  std::array<int, 2> ends{};
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends.data()) != 0)
+    return fail_errno(errno, "socketpair");
+  return std::array{UniqueFd(ends[0]), UniqueFd(ends[1])};
+}
 
 }  // namespace
 
 Result<std::unique_ptr<Runner>> Runner::create(const kvm::Kvm& kvm, const Spec& spec, RunnerOptions options) {
-  std::unique_ptr<Runner> runner(new Runner(std::move(options)));
-  const RunnerOptions& chosen = runner->options_;
-  // A signal ends us as any program, as long as we wait for what comes through a pipe.
-  runner->ends_ = SNUG_TRY(HostEnds::open(spec));
-  runner->loop_ = SNUG_TRY(EventLoop::create());
-  SNUG_TRY(runner->watch_signals());
-  runner->settled_ = SNUG_TRY(runner->loop_->timer(drop_setup_memory));
-  HostEnds::Options ends;
-  ends.directory = chosen.directory;
-  ends.commands = chosen.commands != nullptr;
-  ends.background = chosen.background;
-  ends.on_quit = [r = runner.get()] { r->life_->finish(RunState::kKilled, 0, "quit"); };
-  SNUG_TRY(runner->ends_->open_streams(spec, *runner->loop_, ends));
-  runner->life_ = SNUG_TRY(
-      LifeCycle::create({kvm, spec, *runner->loop_, *runner->ends_, chosen.commands, chosen.ending}));
-  SNUG_TRY(runner->serve_control(spec));
+  std::unique_ptr<Runner> runner(new Runner(kvm, spec, std::move(options)));
+  SNUG_TRY(runner->open());
   return runner;
 }
 
-// None is heard before the loop runs.
-Result<void> Runner::watch_signals() {
-  signals_ = SNUG_TRY(SignalWatch::create(*loop_, {SIGTERM, SIGINT, SIGHUP, SIGTSTP, SIGCONT},
-                                          [this](int number) { on_signal(number); }));
-  if (options_.commands == nullptr) return {};
-  command_signals_ =
-      SNUG_TRY(SignalWatch::create(*loop_, {SIGUSR1, SIGUSR2, SIGQUIT, SIGWINCH}, [this](int number) {
-        GuestCommands& commands = *life_->commands();
-        if (number == SIGWINCH) return commands.window_changed();
-        if (!commands.signal(number) && number == SIGQUIT) on_signal(number);
-      }));
+Result<void> Runner::open() {
+  // A signal ends us as any program, as long as we wait for what comes through a pipe.
+  ends_ = SNUG_TRY(HostEnds::open(spec_));
+  loop_ = SNUG_TRY(EventLoop::create());
+  SignalWatch::block(SignalWatch::of_a_run(options_.commands != nullptr));
+  HostEnds::Options ends;
+  ends.directory = options_.directory;
+  ends.commands = options_.commands != nullptr;
+  ends.background = options_.background;
+  ends.on_quit = [this] { machine_process_->quit(); };
+  SNUG_TRY(ends_->open_streams(spec_, *loop_, ends));
+  if (options_.directory != nullptr) control_ = SNUG_TRY(options_.directory->listen("control.sock"));
+  native_ = has_hardware_kvm();
   return {};
 }
 
-Result<void> Runner::serve_control(const Spec& spec) {
-  if (options_.directory == nullptr) return {};
-  auto listening = SNUG_TRY(options_.directory->listen("control.sock"));
-  target_ = std::make_unique<MachineControl>(spec, *options_.directory, *ends_, *life_);
-  control_ = SNUG_TRY(ControlServer::create(*loop_, std::move(listening), *target_));
-  return {};
-}
-
-const std::vector<CommandResult>& Runner::command_results() const {
-  static const std::vector<CommandResult> none;
-  return life_->commands() != nullptr ? life_->commands()->results() : none;
-}
-
-Result<RunReport> Runner::run() {
+Result<MachineEnd> Runner::run() {
   const std::string& pty = ends_->console->pty_path();
   if (!pty.empty()) log_line(LogLevel::kWarn, "the console is " + pty);
-  SNUG_TRY(life_->begin());
-  if (options_.started) options_.started();
-  settled_.arm(kSettled);
-  SNUG_TRY(loop_->run());
-  RunReport report = life_->end();
-  if (options_.directory != nullptr) options_.directory->record_end(report.exit_status, report.message);
-  if (control_) control_->finish(report.exit_status, report.message);
-  return report;
-}
-
-void Runner::on_signal(int number) {
-  if (number == SIGTSTP) return on_suspend();
-  if (number == SIGCONT) return on_continue();
-  if (!wish_.is_the_same()) life_->on_ending_signal(number);
-}
-
-// What follows is SIGCONT's.
-void Runner::on_suspend() {
-  ends_->console->suspend_terminal();
-  if (GuestCommands* commands = life_->commands()) commands->suspend_terminal();
-  ::raise(SIGSTOP);
-}
-
-// This process was stopped, by Ctrl-Z or from outside, and goes on; in the foreground of its terminal or, so
-// far, in the background. (What the guest's watchdogs are told: VcpuThreads.)
-void Runner::on_continue() {
-  if (::isatty(STDIN_FILENO) == 0 || is_own_terminal(STDIN_FILENO)) {
-    if (GuestCommands* commands = life_->commands()) commands->resume_terminal();
-    ends_->console->resume_terminal();
+  auto calls = SNUG_TRY(packet_pair());
+  auto news = SNUG_TRY(packet_pair());
+  const bool own_terminal = is_own_terminal(STDIN_FILENO);
+  const int known_pid = ::getpid();
+  std::fflush(nullptr);
+  const pid_t pid = ::fork();
+  if (pid < 0) return fail_errno(errno, "fork");
+  if (pid == 0) {
+    calls[0].reset();
+    news[0].reset();
+    tell_own_terminal(own_terminal);
+    be_the_machine(std::move(calls[1]), std::move(news[1]), known_pid);
   }
-  const Machine* machine = life_->machine();
-  if (machine != nullptr && machine->state() == RunState::kRunning) life_->set_guest_clock();
+  calls[1].reset();
+  news[1].reset();
+  control_.reset();
+  UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  Warden::Machine machine{pid, std::move(process), std::move(calls[0]), std::move(news[0])};
+  Warden::Duties duties{*ends_, options_.directory, options_.commands != nullptr,
+                        std::move(options_.started), std::move(options_.ending)};
+  const auto warden = SNUG_TRY(Warden::create(std::move(machine), std::move(duties)));
+  return warden->run();
+}
+
+void Runner::be_the_machine(UniqueFd calls, UniqueFd news, int known_pid) {
+  auto warden = WardenLink::create(*loop_, std::move(calls), std::move(news));
+  if (!warden) ::_exit(kStatusFailure);
+  machine_process_ = std::make_unique<MachineProcess>(
+      MachineProcess::Given{.kvm = kvm_,
+                            .native = native_,
+                            .spec = spec_,
+                            .loop = *loop_,
+                            .ends = *ends_,
+                            .warden = **warden,
+                            .commands = options_.commands,
+                            .directory = options_.directory,
+                            .control = std::move(control_),
+                            .known_pid = known_pid,
+                            .leave_terminal = std::move(options_.leave_terminal),
+                            .ended = std::move(options_.ended)});
+  machine_process_->run();
+  std::fflush(nullptr);
+  // What has a name is the warden's to remove.
+  std::_Exit(0);
 }
 
 }  // namespace snug

@@ -1,7 +1,8 @@
-// Runs a guest from its first boot to its end: opens the host's ends, boots, takes signals, serves the
-// control interface, and says how it ended.
+// Runs a guest from its first boot to its end: opens the host's ends, then becomes two processes, on either
+// side of a wall: the warden (warden.h), which has what was opened by name, and the machine's process
+// (machine_process.h), which is the guest's as soon as it breaks out of a device or of KVM.
 //
-// Thread: run() owns the calling thread, which becomes the loop's. Call it before any other thread exists.
+// Thread: the calling one; call before any other thread exists.
 #pragma once
 
 #include <functional>
@@ -9,15 +10,12 @@
 #include <vector>
 
 #include "vmm/base/result.h"
-#include "vmm/control/control_server.h"
 #include "vmm/control/vm_directory.h"
 #include "vmm/core/event_loop.h"
-#include "vmm/host/signals.h"
 #include "vmm/kvm/kvm.h"
 #include "vmm/run/guest_commands.h"
 #include "vmm/run/host_ends.h"
-#include "vmm/run/life_cycle.h"
-#include "vmm/run/machine_control.h"
+#include "vmm/run/machine_process.h"
 #include "vmm/run/run_report.h"
 #include "vmm/spec/spec.h"
 
@@ -28,43 +26,44 @@ struct RunnerOptions {
   // runs until it ends by itself.
   const CommandPlan* commands = nullptr;
   // Where the machine can be found: its control interface is served there. The caller's; nullptr: nowhere.
-  const VmDirectory* directory = nullptr;
+  VmDirectory* directory = nullptr;
   // Our own streams are nobody's: a console on stdio goes into the directory, as a log and for those who
   // attach, and what commands print goes into another log there.
   bool background = false;
-  // The guest runs: called once, on the loop's thread.
+
+  // In the warden. The guest runs: called once.
   std::function<void()> started;
-  // The guest was asked to power off and has this long; on the loop's thread.
+  // In the warden. The guest was asked to power off and has this long.
   std::function<void(const TimeLimit& grace)> ending;
+  // In the machine's process. The guest runs, in the background: leave the terminal.
+  std::function<void()> leave_terminal;
+  // In the machine's process, at the end: tells the person, and returns the exit status. The commands that
+  // have ended, in order.
+  std::function<int(const RunReport&, const std::vector<CommandResult>&)> ended;
 };
 
 class Runner {
  public:
   // `spec` is complete: kernel and initrd are filled in. `kvm` and `spec` are the caller's.
   static Result<std::unique_ptr<Runner>> create(const kvm::Kvm& kvm, const Spec& spec, RunnerOptions options);
-  // Returns when the guest has ended. Errors: set-up of the first boot failed.
-  Result<RunReport> run();
-  // Of the commands that have ended, in order.
-  const std::vector<CommandResult>& command_results() const;
+  // Returns, in the warden, when the machine has ended; its process does not return. Errors: set-up of the
+  // first boot failed.
+  Result<MachineEnd> run();
 
  private:
-  explicit Runner(RunnerOptions options) : options_(std::move(options)) {}
-  Result<void> watch_signals();
-  Result<void> serve_control(const Spec& spec);
-  void on_signal(int number);
-  void on_suspend();
-  void on_continue();
+  Runner(const kvm::Kvm& kvm, const Spec& spec, RunnerOptions options)
+      : kvm_(kvm), spec_(spec), options_(std::move(options)) {}
+  Result<void> open();
+  [[noreturn]] void be_the_machine(UniqueFd calls, UniqueFd news, int known_pid);
 
+  const kvm::Kvm& kvm_;
+  const Spec& spec_;
   RunnerOptions options_;
-  std::unique_ptr<EventLoop> loop_;
-  SignalWatch signals_;
-  SignalWatch command_signals_;
-  EndingWish wish_;
-  EventLoop::Timer settled_;  // set-up is long over
+  bool native_ = false;
+  std::unique_ptr<EventLoop> loop_;  // the machine's process runs it
   std::unique_ptr<HostEnds> ends_;
-  std::unique_ptr<LifeCycle> life_;
-  std::unique_ptr<MachineControl> target_;
-  std::unique_ptr<ControlServer> control_;  // last: goes before what it asks
+  UniqueFd control_;                                 // the listening socket of its interface; or none
+  std::unique_ptr<MachineProcess> machine_process_;  // in that process
 };
 
 }  // namespace snug

@@ -1,3 +1,4 @@
+// The store and the cache together, as a run has them.
 #include "vmm/machine/kernel_cache.h"
 
 #include <fcntl.h>
@@ -10,6 +11,7 @@
 
 #include "vmm/base/checked.h"
 #include "vmm/base/endian.h"
+#include "vmm/host/kernel_store.h"
 
 namespace snug {
 namespace {
@@ -61,13 +63,26 @@ class KernelCacheTest : public testing::Test {
     return *open_file(folder_ / name, O_RDONLY);
   }
   static void settle() { ::sleep(3); }
-  KernelCache open() {
-    auto cache = KernelCache::open(cache_folder_);
-    EXPECT_TRUE(cache) << cache.error().text();
-    return std::move(*cache);
+  KernelStore open() {
+    auto store = KernelStore::open(cache_folder_);
+    EXPECT_TRUE(store) << store.error().text();
+    return std::move(*store);
   }
-  // The byte that the loaded kernel begins with.
-  static uint8_t load(const KernelCache& cache, const UniqueFd& file) {
+  // The byte that the loaded kernel begins with, in a run of its own.
+  static uint8_t load(KernelStore& store, const UniqueFd& file) {
+    store.choose(file.get());
+    KernelCache::Files files;
+    files.kept = store.find();
+    if (store.chosen()) {
+      files.begin = [&store] { return store.begin(); };
+      files.keep = [&store] { return store.keep(); };
+    }
+    KernelCache cache(std::move(files));
+    const uint8_t first = load(cache, file);
+    EXPECT_EQ(load(cache, file), first) << "the next boot";
+    return first;
+  }
+  static uint8_t load(KernelCache& cache, const UniqueFd& file) {
     const GuestMemory memory = *GuestMemory::create(4 * kMiB);
     const auto loaded = cache.load(file.get(), memory);
     EXPECT_TRUE(loaded) << loaded.error().text();
@@ -83,18 +98,46 @@ class KernelCacheTest : public testing::Test {
   fs::path folder_, cache_folder_;
 };
 
-TEST_F(KernelCacheTest, OffIsAPlainLoad) { EXPECT_EQ(load(KernelCache(), kernel("k", 7)), 7); }
+TEST_F(KernelCacheTest, OffIsAPlainLoad) {
+  KernelStore none;
+  EXPECT_EQ(load(none, kernel("k", 7)), 7);
+}
+
+TEST_F(KernelCacheTest, SealedKeepsNothingMore) {
+  KernelStore store = open();
+  const UniqueFd file = kernel("k", 3);
+  settle();
+  store.choose(file.get());
+  KernelCache cache(KernelCache::Files{
+      {}, [&store] { return store.begin(); }, [&store] { return store.keep(); }});
+  cache.seal();
+  EXPECT_EQ(load(cache, file), 3);
+  EXPECT_TRUE(kept().empty());
+}
+
+TEST_F(KernelCacheTest, WhatWasNeverWholeIsRemoved) {
+  {
+    KernelStore store = open();
+    const UniqueFd file = kernel("k", 3);
+    settle();
+    store.choose(file.get());
+    EXPECT_FALSE(store.keep());
+    ASSERT_TRUE(store.begin());
+    EXPECT_EQ(kept().size(), 1u);
+  }
+  EXPECT_TRUE(kept().empty());
+}
 
 // Root with another user's environment (su, sudo -E).
 TEST_F(KernelCacheTest, AnotherUsersCacheIsLeftAlone) {
   if (::geteuid() != 0) GTEST_SKIP() << "only root can make folders of others";
   ASSERT_EQ(::chown(folder_.c_str(), 12345, 12345), 0);
-  EXPECT_FALSE(KernelCache::open(cache_folder_));
+  EXPECT_FALSE(KernelStore::open(cache_folder_));
   EXPECT_TRUE(fs::is_empty(folder_));
 }
 
 TEST_F(KernelCacheTest, SecondLoadMapsAndAChangedKernelIsAnother) {
-  const KernelCache cache = open();
+  KernelStore cache = open();
   const UniqueFd first = kernel("a", 1);
   EXPECT_EQ(load(cache, first), 1);
   EXPECT_TRUE(kept().empty()) << "a kernel written this moment may change unseen";
@@ -114,7 +157,7 @@ TEST_F(KernelCacheTest, SecondLoadMapsAndAChangedKernelIsAnother) {
 }
 
 TEST_F(KernelCacheTest, DamageLeadsToALoadAndANewFile) {
-  const KernelCache cache = open();
+  KernelStore cache = open();
   const UniqueFd file = kernel("a", 1);
   settle();
   EXPECT_EQ(load(cache, file), 1);
@@ -129,7 +172,7 @@ TEST_F(KernelCacheTest, DamageLeadsToALoadAndANewFile) {
 }
 
 TEST_F(KernelCacheTest, KeepsTheSixteenLastUsed) {
-  const KernelCache cache = open();
+  KernelStore cache = open();
   std::vector<UniqueFd> files;
   for (int i = 0; i < 20; ++i) files.push_back(kernel("k" + std::to_string(i), static_cast<uint8_t>(i)));
   settle();
@@ -144,7 +187,7 @@ TEST_F(KernelCacheTest, KeepsTheSixteenLastUsed) {
 TEST_F(KernelCacheTest, FolderThatOthersMayWriteToIsRefused) {
   fs::create_directories(cache_folder_);
   fs::permissions(cache_folder_, fs::perms::all);
-  EXPECT_FALSE(KernelCache::open(cache_folder_));
+  EXPECT_FALSE(KernelStore::open(cache_folder_));
 }
 
 }  // namespace

@@ -1,0 +1,119 @@
+#include "vmm/run/machine_process.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "vmm/base/log.h"
+#include "vmm/base/setup_memory.h"
+#include "vmm/host/terminal.h"
+
+namespace snug {
+namespace {
+
+// A guest that ends before has no use for it: what it dropped it would soon touch again.
+constexpr std::chrono::seconds kSettled{1};
+
+}  // namespace
+
+void MachineProcess::run() {
+  auto begun = begin();
+  if (!begun) {
+    given_.ends.console->suspend_terminal();
+    return given_.warden.failed(begun.error());
+  }
+  if (auto ran = given_.loop.run(); !ran) log_error("{}", ran.error().text());
+  end();
+}
+
+Result<void> MachineProcess::begin() {
+  MachineControl::Own own{given_.known_pid, SNUG_TRY(open_file("/proc/self/smaps", O_RDONLY))};
+  given_.ends.go_behind(given_.warden);
+  if (given_.directory != nullptr) given_.directory->leave();
+
+  life_ = SNUG_TRY(LifeCycle::create({.kvm = given_.kvm,
+                                      .spec = given_.spec,
+                                      .loop = given_.loop,
+                                      .ends = given_.ends,
+                                      .warden = given_.warden,
+                                      .commands = given_.commands,
+                                      .native = given_.native}));
+  WardenLink::News news;
+  news.signal = [this](int number, bool own_terminal) { on_signal(number, own_terminal); };
+  news.network_connected = [this](size_t interface, UniqueFd socket) {
+    life_->networks().on_connected(interface, std::move(socket));
+  };
+  news.network_lost = [this](size_t interface) { life_->networks().on_lost(interface); };
+  // Nobody is left to be told anything, and this process is about to be killed.
+  news.gone = [] { ::_exit(kStatusFailure); };
+  given_.warden.on_news(std::move(news));
+  if (given_.control) {
+    target_ = std::make_unique<MachineControl>(std::move(own), given_.spec, *given_.directory, given_.ends,
+                                               *life_);
+    control_ = SNUG_TRY(ControlServer::create(given_.loop, std::move(given_.control), *target_));
+  }
+  settled_ = SNUG_TRY(given_.loop.timer(drop_setup_memory));
+  SNUG_TRY(life_->begin());
+  given_.ends.kernel_cache.seal();
+  if (given_.leave_terminal) given_.leave_terminal();
+  warden_cpu_ns_ = given_.warden.started();
+  settled_.arm(kSettled);
+  return {};
+}
+
+void MachineProcess::end() {
+  RunReport report = life_->end();
+  report.cpu_ns_at_first_run += warden_cpu_ns_;
+  // The terminal is itself again before anything is said about the end.
+  given_.ends.console->suspend_terminal();
+  static const std::vector<CommandResult> none;
+  GuestCommands* commands = life_->commands();
+  if (commands != nullptr) commands->suspend_terminal();
+  const int status = given_.ended(report, commands != nullptr ? commands->results() : none);
+  given_.warden.ended(status, report.message);
+  if (control_) control_->finish(report.exit_status, report.message);
+}
+
+void MachineProcess::on_signal(int number, bool own_terminal) {
+  tell_own_terminal(own_terminal);
+  GuestCommands* commands = life_->commands();
+  switch (number) {
+    case SIGTSTP:
+      return on_suspend();
+    case SIGCONT:
+      return on_continue();
+    case SIGWINCH:
+      if (commands != nullptr) commands->window_changed();
+      return;
+    case SIGUSR1:
+    case SIGUSR2:
+      if (commands != nullptr) commands->signal(number);
+      return;
+    case SIGQUIT:
+      if (commands != nullptr && commands->signal(number)) return;
+      break;
+    default:
+      break;
+  }
+  if (!wish_.is_the_same()) life_->on_ending_signal(number);
+}
+
+// The warden stops both processes then.
+void MachineProcess::on_suspend() {
+  given_.ends.console->suspend_terminal();
+  if (GuestCommands* commands = life_->commands()) commands->suspend_terminal();
+  given_.warden.suspended();
+}
+
+// Both processes were stopped, by Ctrl-Z or from outside, and go on; in the foreground of their terminal or,
+// so far, in the background. (What the guest's watchdogs are told: VcpuThreads.)
+void MachineProcess::on_continue() {
+  if (::isatty(STDIN_FILENO) == 0 || is_own_terminal(STDIN_FILENO)) {
+    if (GuestCommands* commands = life_->commands()) commands->resume_terminal();
+    given_.ends.console->resume_terminal();
+  }
+  const Machine* machine = life_->machine();
+  if (machine != nullptr && machine->state() == RunState::kRunning) life_->set_guest_clock();
+}
+
+}  // namespace snug

@@ -1,0 +1,248 @@
+#include "vmm/run/warden.h"
+
+#include <signal.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "vmm/base/log.h"
+#include "vmm/base/setup_memory.h"
+#include "vmm/host/terminal.h"
+
+namespace snug {
+
+using warden::CallKind;
+using warden::NewsKind;
+
+namespace {
+
+// To put the terminal back before both processes stop.
+constexpr std::chrono::seconds kSuspendPatience{1};
+// To end after a second wish to end, or after its last words.
+constexpr std::chrono::seconds kEndPatience{10};
+// Calls answered before the loop looks at something else.
+constexpr int kCallsAtOnce = 16;
+
+uint64_t own_cpu_ns() {
+  timespec now{};
+  ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+}
+
+// Of a process that has left no last words.
+MachineEnd end_without_words(const siginfo_t& info) {
+  if (info.si_code == CLD_EXITED)
+    return {kStatusFailure, fmt::format("the machine's process ended with status {}", info.si_status)};
+  const char* name = ::sigabbrev_np(info.si_status);
+  return {128 + info.si_status,
+          fmt::format("the machine's process was killed by SIG{}", name != nullptr ? name : "?")};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Warden>> Warden::create(Machine machine, Duties duties) {
+  std::unique_ptr<Warden> warden(new Warden(std::move(machine), std::move(duties)));
+  Warden* self = warden.get();
+  self->loop_ = SNUG_TRY(EventLoop::create());
+  termios settings{};
+  if (is_own_terminal(STDIN_FILENO) && ::tcgetattr(STDIN_FILENO, &settings) == 0) self->terminal_ = settings;
+  self->calls_watch_ = SNUG_TRY(
+      self->loop_->watch(self->machine_.calls.get(), EPOLLIN, [self](uint32_t) { self->on_calls(); }));
+  self->process_watch_ = SNUG_TRY(
+      self->loop_->watch(self->machine_.process.get(), EPOLLIN, [self](uint32_t) { self->on_end(); }));
+  self->suspend_late_ = SNUG_TRY(self->loop_->timer([self] { self->stop_both(); }));
+  self->end_late_ =
+      SNUG_TRY(self->loop_->timer([self] { self->end_machine("the machine's process does not end"); }));
+  self->signals_ =
+      SNUG_TRY(SignalWatch::create(*self->loop_, SignalWatch::of_a_run(self->duties_.commands),
+                                   [self](int number) { self->on_signal(number); }));
+  return warden;
+}
+
+Warden::~Warden() {
+  if (machine_.pid < 0) return;
+  ::kill(machine_.pid, SIGKILL);
+  while (::waitpid(machine_.pid, nullptr, 0) < 0 && errno == EINTR) continue;
+}
+
+Result<MachineEnd> Warden::run() {
+  SNUG_TRY(loop_->run());
+  networks_.clear();
+  if (failure_) return tl::unexpected(std::move(*failure_));
+  return end_.value_or(MachineEnd{kStatusFailure, "the machine's process is lost"});
+}
+
+// --- the machine's process ---------------------------------------------------------------------------------
+
+void Warden::on_calls() {
+  for (int i = 0; i < kCallsAtOnce; ++i) {
+    warden::Call call;
+    std::string text;
+    const int error = warden::receive_packet(machine_.calls.get(), &call, sizeof call, text, nullptr);
+    if (error == EAGAIN) return;
+    // It has ended, or is about to.
+    if (error == EPIPE) return calls_watch_.reset();
+    if (error != 0 || !answer(call, text))
+      return end_machine(fmt::format("the machine's process asks for what there is not ({}, {})", call.kind,
+                                     call.argument));
+  }
+}
+
+bool Warden::answer(const warden::Call& call, const std::string& text) {
+  switch (static_cast<CallKind>(call.kind)) {
+    case CallKind::kConnectVsock: {
+      if (!duties_.ends.vsock || call.argument > UINT32_MAX) return false;
+      auto stream = duties_.ends.vsock->connect_by_name(static_cast<uint32_t>(call.argument));
+      if (!stream) return reply(call, stream.error());
+      return reply(call, std::move(*stream));
+    }
+    case CallKind::kStartNetwork:
+      if (call.argument >= duties_.ends.nics.size() || duties_.ends.taps.contains(call.argument)) return false;
+      return reply(call, start_network(call.argument));
+    case CallKind::kStopNetworks:
+      networks_.clear();
+      return reply(call, 0);
+    case CallKind::kGiveUpNetwork: {
+      const auto network = networks_.find(call.argument);
+      if (network == networks_.end()) return false;
+      network->second->give_up();
+      return reply(call, 0);
+    }
+    case CallKind::kNextLog:
+      if (duties_.directory == nullptr || call.argument > static_cast<uint64_t>(warden::LogKind::kOutput))
+        return false;
+      return reply(call, next_log(call.argument));
+    case CallKind::kBeginKernel:
+    case CallKind::kKeepKernel:
+      if (started_) return false;
+      return reply(call, kernel_file(static_cast<CallKind>(call.kind)));
+    case CallKind::kStarted:
+      if (started_) return false;
+      started_ = true;
+      if (duties_.started) duties_.started();
+      drop_setup_memory();
+      return reply(call, 0, own_cpu_ns());
+    case CallKind::kEnding:
+      if (duties_.ending)
+        duties_.ending(call.argument > INT64_MAX
+                           ? TimeLimit()
+                           : TimeLimit(std::chrono::milliseconds(static_cast<int64_t>(call.argument))));
+      return reply(call, 0);
+    case CallKind::kSuspended: {
+      const bool replied = reply(call, 0);
+      stop_both();
+      return replied;
+    }
+    case CallKind::kEnded:
+      remember_end({static_cast<int>(call.argument & 0xff), text});
+      return reply(call, 0);
+    case CallKind::kFailed:
+      if (started_) return false;
+      failure_ = warden::error_of(text);
+      return reply(call, 0);
+  }
+  return false;
+}
+
+// A caller that does not take its answer has not waited for it.
+bool Warden::reply(const warden::Call& call, int error, uint64_t value) {
+  return warden::send(machine_.calls.get(), warden::Answer{call.id, error, value}) == 0;
+}
+
+bool Warden::reply(const warden::Call& call, Result<UniqueFd> asked) {
+  if (asked) return warden::send(machine_.calls.get(), warden::Answer{call.id, 0, 0}, {}, asked->get()) == 0;
+  return warden::send(machine_.calls.get(), warden::Answer{call.id, EIO, 0},
+                      warden::error_text(asked.error())) == 0;
+}
+
+Result<UniqueFd> Warden::start_network(uint64_t index) {
+  const auto number = static_cast<uint32_t>(index);
+  networks_.erase(index);
+  UserNetwork::Events events;
+  events.connected = [this, number](UniqueFd socket) {
+    tell({static_cast<uint32_t>(NewsKind::kNetworkConnected), number, 0}, socket.get());
+  };
+  events.lost = [this, number] { tell({static_cast<uint32_t>(NewsKind::kNetworkLost), number, 0}); };
+  auto network = SNUG_TRY(UserNetwork::start(*loop_, duties_.ends.nics[index], std::move(events)));
+  UniqueFd socket = network->take_socket();
+  networks_[index] = std::move(network);
+  return socket;
+}
+
+Result<UniqueFd> Warden::next_log(uint64_t kind) const {
+  const bool console = kind == static_cast<uint64_t>(warden::LogKind::kConsole);
+  return BoundedLog::next_file(duties_.directory->fd(),
+                               console ? ConsoleServer::kLogFile : HostEnds::kOutputLog);
+}
+
+Result<UniqueFd> Warden::kernel_file(CallKind kind) {
+  KernelStore& store = duties_.ends.kernel_store;
+  return kind == CallKind::kBeginKernel ? store.begin() : store.keep();
+}
+
+void Warden::tell(const warden::News& news, int descriptor) {
+  const int error = warden::send(machine_.news.get(), news, {}, descriptor);
+  if (error == EAGAIN) end_machine("the machine's process does not listen");
+}
+
+// --- ends --------------------------------------------------------------------------------------------------
+
+void Warden::on_signal(int number) {
+  if (number == SIGCONT) {
+    suspending_ = false;
+    ::kill(machine_.pid, SIGCONT);
+  }
+  if (number == SIGTSTP && !suspending_) {
+    suspending_ = true;
+    suspend_late_.arm(kSuspendPatience);
+  }
+  if ((number == SIGTERM || number == SIGINT || number == SIGHUP) && !wish_.is_the_same() && ++wishes_ > 1)
+    end_late_.arm(kEndPatience);
+  tell({static_cast<uint32_t>(NewsKind::kSignal), static_cast<uint32_t>(number),
+        is_own_terminal(STDIN_FILENO) ? 1U : 0U});
+}
+
+// What follows is SIGCONT's.
+void Warden::stop_both() {
+  if (!suspending_) return;
+  suspend_late_.disarm();
+  ::kill(machine_.pid, SIGSTOP);
+  ::raise(SIGSTOP);
+}
+
+void Warden::remember_end(MachineEnd end) {
+  if (end_) return;
+  end_ = std::move(end);
+  if (duties_.directory != nullptr) duties_.directory->record_end(end_->exit_status, end_->message);
+  end_late_.arm(kEndPatience);
+}
+
+void Warden::end_machine(std::string why) {
+  if (!end_ && !failure_) {
+    log_error("{}", why);
+    remember_end({kStatusFailure, std::move(why)});
+  }
+  ::kill(machine_.pid, SIGKILL);
+}
+
+void Warden::on_end() {
+  // Its last words may still lie in the socket.
+  if (calls_watch_) on_calls();
+  siginfo_t info{};
+  if (::waitid(P_PID, static_cast<id_t>(machine_.pid), &info, WEXITED | WNOHANG) != 0 || info.si_pid == 0)
+    return;
+  machine_.pid = -1;
+  if (!end_ && !failure_) {
+    MachineEnd end = end_without_words(info);
+    log_error("{}", end.message);
+    // What it had made of the terminal.
+    if (terminal_ && is_own_terminal(STDIN_FILENO)) ::tcsetattr(STDIN_FILENO, TCSANOW, &*terminal_);
+    remember_end(std::move(end));
+  }
+  process_watch_.reset();
+  loop_->stop();
+}
+
+}  // namespace snug

@@ -1,0 +1,92 @@
+// The warden of a machine: the process that opened everything that has a name, and stays in front of the wall
+// (runner.h). It passes signals on, keeps passt running, answers what the machine's process asks of it
+// (warden_protocol.h), removes what has a name at the end, and ends that process when it ends itself.
+//
+// Nothing that the machine's process sends can do more than end the machine: that process may be the guest's.
+//
+// Thread: the one that calls run(), its only one.
+#pragma once
+
+#include <sys/types.h>
+#include <termios.h>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "vmm/base/result.h"
+#include "vmm/base/unique_fd.h"
+#include "vmm/control/vm_directory.h"
+#include "vmm/core/event_loop.h"
+#include "vmm/host/signals.h"
+#include "vmm/host/user_network.h"
+#include "vmm/run/host_ends.h"
+#include "vmm/run/run_report.h"
+#include "vmm/run/warden_protocol.h"
+
+namespace snug {
+
+class Warden {
+ public:
+  // The process behind the wall.
+  struct Machine {
+    pid_t pid = -1;
+    UniqueFd process;  // its pidfd
+    UniqueFd calls;    // our ends of its sockets
+    UniqueFd news;
+  };
+  struct Duties {
+    HostEnds& ends;
+    const VmDirectory* directory = nullptr;  // or none
+    bool commands = false;                   // it takes the signals of a command too
+    std::function<void()> started;           // the guest runs; may be empty
+    std::function<void(const TimeLimit& grace)> ending;  // it was asked to power off; may be empty
+  };
+
+  static Result<std::unique_ptr<Warden>> create(Machine machine, Duties duties);
+  // Kills the process when it is still there.
+  ~Warden();
+
+  // Returns when the process has ended. Errors: what the machine's set-up met.
+  Result<MachineEnd> run();
+
+  // One call, as it came; for tests too. False: it made no sense, and the machine ends.
+  bool answer(const warden::Call& call, const std::string& text);
+
+ private:
+  Warden(Machine machine, Duties duties) : machine_(std::move(machine)), duties_(std::move(duties)) {}
+  void on_calls();
+  void on_signal(int number);
+  void on_end();
+  void stop_both();
+  void tell(const warden::News& news, int descriptor = -1);
+  void end_machine(std::string why);
+  void remember_end(MachineEnd end);
+
+  bool reply(const warden::Call& call, int error, uint64_t value = 0);
+  bool reply(const warden::Call& call, Result<UniqueFd> asked);
+  Result<UniqueFd> start_network(uint64_t index);
+  Result<UniqueFd> next_log(uint64_t kind) const;
+  Result<UniqueFd> kernel_file(warden::CallKind kind);
+
+  Machine machine_;
+  Duties duties_;
+  std::unique_ptr<EventLoop> loop_;
+  SignalWatch signals_;
+  EndingWish wish_;
+  unsigned wishes_ = 0;
+  std::map<uint64_t, std::unique_ptr<UserNetwork>> networks_;  // by interface
+  bool started_ = false;
+  bool suspending_ = false;
+  std::optional<Error> failure_;
+  std::optional<MachineEnd> end_;
+  std::optional<termios> terminal_;  // as it was
+  EventLoop::Watch calls_watch_;
+  EventLoop::Watch process_watch_;
+  EventLoop::Timer suspend_late_;
+  EventLoop::Timer end_late_;
+};
+
+}  // namespace snug
