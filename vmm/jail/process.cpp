@@ -1,0 +1,91 @@
+#include "vmm/jail/process.h"
+
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/sched.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <array>
+
+#include "vmm/jail/capabilities.h"
+
+namespace snug::jail {
+namespace {
+
+constexpr unsigned long kAllButUser =
+    CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
+
+unsigned long flags_of(Namespaces namespaces) {
+  switch (namespaces) {
+    case Namespaces::kNone:
+      return 0;
+    case Namespaces::kAllButUser:
+      return kAllButUser;
+    case Namespaces::kAll:
+      return kAllButUser | CLONE_NEWUSER;
+  }
+  return 0;
+}
+
+// Where the C library keeps the number of the calling thread, or nullptr where that cannot be known. The
+// kernel has been told of it, to clear it when the thread ends; other libraries tell it of another place.
+pid_t* own_thread_number() {
+  pid_t* address = nullptr;
+  if (::prctl(PR_GET_TID_ADDRESS, &address) != 0 || address == nullptr) return nullptr;
+  return *address == ::gettid() ? address : nullptr;
+}
+
+// The system call, for fork(2) takes no flags and clone(3) wants another stack. What fork(2) does besides:
+// handlers of pthread_atfork and locks of the library, of no use to a process with one thread; and the number
+// that glibc keeps of a thread. The latter is put right by the kernel, as for fork(2). Where it cannot be
+// (kernels without CONFIG_CHECKPOINT_RESTORE) the child's first thread has the parent's number in glibc's
+// eyes: no matter to raise(3) and abort(3), which ask the kernel since 2.34, but pthread_kill(3) of that
+// thread is wrong, and so are recursive mutexes if a later thread has just that number.
+pid_t clone_process(unsigned long flags, int& process) {
+  pid_t* const number = own_thread_number();
+  if (number != nullptr) flags |= CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID;
+  // In x86's order of arguments.
+  return static_cast<pid_t>(
+      ::syscall(SYS_clone, flags | SIGCHLD | CLONE_PIDFD, nullptr, &process, number, nullptr));
+}
+
+}  // namespace
+
+Result<Split> split(Confinement confinement) {
+  std::array<int, 2> pipe{};
+  if (::pipe2(pipe.data(), O_CLOEXEC) != 0) return fail_errno(errno, "pipe");
+  UniqueFd for_child(pipe[0]);
+  UniqueFd for_parent(pipe[1]);
+
+  Split result;
+  int process = -1;
+  if (confinement == Confinement::kNamespaces) {
+    // Who may do without a user namespace gets one later, as another user: see enter().
+    result.namespaces = has_capability(CAP_SYS_ADMIN) ? Namespaces::kAllButUser : Namespaces::kAll;
+    result.child = clone_process(flags_of(result.namespaces), process);
+    if (result.child < 0) result.refused = errno;
+  }
+  if (confinement == Confinement::kNone || result.child < 0) {
+    result.namespaces = Namespaces::kNone;
+    result.child = clone_process(0, process);
+    if (result.child < 0) return fail_errno(errno, "clone");
+  }
+  if (result.child == 0) {
+    result.lifeline = std::move(for_child);
+  } else {
+    result.process = UniqueFd(process);
+    result.lifeline = std::move(for_parent);
+  }
+  return result;
+}
+
+bool parent_gone(int lifeline) {
+  pollfd end{lifeline, 0, 0};
+  return ::poll(&end, 1, 0) > 0 && (end.revents & (POLLHUP | POLLERR | POLLNVAL)) != 0;
+}
+
+}  // namespace snug::jail

@@ -1,0 +1,45 @@
+// Makes the process behind the wall: a child with namespaces of its own, which goes on from where its parent
+// is.
+//
+// Thread: the only one of its process. Locks that another thread holds would stay locked in the child.
+#pragma once
+
+#include <sys/types.h>
+
+#include "vmm/base/result.h"
+#include "vmm/base/unique_fd.h"
+
+namespace snug::jail {
+
+enum class Namespaces {
+  kNone,
+  kAllButUser,  // root: mount, pid, net, ipc, uts, cgroup; enter() adds the user namespace
+  kAll,
+};
+
+// What fork(2) would say, in both processes.
+struct Split {
+  pid_t child = 0;  // 0 in the child
+  // In the parent: a pidfd of the child, readable when it has ended.
+  UniqueFd process;
+  // A pipe that nobody writes to: the parent has the end for writing, the child the one for reading, which
+  // hangs up when the parent is gone, however it went. In the parent it stays open as long as the child is
+  // to run.
+  UniqueFd lifeline;
+  Namespaces namespaces = Namespaces::kNone;
+  // Why there are no namespaces though some were asked for: an errno, or 0.
+  int refused = 0;
+};
+
+enum class Confinement { kNone, kNamespaces };
+
+// The child is the first of its PID namespace (kNone: an ordinary child), which makes it an init: signals
+// without a handler do nothing to it, its own and the parent's alike, but for the parent's SIGKILL and
+// SIGSTOP and for what a fault raises. abort(3) there ends with SIGSEGV.
+// A host that refuses namespaces still gives a child, see `refused`. Errors: no process, no descriptors.
+Result<Split> split(Confinement confinement);
+
+// Whether the other end of a lifeline is closed. Never waits.
+bool parent_gone(int lifeline);
+
+}  // namespace snug::jail
