@@ -3,6 +3,7 @@
 A test is a function decorated with @test. It fails by an exception (`check` makes readable ones) and is skipped
 by raising Skip with the reason. Nothing here asserts wall time: bounds are many times what a step usually takes.
 """
+import contextlib
 import os
 import pty
 import re
@@ -17,6 +18,7 @@ import traceback
 SNUG = os.environ.get("SNUG_BIN", "build/vmm/cli/snug")
 STOPPED = 75  # exit status: a test failed, and whoever runs the tests wants to go on on another host
 BOUND = float(os.environ.get("SNUG_TEST_BOUND", "330"))  # seconds for one guest to end
+GONE_BOUND = 60  # seconds for a process to be gone, of which nothing is left but to go
 
 _tests = []
 
@@ -150,16 +152,20 @@ class Terminal:
 
     def stop_and_go(self, number, restores):
         """Stopped by that signal, the terminal then as a shell makes it for itself; raw again when it goes on. `restores`: snug
-        gives the terminal back by itself."""
+        gives the terminal back by itself, and stops all of itself: to SIGSTOP nobody can do anything."""
         import termios
-        self.process.send_signal(number)
-        deadline = time.monotonic() + BOUND
-        while state_of(self.process.pid) != "T":
-            check(time.monotonic() < deadline and self.process.poll() is None, "it does not stop", self.screen)
-            time.sleep(0.01)
+        if number == signal.SIGSTOP:
+            stop_machine(self.process.pid)
+        else:
+            self.process.send_signal(number)
+            wait_stopped(processes_of(self.process.pid))
         check(not restores or not self.is_raw(), "the terminal is not given back", self.settings())
         termios.tcsetattr(self.slave, termios.TCSANOW, self.before)
-        self.process.send_signal(signal.SIGCONT)
+        if number == signal.SIGSTOP:
+            continue_machine(self.process.pid)
+        else:
+            self.process.send_signal(signal.SIGCONT)
+        deadline = time.monotonic() + BOUND
         while not self.is_raw():
             check(time.monotonic() < deadline and self.process.poll() is None, "not raw again", self.screen)
             time.sleep(0.01)
@@ -188,19 +194,137 @@ class Terminal:
         os.close(self.slave)
 
 
+# The processes of a machine are the one that was started, whose pid snug shows, and a child of it that runs the guest;
+# other children (passt) are not among them. Root alone may see that child's descriptors, mappings and environment.
+def children_of(pid):
+    found = []
+    for task in tasks_of(pid):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/task/{task}/children") as file:
+            found += [int(child) for child in file.read().split()]
+    return found
+
+
+def tasks_of(pid):
+    """Threads of a process; none when it has ended."""
+    try:
+        return os.listdir(f"/proc/{pid}/task")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def status_of(pid):
+    """/proc/PID/status, by name."""
+    with open(f"/proc/{pid}/status") as status:
+        return {name: value.strip() for name, _, value in (line.partition(":") for line in status)}
+
+
 def state_of(pid):
     """Of a process: R, S, T, ..."""
     with open(f"/proc/{pid}/stat") as file:
         return file.read().rpartition(")")[2].split()[0]
 
 
+def machine_process(pid):
+    """The process that runs the guest: snug's child, or where it has none of its kind snug itself."""
+    found = []
+    for child in children_of(pid):
+        with contextlib.suppress(OSError):
+            if _is_snug(child, pid):
+                # What is about to become passt is still snug, but in no other pid namespace.
+                found.append((len(status_of(child).get("NSpid", "").split()), child))
+    return max(found)[1] if found else pid
+
+
+def _is_snug(child, pid):
+    with open(f"/proc/{child}/comm") as file:
+        if file.read().startswith("snug"):
+            return True
+    with contextlib.suppress(PermissionError):
+        return os.readlink(f"/proc/{child}/exe") == os.readlink(f"/proc/{pid}/exe")
+    return False
+
+
+def processes_of(pid):
+    """Of a machine, the one that was started first."""
+    machine = machine_process(pid)
+    return [pid] if machine == pid else [pid, machine]
+
+
+def stop_machine(pid):
+    """The machine stands still: SIGSTOP stops no other process than the one that it is sent to."""
+    pids = processes_of(pid)
+    for one in pids:
+        os.kill(one, signal.SIGSTOP)
+    wait_stopped(pids)
+
+
+def continue_machine(pid):
+    for one in reversed(processes_of(pid)):
+        os.kill(one, signal.SIGCONT)
+
+
+def wait_stopped(pids):
+    deadline = time.monotonic() + BOUND
+    while (states := [state_of(one) for one in pids]) != ["T"] * len(pids):
+        check(time.monotonic() < deadline and "Z" not in states, "it does not stop", states)
+        time.sleep(0.01)
+
+
+def hold(pid):
+    """What tells when the processes of a machine are gone (check_gone), whoever waits for them."""
+    held = []
+    for one in processes_of(pid):
+        with contextlib.suppress(ProcessLookupError):
+            held.append(os.pidfd_open(one))
+    return held
+
+
+def check_gone(held):
+    """When one is killed, the other goes some milliseconds later."""
+    deadline = time.monotonic() + GONE_BOUND
+    for end in held:
+        gone = select.select([end], [], [], max(0, deadline - time.monotonic()))[0]
+        os.close(end)
+        check(gone, "a process of the machine is left")
+
+
+def kill_machine(process):
+    """Kills what was started, and returns when nothing of the machine is left."""
+    held = hold(process.pid) if process.poll() is None else []
+    process.kill()
+    check_gone(held)
+
+
+def processes_in(runtime):
+    """Processes that were started with this XDG_RUNTIME_DIR, as far as this user may look; those that are about to go
+    are waited for."""
+    deadline = time.monotonic() + GONE_BOUND
+    while (found := _started_with(f"XDG_RUNTIME_DIR={runtime}")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found
+
+
+def _started_with(variable):
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            with open(f"/proc/{pid}/environ", "rb") as environ, open(f"/proc/{pid}/comm") as comm:
+                if os.fsencode(variable) in environ.read().split(b"\0"):
+                    found.append(f"{comm.read().strip()} (process {pid})")
+    return found
+
+
 def resident_kib(pid):
-    """Resident set of a process, KiB."""
-    with open(f"/proc/{pid}/status") as status:
-        for line in status:
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1])
-    return 0
+    """Resident set of a machine, KiB: that of each of its processes."""
+    return sum(int(status_of(one).get("VmRSS", "0").split()[0]) for one in processes_of(pid))
+
+
+def descriptors(pid):
+    """How many a machine has open, in all its processes; None where root alone may look."""
+    try:
+        return sum(len(os.listdir(f"/proc/{one}/fd")) for one in processes_of(pid))
+    except PermissionError:
+        return None
 
 
 def main(title):
@@ -238,5 +362,7 @@ def main(title):
     sys.exit(1 if failed else 0)
 
 
-__all__ = ["Skip", "test", "add", "check", "Ended", "snug", "Terminal", "resident_kib", "state_of", "main", "SNUG", "BOUND", "os",
-           "re", "signal", "subprocess", "tempfile", "time"]
+__all__ = ["Skip", "test", "add", "check", "Ended", "snug", "Terminal", "children_of", "tasks_of", "status_of", "state_of",
+           "machine_process", "processes_of", "stop_machine", "continue_machine", "hold", "check_gone", "kill_machine",
+           "processes_in", "resident_kib", "descriptors", "main", "SNUG", "BOUND", "os", "re", "signal", "subprocess", "tempfile",
+           "time"]
