@@ -1,6 +1,7 @@
 """snug under a service manager: what it tells systemd, on micro-guests."""
 import contextlib
 import socket
+import struct
 
 from harness import *  # noqa: F403
 
@@ -14,12 +15,20 @@ def managed(address, *arguments):
         raise Skip("no usable /dev/kvm")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(address.replace("@", "\0", 1))
+        manager.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         manager.settimeout(BOUND)
         process = subprocess.Popen([SNUG, "run", "-k", MICRO + "/spin.elf", "--console", "none", *arguments],
                                    env={**os.environ, "NOTIFY_SOCKET": address}, stdin=subprocess.DEVNULL,
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+        def message():
+            said, [(_, _, sender)], *_ = manager.recvmsg(4096, socket.CMSG_SPACE(struct.calcsize("3i")))
+            # systemd listens to no other process than the one that it has started (NotifyAccess=main).
+            check(struct.unpack("3i", sender)[0] == process.pid, "said by another process", said)
+            return dict(line.split("=", 1) for line in said.decode().splitlines())
+
         try:
-            yield process, lambda: dict(line.split("=", 1) for line in manager.recv(4096).decode().splitlines())
+            yield process, message
         finally:
             process.kill()
             process.communicate()

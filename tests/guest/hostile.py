@@ -57,6 +57,7 @@ class Monitor:
         self.text = b""
         self.open = 0  # descriptors after the first case
         self.wait_line("hostile: ready")
+        self.pids = processes_of(self.process.pid)
         for name in ("console", "channel"):
             client = socket.socket(socket.AF_UNIX)
             client.connect(f"{folder}/{name}")
@@ -103,8 +104,8 @@ class Monitor:
     def _threads(self):
         """Name, state and nanoseconds of CPU time of each thread that is not a vCPU (those run the guest)."""
         found = {}
-        for task in os.listdir(f"/proc/{self.process.pid}/task"):
-            folder = f"/proc/{self.process.pid}/task/{task}/"
+        for pid, task in ((pid, task) for pid in self.pids for task in tasks_of(pid)):
+            folder = f"/proc/{pid}/task/{task}/"
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 with open(folder + "stat") as stat, open(folder + "schedstat") as schedule:
                     name, rest = stat.read().split("(", 1)[1].rsplit(")", 1)
@@ -126,11 +127,14 @@ class Monitor:
             if before.keys() == after.keys() and all(
                     state == "S" and used - before[task][2] <= room for task, (_, state, used) in after.items()):
                 return
+            if self.process.poll() is not None:
+                return  # whoever speaks to it next says so
             check(time.monotonic() < deadline, "the monitor spins", str(after))
             looked, before = now, after
 
     def descriptors(self):
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+        """In all its processes; None for an ordinary user, who may not look."""
+        return descriptors(self.process.pid)
 
 
 _monitor = None

@@ -30,7 +30,9 @@ class Place:
         return self.snug("ps", "-q", "-a", *flags).out.split()
 
     def left(self):
-        return os.listdir(self.folder.name + "/snug") if os.path.isdir(self.folder.name + "/snug") else []
+        """Folders and processes."""
+        folders = os.listdir(self.folder.name + "/snug") if os.path.isdir(self.folder.name + "/snug") else []
+        return folders + processes_in(self.folder.name)
 
     def row(self, name):
         rows = [json.loads(line) for line in self.snug("ps", "-a", "--json").expect(0).out.splitlines()]
@@ -107,12 +109,29 @@ def life_monitor_killed():
     with Place() as place:
         for flags in ((), ("--rm",)):
             name = place.start("spin", "--name", "gone", *flags)
-            os.kill(place.row(name)["pid"], signal.SIGKILL)
+            pid = place.row(name)["pid"]
+            held = hold(pid)
+            os.kill(pid, signal.SIGKILL)
             place.snug("wait", name)  # by its lock: it may be gone already
+            check_gone(held)
             deadline = time.monotonic() + BOUND
             while (name in place.names()) != (not flags) or (not flags and place.row(name)["state"] != "killed"):
                 check(time.monotonic() < deadline, "a killed machine is not seen as such", place.names())
             place.snug("rm", "--force", name)
+        check(not place.left(), "something is left", place.left())
+
+
+@test
+def life_machine_process_killed():
+    """Where the guest has a process of its own: the one that was started ends too, and not well."""
+    with Place() as place:
+        name = place.start("spin", "--name", "gone")
+        pid = place.row(name)["pid"]
+        held = hold(pid)
+        os.kill(machine_process(pid), signal.SIGKILL)
+        check(place.snug("wait", name).status != 0, "it has ended well")
+        check_gone(held)
+        place.snug("rm", "--force", name)
         check(not place.left(), "something is left", place.left())
 
 
@@ -268,11 +287,13 @@ def life_a_kernel_that_does_not_come_can_be_interrupted():
                                start_new_session=True)
     try:
         deadline = time.monotonic() + BOUND
-        while os.path.basename(os.readlink(f"/proc/{process.pid}/exe")) != "snug" or state_of(process.pid) != "S":
+        while not status_of(process.pid)["Name"].startswith("snug") or state_of(process.pid) != "S":
             check(time.monotonic() < deadline and process.poll() is None, "it does not wait")
             time.sleep(0.02)
+        held = hold(process.pid)
         process.send_signal(signal.SIGINT)
         check(process.wait(timeout=BOUND) == -signal.SIGINT, f"status {process.returncode}")
+        check_gone(held)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()

@@ -5,11 +5,6 @@ import json
 import socket
 
 
-def guest_ram_kib(pid):
-    """Resident guest RAM, KiB (see monitor_kib)."""
-    return resident_kib(pid) - monitor_kib(pid)
-
-
 class Running:
     """A guest whose command prints lines that the test waits for; words typed on its console reach the command."""
 

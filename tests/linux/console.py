@@ -23,8 +23,10 @@ def console_terminal_restored_after_signals():
     for number in (signal.SIGQUIT, signal.SIGABRT, signal.SIGSEGV, signal.SIGTERM):
         with Terminal("run", "--kernel", TINY, "--initrd", INITRD, "--cmdline", "quiet", "--grace-period", "1ms") as terminal:
             terminal.wait_for(b"snug-initrd: ready")
+            held = hold(terminal.process.pid)
             terminal.process.send_signal(number)
             terminal.expect_end(128 + number)
+            check_gone(held)
 
 
 @test

@@ -152,7 +152,7 @@ def end_boot_timeout_of_a_guest_on_hvc0():
 
 @test
 def end_not_by_a_stop_and_go():
-    """The whole process stands still for longer than the guest's watchdog is patient: no lockup of the guest's."""
+    """The whole machine stands still for longer than the guest's watchdog is patient: no lockup of the guest's."""
     script = ("echo 1 > /proc/sys/kernel/softlockup_panic; echo 1 > /proc/sys/kernel/hung_task_panic; "
               "echo 2 > /proc/sys/kernel/watchdog_thresh; sleep 3; echo stop me; "
               "i=0; while [ $((i += 1)) -lt 300000 ]; do :; done; sleep 8; dmesg | grep -i 'soft lockup'; echo done")
@@ -164,9 +164,9 @@ def end_not_by_a_stop_and_go():
             check(time.monotonic() < deadline and process.poll() is None, "the guest did not start", seen)
             if select_read(process.stdout, 1)[0]:
                 seen += os.read(process.stdout.fileno(), 4096)
-        process.send_signal(signal.SIGSTOP)
+        stop_machine(process.pid)
         time.sleep(45 if os.environ.get("SNUG_TESTS_ALL") == "1" else 10)
-        process.send_signal(signal.SIGCONT)
+        continue_machine(process.pid)
         out, err = process.communicate(timeout=BOUND)
     finally:
         process.kill()

@@ -2,6 +2,7 @@
 
 Images come from guest-images/build; tools/test hands their paths over in SNUG_IMAGE_*.
 """
+import functools
 import hashlib
 import select
 import shutil
@@ -60,19 +61,55 @@ def select_read(stream, seconds):
     return select.select([stream], [], [], seconds)
 
 
-def monitor_kib(pid, kind="Rss"):
-    """Resident memory but guest RAM, KiB; of kind Anonymous only what no file holds, which code that is run for the
-    first time does not add to. Guest RAM is what no child may inherit (MADV_DONTFORK, flag "dc"): a
-    cached kernel splits it into several mappings, so size alone does not tell."""
-    total = 0
-    resident = 0
-    with open(f"/proc/{pid}/smaps") as maps:
+def mappings(pid):
+    """Of each mapping of a process the lines of smaps by name, sizes as KiB; of none that root alone may look into. Guest RAM
+    is what no child may inherit (MADV_DONTFORK, flag "dc"): a cached kernel splits it into several, so size alone does not
+    tell."""
+    try:
+        maps = open(f"/proc/{pid}/smaps")
+    except PermissionError:
+        say_that_root_sees_more()
+        return
+    with maps:
+        found = {}
         for line in maps:
-            if line.startswith(kind + ":"):
-                resident = int(line.split()[1])
-            elif line.startswith("VmFlags:") and "dc" not in line.split():
-                total += resident
-    return total
+            name, _, value = line.partition(":")
+            if value.endswith(" kB\n"):
+                found[name] = int(value.split()[0])
+            elif name == "VmFlags":
+                yield {**found, name: value.split()}
+
+
+@functools.cache
+def say_that_root_sees_more():
+    print("    the memory of the process that runs the guest is not looked at: root alone may", flush=True)
+
+
+def outside_of_guest_ram(pid):
+    return [mapping for mapping in mappings(pid) if "dc" not in mapping["VmFlags"]]
+
+
+def monitor_kib(pid):
+    """Resident memory of a machine but guest RAM, KiB: pages that its processes share count once."""
+    private, shared = 0, 0
+    for process in processes_of(pid):
+        outside = outside_of_guest_ram(process)
+        own = sum(mapping["Private_Clean"] + mapping["Private_Dirty"] for mapping in outside)
+        private += own
+        shared = max(shared, sum(mapping["Rss"] for mapping in outside) - own)
+    return private + shared
+
+
+def anonymous_kib(pid):
+    """The same of what no file holds, which code that is run for the first time does not add to; for differences: what its
+    processes share counts for each."""
+    return sum(mapping["Anonymous"] for process in processes_of(pid) for mapping in outside_of_guest_ram(process))
+
+
+def guest_ram_kib(pid):
+    """Resident guest RAM, KiB; for an ordinary user with what else its process has resident."""
+    machine = machine_process(pid)
+    return sum(mapping["Rss"] for mapping in mappings(machine) if "dc" in mapping["VmFlags"]) or resident_kib(machine)
 
 
 def checksum(path, start=0, size=-1):

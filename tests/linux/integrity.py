@@ -120,7 +120,8 @@ def disk_keeps_what_was_flushed_when_killed():
                     last = int(numbers[-1]) if numbers else last
                 time.sleep(chance.random() / 50)  # not always right after a report
             finally:
-                process.kill()
+                # It writes on until all of it is gone.
+                kill_machine(process)
                 out, err = process.communicate()
             # What was on its way to us when the monitor died was reported as well.
             numbers = re.findall(rb"synced (\d+)\r?\n", seen + out)

@@ -3,6 +3,7 @@
 ten times what it takes elsewhere. Words on the command line select tests whose names contain them.
 """
 import functools
+import json
 import sys
 
 sys.dont_write_bytecode = True
@@ -85,9 +86,10 @@ def agent_pause_and_clock():
 
             snug("exec", "one", "--", "sh", "-c", "(while :; do date +%s > /tmp/now; done) >/dev/null 2>&1 &", env=env).expect(0)
             snug("pause", "one", env=env).expect(0)
-            used = cpu_seconds(folder)
+            pid = json.loads(snug("inspect", "one", env=env).expect(0).out)["pid"]
+            used = cpu_seconds(pid)
             time.sleep(5)
-            check(cpu_seconds(folder) - used < 2, "a paused machine works")
+            check(cpu_seconds(pid) - used < 2, "a paused machine works")
             snug("resume", "one", env=env).expect(0)
             first = int(guest.run("cat", "/tmp/now").expect(0).out or 0)
             deadline = time.monotonic() + BOUND
@@ -97,11 +99,11 @@ def agent_pause_and_clock():
             snug("kill", "one", env=env)
 
 
-def cpu_seconds(folder):
-    """CPU time of all processes of snug that run."""
+def cpu_seconds(pid):
+    """CPU time of a machine's processes."""
     ticks = 0
-    for pid in subprocess.run(["pgrep", "-x", "snug"], capture_output=True, text=True).stdout.split():
-        with open(f"/proc/{pid}/stat") as stat:
+    for one in processes_of(pid):
+        with open(f"/proc/{one}/stat") as stat:
             words = stat.read().rsplit(")", 1)[1].split()
         ticks += int(words[11]) + int(words[12])
     return ticks / os.sysconf("SC_CLK_TCK")
@@ -137,6 +139,7 @@ def user_network():
             check(seen.decode().split() == [hashlib.md5(data).hexdigest(), "-", "serving"], "not what is served", seen)
             page = urllib.request.urlopen(f"http://127.0.0.1:{port}/page", timeout=60).read()
             check(page == b"from the guest\n", "the published port gives something else", page)
+            held = hold(process.pid)
             socket.create_connection(("127.0.0.1", port + 1), 60).close()
             out, err = process.communicate(timeout=BOUND)
         finally:
@@ -145,6 +148,7 @@ def user_network():
             server.shutdown()
         check(process.returncode == 0, f"status {process.returncode}", seen + out, err)
         check(not network.passt_processes(), "passt is still there", network.passt_processes())
+        check_gone(held)
 
 
 harness.main("intel")

@@ -87,6 +87,7 @@ def net_user_fetches_and_answers():
                         continue
                 check(answer == b"echo hello", "the published UDP port gives something else", answer)
             check(len(passt_processes()) == 1, "not one passt", passt_processes())
+            held = hold(process.pid)
             socket.create_connection(("127.0.0.1", tcp + 1), 60).close()
             out, err = process.communicate(timeout=BOUND)
         finally:
@@ -95,6 +96,7 @@ def net_user_fetches_and_answers():
             server.shutdown()
         check(process.returncode == 0, f"status {process.returncode}", seen + out, err)
         check(not passt_processes(), "passt is still there", passt_processes())
+        check_gone(held)
 
 
 @test
@@ -150,7 +152,7 @@ def net_user_leaves_no_process_when_killed():
                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     check(process.stdout.readline(), "the guest did not start")
     check(len(passt_processes()) == 1, "not one passt", passt_processes())
-    process.kill()
+    kill_machine(process)
     process.communicate()
     deadline = time.monotonic() + 20
     while passt_processes():

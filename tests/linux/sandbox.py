@@ -170,14 +170,17 @@ def sandbox_twenty_at_once():
                 check(process.returncode == number and out == b"%d\n" % number, f"number {number}: status {process.returncode}",
                       out, err)
         finally:
-            for process in [*processes, killed]:
+            for process in processes:
                 process.kill()
                 process.wait()
+            kill_machine(killed)
+            killed.wait()
         subprocess.run([SNUG, "run", "--kernel", "/nonexistent"], env=env, stderr=subprocess.DEVNULL)
         sandbox("true", env=env).expect(0)
         # The folder of all machines stays.
         left = [os.path.join(top, name) for top, folders, names in os.walk(folder) for name in folders + names]
         check(left == [folder + "/snug"], "something is left", "\n".join(left))
+        check(not processes_in(folder), "a process is left", processes_in(folder))
 
 
 class Guest:
@@ -261,6 +264,7 @@ def sandbox_test_run_example():
                                      stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=BOUND,
                                      env={**os.environ, "SNUG": os.path.realpath(SNUG), "XDG_RUNTIME_DIR": folder, **variables})
             check(not os.listdir(folder + "/snug"), "a machine is left", os.listdir(folder + "/snug"))
+            check(not processes_in(folder), "a process is left", processes_in(folder))
             return Ended(process.returncode, process.stdout, process.stderr)
 
         def result():

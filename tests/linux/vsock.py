@@ -139,7 +139,7 @@ def vsock_short_connections_leave_nothing():
         with vm.dial(ECHO) as stream:
             stream.sendall(b"warm")
             check(stream.recv(4) == b"warm", "no echo")
-    memory = monitor_kib(vm.process.pid, "Anonymous")
+    memory, before = anonymous_kib(vm.process.pid), descriptors(vm.process.pid)
     for number in range(500):
         with vm.dial(ECHO) as stream:
             text = b"%d" % number
@@ -151,10 +151,10 @@ def vsock_short_connections_leave_nothing():
         for _ in range(5):
             check(vm.ask("connect 700 100 10") == [100, 0], "100 connections of the guest at once")
         server.join(BOUND)
-    grown = monitor_kib(vm.process.pid, "Anonymous") - memory
+    grown = anonymous_kib(vm.process.pid) - memory
     check(grown < 1024, f"1,000 connections cost {grown} KiB")
-    descriptors = os.listdir(f"/proc/{vm.process.pid}/fd")
-    check(len(descriptors) < 64, "descriptors left", descriptors)
+    after = descriptors(vm.process.pid)
+    check(after is None or after - before < 32, f"{after} open descriptors, and {before} before")
 
 
 @test
@@ -174,7 +174,7 @@ def vsock_hundred_streams_at_once():
 @test
 def vsock_amounts_are_exact():
     vm = shared()
-    memory = monitor_kib(vm.process.pid, "Anonymous")
+    memory = anonymous_kib(vm.process.pid)
     with vm.dial(SINK) as stream:
         stream.sendall(pattern_of(AMOUNT))
         stream.shutdown(socket.SHUT_WR)
@@ -183,7 +183,7 @@ def vsock_amounts_are_exact():
     with vm.dial(SOURCE) as stream:
         stream.sendall(b"%d\n" % AMOUNT)
         check(read_all(stream) == pattern_of(AMOUNT), "the host got something else")
-    grown = monitor_kib(vm.process.pid, "Anonymous") - memory
+    grown = anonymous_kib(vm.process.pid) - memory
     check(grown < 1024, f"the monitor grew by {grown} KiB")
 
 
@@ -205,7 +205,7 @@ def vsock_each_side_closes_its_half():
 @test
 def vsock_stalled_readers_hold_up_nobody():
     vm = shared()
-    memory = monitor_kib(vm.process.pid, "Anonymous")
+    memory = anonymous_kib(vm.process.pid)
     # A guest that reads nothing: the host's writer stops, after what both kernels and the guest's credit take.
     stalled = vm.dial(STALL)
     stalled.setblocking(False)
@@ -227,7 +227,7 @@ def vsock_stalled_readers_hold_up_nobody():
         stream = listener.accept()[0]
         asking.join(BOUND)
     check(filled and 0 < filled[0] < 4 * MIB, "a host that reads nothing is sent to without end", filled)
-    grown = monitor_kib(vm.process.pid, "Anonymous") - memory
+    grown = anonymous_kib(vm.process.pid) - memory
     check(grown < 1024, f"stalled readers cost {grown} KiB")
     with vm.dial(ECHO) as other:
         other.sendall(b"hello")
@@ -319,6 +319,8 @@ def vsock_outlives_a_guest_that_restarts():
         vm.process.terminate()
         vm.process.wait(BOUND)
         check(not os.listdir(vm.folder + "/snug"), "the machine's folder is left behind", os.listdir(vm.folder + "/snug"))
+        left = processes_in(vm.folder)
+        check(not left, "a process is left behind", left)
     finally:
         vm.end()
 
