@@ -295,6 +295,39 @@ def traces_say_who_had_the_processor():
     check(found.kernel_exits == {"io": 1, "interrupt": 1}, "exits to the kernel", found.kernel_exits)
 
 
+# Two processes: 8 MiB that both have, 4 MiB that one has, which ends when it is told to.
+FAMILY = """
+import os, time
+both = bytearray(b"x") * (8 << 20)
+child = os.fork()
+if child == 0:
+    own = bytearray(b"y") * (4 << 20)
+    while time.process_time() < 0.3:
+        pass
+    print("both", flush=True)
+    input()
+    os._exit(0)
+os.waitpid(child, 0)
+print("one", flush=True)
+input()
+"""
+
+
+@test
+def a_monitor_costs_what_all_its_processes_cost():
+    with processes.Guest([sys.executable, "-c", FAMILY]) as family:
+        family.wait_for(b"both")
+        tree, anonymous = processes.tree_of(family.pid), processes.memory_beyond_ram(family.pid, 1024)["(anonymous)"]
+        check(len(tree) == 2, "not two processes", tree)
+        check(12 << 10 <= anonymous < 20 << 10, "what both have does not count once", anonymous)
+        seconds = [processes.cpu_seconds_of_all(family.pid)]
+        family.type("")
+        family.wait_for(b"one")
+        seconds.append(processes.cpu_seconds_of_all(family.pid))
+        check(min(seconds) >= 0.28 and abs(seconds[0] - seconds[1]) < 0.05, "not the CPU time of both", seconds)
+    check(not os.path.exists(f"/proc/{tree[0]}"), "it was not ended")
+
+
 @test
 def archives_are_what_cpio_reads():
     with tempfile.TemporaryDirectory() as folder:

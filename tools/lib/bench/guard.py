@@ -17,7 +17,7 @@ SAME, SERIES, OTHER = "the release of the kept figures", "another release of a k
 # How much more of a quantity is no change yet, by how near the kernel is; where nothing is said, it is not judged.
 SLACK = {
     "exits": {SAME: 0.0, SERIES: 0.05},                              # to user space, of one device
-    "instructions": {SAME: 0.03, SERIES: 0.08},                      # of the process, guest included
+    "instructions": {SAME: 0.03, SERIES: 0.08},                      # of its processes, guest included
     "before": {SAME: 0.05, SERIES: 0.07, OTHER: 0.10},               # of them, before the first KVM_RUN; an ELF kernel
     "before_moved": {SAME: 0.05, SERIES: 0.10},                      # the same, of a kernel that was moved
     "monitor_per_exit": {SAME: 0.07, SERIES: 0.10, OTHER: 0.20},     # the monitor's own from then on, of one exit

@@ -1,4 +1,9 @@
-"""Processes under measurement: run to their end, or until their guest says something. Every wait has a bound."""
+"""Processes under measurement: run to their end, or until their guest says something. Every wait has a bound.
+
+A monitor is the process that is started and all that it starts: of snug one that runs the guest, and a passt for each
+network. What they cost is the monitor's.
+"""
+import contextlib
 import glob
 import os
 import re
@@ -25,6 +30,10 @@ KVM = "/sys/kernel/debug/kvm"
 READY = b"snug-initrd: ready"
 # Seconds after which a monitor has done with its start: snug gives back what only that needed after one.
 SETTLED = 1.5
+# Why an ordinary user cannot know what memory a monitor takes.
+ROOT_ALONE = "root alone may see the memory of the process that runs the guest"
+# Seconds for what was killed to be gone.
+GONE_BOUND = 60
 
 
 class Failed(Exception):
@@ -104,7 +113,7 @@ def tried(call, attempts=2):
 
 
 def run_to_end(command, environment=None, expected=0, bound=BOUND):
-    """CPU time of the process and all that it waited for (seconds), its output."""
+    """What the process and all that it waited for have used (rusage), its output."""
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                env=environment, start_new_session=True)
     output = b""
@@ -121,7 +130,7 @@ def run_to_end(command, environment=None, expected=0, bound=BOUND):
         ended = True
     finally:  # on every way out
         if not ended:
-            os.killpg(process.pid, signal.SIGKILL)
+            kill_all(process.pid)
         process.stdout.close()
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -154,16 +163,11 @@ class Guest:
         os.write(self.process.stdin.fileno(), line.encode() + b"\n")
 
     def kill(self):
-        """Ends it and all that it started; returns the CPU time of everything, seconds."""
-        try:
-            os.killpg(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+        """Ends it and all that it started."""
+        kill_all(self.pid)
         for stream in (self.process.stdin, self.process.stdout):
             stream.close()
-        _, _, usage = os.wait4(self.pid, 0)
-        self.process.returncode = -signal.SIGKILL
-        return usage.ru_utime + usage.ru_stime
+        self.process.wait()
 
 
 def wait_for_all(guests, text=READY, bound=BOUND):
@@ -189,14 +193,67 @@ def wait_for_all(guests, text=READY, bound=BOUND):
     return seconds
 
 
+def children_of(pid):
+    found = []
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children") as file:
+                found += [int(child) for child in file.read().split()]
+    return found
+
+
+def tree_of(pid):
+    """A process and all that come from it and still run."""
+    return [pid, *(one for child in children_of(pid) for one in tree_of(child))]
+
+
+def kill_all(pid):
+    """SIGKILL to a process, the leader of its group, and all that come from it; returns when they are gone (it still wants to
+    be waited for). What they had open, a tap or a disk, is free then."""
+    ends = []
+    for one in tree_of(pid):
+        with contextlib.suppress(ProcessLookupError):
+            ends.append(os.pidfd_open(one))
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+    for end in ends:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(end, signal.SIGKILL)
+    deadline = time.monotonic() + GONE_BOUND
+    for end in ends:
+        select.select([end], [], [], max(0, deadline - time.monotonic()))
+        os.close(end)
+
+
 def cpu_seconds(pid):
     """CPU time so far of one process, all its threads, those that have ended too; children not included."""
     return time.clock_gettime(~pid << 3 | 2)  # its CPU clock, as clock_getcpuclockid(3) makes the number
 
 
+def cpu_seconds_of_all(pid):
+    """The same of a monitor: its processes that run, and those that one of them has waited for."""
+    while True:
+        waited = _waited_seconds(pid)
+        with contextlib.suppress(OSError):  # one of them has just ended: it counts among the others then
+            found = sum(cpu_seconds(one) for one in tree_of(pid))
+            if _waited_seconds(pid) == waited:
+                return found + waited
+
+
+def _waited_seconds(pid):
+    total = 0
+    for one in tree_of(pid):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{one}/stat") as file:
+            total += sum(int(word) for word in file.read().rpartition(")")[2].split()[13:15])  # cutime, cstime
+    return total / os.sysconf("SC_CLK_TCK")
+
+
 def vhost_seconds(pid):
-    """CPU time so far of the kernel's threads that move frames for a process: each is called after who asked for it."""
-    names = {f"vhost-{task}" for task in os.listdir(f"/proc/{pid}/task")}
+    """CPU time so far of the kernel's threads that move frames for a monitor: each is called after who asked for it."""
+    names = set()
+    for one in tree_of(pid):
+        with contextlib.suppress(FileNotFoundError):
+            names |= {f"vhost-{task}" for task in os.listdir(f"/proc/{one}/task")}
     total = 0.0
     for other in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -209,37 +266,52 @@ def vhost_seconds(pid):
 
 
 def memory_beyond_ram(pid, ram_mib):
-    """KiB resident in mappings that are not guest RAM, as {mapping: KiB}. Guest RAM is what the monitor lets no child
-    inherit (VmFlags "dc": snug and QEMU mark it so), or a mapping of at least its size."""
+    """KiB resident of a monitor in mappings that are not guest RAM, as {mapping: KiB}: pages that its processes share count
+    once. Guest RAM is what the monitor lets no child inherit (VmFlags "dc": snug and QEMU mark it so), or a mapping of at
+    least its size."""
+    private, shared = {}, {}
+    for one in tree_of(pid):
+        for part, (own, others) in _beyond_ram(one, ram_mib).items():
+            private[part] = private.get(part, 0) + own
+            shared[part] = max(shared.get(part, 0), others)
+    return {part: kib + shared[part] for part, kib in private.items() if kib + shared[part]}
+
+
+def _beyond_ram(pid, ram_mib):
+    """{mapping: (KiB that this process alone has, KiB that others have too)}"""
     parts = {}
-    name, size, resident = "", 0, 0
-    with open(f"/proc/{pid}/smaps") as file:
+    name, size, resident, private = "", 0, 0, 0
+    with _looked_into(f"/proc/{pid}/smaps") as file:
         for line in file:
             if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
                 words = line.split(None, 5)
                 name = words[5].strip() if len(words) > 5 else "(anonymous)"
                 first, last = words[0].split("-")
                 size = (int(last, 16) - int(first, 16)) >> 20
+                private = 0
             elif line.startswith("Rss:"):
                 resident = int(line.split()[1])
+            elif line.startswith(("Private_Clean:", "Private_Dirty:")):
+                private += int(line.split()[1])
             elif line.startswith("VmFlags:"):
                 if "dc" not in line.split() and size < ram_mib * 9 // 10:
                     name = os.path.basename(name) if name.startswith("/") else name
-                    parts[name] = parts.get(name, 0) + resident
-    return {part: kib for part, kib in parts.items() if kib}
+                    own, others = parts.get(name, (0, 0))
+                    parts[name] = own + private, others + resident - private
+    return parts
 
 
 def pss_kib(pid):
-    with open(f"/proc/{pid}/smaps_rollup") as file:
-        for line in file:
-            if line.startswith("Pss:"):
-                return int(line.split()[1])
-    return 0
+    """Of a monitor, guest RAM included."""
+    total = 0
+    for one in tree_of(pid):
+        with _looked_into(f"/proc/{one}/smaps_rollup") as file:
+            total += sum(int(line.split()[1]) for line in file if line.startswith("Pss:"))
+    return total
 
 
-def children_of(pid):
-    found = []
-    for task in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{task}/children") as file:
-            found += [int(child) for child in file.read().split()]
-    return found
+def _looked_into(path):
+    try:
+        return open(path)
+    except PermissionError:
+        raise Failed(ROOT_ALONE) from None

@@ -53,7 +53,7 @@ def measure(setting, figures):
             for _ in range(1 if setting.quick else 2):
                 runs.append(stepped.run(lambda first, m=monitor, g=variant: processes.Guest(
                     m.command(g.changed(words=f"{g.words} {stepped.words(first)}")), setting.environment), len(steps),
-                    lambda guest: processes.cpu_seconds(guest.pid)))
+                    lambda guest: processes.cpu_seconds_of_all(guest.pid)))
             report(setting, figures, name, jobs, runs)
         except processes.Failed as problem:
             figures.missing("block", "Linux guest, fio", RATE, name, str(problem))
@@ -80,4 +80,4 @@ def report(setting, figures, name, jobs, runs):
                     setting.method(where), better="more")
         figures.add("block", case, CPU, name,
                     [(run[number][1] - run[0][1]) / count * 1e6 for run, count in zip(runs, requests)], "us",
-                    setting.method("CPU clock of the monitor's process, less what a job of one request costs"))
+                    setting.method("CPU clocks of the monitor's processes, less what a job of one request costs"))

@@ -9,7 +9,8 @@ WHERE = "guest"
 
 BEYOND = "resident beyond guest RAM"
 BUDGET_MIB = 4
-METHOD = "smaps of an idle guest: Rss of every mapping that is not guest RAM, the program's own included"
+METHOD = ("smaps of an idle guest: Rss of every mapping that is not guest RAM, the program's own included, what several "
+          "processes of a monitor share once")
 
 
 def measure(setting, figures):

@@ -119,9 +119,9 @@ def once(command, environment):
     found, cpu = {}, 0.0
     try:
         guest.wait_for(b"bench: khz", 60)
-        started = processes.cpu_seconds(guest.pid)
+        started = processes.cpu_seconds_of_all(guest.pid)
         guest.wait_for(DONE, 120)
-        cpu = processes.cpu_seconds(guest.pid) - started
+        cpu = processes.cpu_seconds_of_all(guest.pid) - started
         khz = int(re.search(rb"khz (\d+)", guest.output).group(1))
         if not khz:
             raise processes.Failed("the guest has no clock that it knows the rate of")
@@ -138,7 +138,7 @@ def once(command, environment):
 def report(figures, case, name, runs):
     if runs[0][1] == 0:
         figures.add("micro", case, CPU, name, [value * 1e6 for value, _ in runs], "us",
-                    "CPU clock of the monitor's process from the guest's first line to its last, its waiting by polling "
+                    "CPU clocks of the monitor's processes from the guest's first line to its last, its waiting by polling "
                     "included, divided by all requests", tolerance=WALL_TIME)
         return
     method = "virtio-bench on this machine's KVM, a file of 64 MiB in RAM, the guest's own clock"

@@ -136,13 +136,13 @@ def started(setting, network, servers, command, with_passt):
             fds = [ours.fileno()]
             command = [word.replace("{fd}", str(fds[0])) for word in command]
         guest = stack.enter_context(processes.Guest([*network.prefix, *command], setting.environment, fds))
-        guest.helpers = [passt.pid] if with_passt else None
+        guest.helpers = [passt.pid] if with_passt else []  # beside those that it has started itself
         yield guest
 
 
 def cost(guest):
-    helpers = processes.children_of(guest.pid) if guest.helpers is None else guest.helpers
-    return processes.cpu_seconds(guest.pid) + processes.vhost_seconds(guest.pid) + sum(map(processes.cpu_seconds, helpers))
+    return (processes.cpu_seconds_of_all(guest.pid) + processes.vhost_seconds(guest.pid)
+            + sum(map(processes.cpu_seconds, guest.helpers)))
 
 
 def received(text):

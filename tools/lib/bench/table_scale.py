@@ -41,7 +41,7 @@ def measure(setting, figures):
             except processes.Failed as problem:
                 figures.missing("scale", case, UNTIL, monitor.name, str(problem))
                 continue
-            each_mib = max(memory)
+            each_mib = max(memory, default=each_mib)
             report(setting, figures, case, count, monitor, elapsed, memory, cpu)
 
 
@@ -51,7 +51,7 @@ def available_mib():
 
 
 def together(setting, command, count):
-    """Seconds until all are ready, MiB and CPU seconds of each."""
+    """Seconds until all are ready, MiB (none when they cannot be known) and CPU seconds of each."""
     guests = []
     try:
         start = time.monotonic()
@@ -59,8 +59,11 @@ def together(setting, command, count):
             guests.append(processes.Guest(command, setting.environment))
         processes.wait_for_all(guests, bound=processes.BOUND * max(1, count / 25))
         elapsed = time.monotonic() - start
-        memory = [processes.pss_kib(guest.pid) / 1024 for guest in guests]
-        return elapsed, memory, [processes.cpu_seconds(guest.pid) for guest in guests]
+        try:
+            memory = [processes.pss_kib(guest.pid) / 1024 for guest in guests]
+        except processes.Failed:
+            memory = []
+        return elapsed, memory, [processes.cpu_seconds_of_all(guest.pid) for guest in guests]
     finally:
         for guest in guests:
             guest.kill()
@@ -71,8 +74,11 @@ def report(setting, figures, case, count, monitor, elapsed, memory, cpu):
     figures.add("scale", case, UNTIL, monitor.name, [elapsed], "s",
                 "first exec to the last ready line, one run; in the lab an exit takes a hundred times what it takes elsewhere", tolerance=NOISE,
                 along=along)
-    figures.add("scale", case, MEMORY, monitor.name, memory, "MiB",
-                "smaps_rollup when all are ready, guest RAM included, one value a guest", tolerance=0.1, along=along)
+    if memory:
+        figures.add("scale", case, MEMORY, monitor.name, memory, "MiB",
+                    "smaps_rollup when all are ready, guest RAM included, one value a guest", tolerance=0.1, along=along)
+    else:
+        figures.missing("scale", case, MEMORY, monitor.name, processes.ROOT_ALONE)
     figures.add("scale", case, CPU, monitor.name, cpu, "s",
-                "CPU clock of the process, exec to ready, one value a guest; in the lab by a real clock", tolerance=NOISE,
+                "CPU clocks of its processes, exec to ready, one value a guest; in the lab by a real clock", tolerance=NOISE,
                 along=along)
