@@ -88,7 +88,7 @@ def schema_is_json_with_every_key():
     schema = json.loads(snug("schema").expect(0).out)
     keys = set(schema["properties"])
     wanted = {"name", "cpus", "memory", "kernel", "initrd", "cmdline", "console", "timeout", "boot_timeout", "on_reboot",
-              "on_panic", "log"}
+              "on_panic", "jail", "log"}
     check(wanted <= keys, f"keys missing from the schema: {wanted - keys}")
     check(schema["additionalProperties"] is False, "unknown keys are allowed")
 

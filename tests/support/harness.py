@@ -20,6 +20,11 @@ STOPPED = 75  # exit status: a test failed, and whoever runs the tests wants to 
 BOUND = float(os.environ.get("SNUG_TEST_BOUND", "330"))  # seconds for one guest to end
 GONE_BOUND = 60  # seconds for a process to be gone, of which nothing is left but to go
 
+# Whoever starts the tests as a job in a script's background has these ignored, and what we start would be too.
+for _number in (signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
+
 _tests = []
 
 

@@ -41,6 +41,8 @@ ControlAnswer get_vm(ControlTarget& target, const HttpRequest&) {
                            {"agent", info.agent},
                            {"vsock", info.vsock},
                            {"ports", info.ports},
+                           {"jail", info.jail},
+                           {"jail_missing", info.jail_missing},
                            {"spec", info.spec}})};
 }
 

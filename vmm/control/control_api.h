@@ -35,6 +35,9 @@ struct VmInfo {
   std::string agent;
   std::string vsock;               // the unix socket that leads to the guest's sockets, absolute; "": none
   std::vector<std::string> ports;  // published, as the spec writes them
+  // Of the machine's process: "complete", "partial" or "off"; and the steps that the host has refused.
+  std::string jail;
+  std::vector<std::string> jail_missing;
   std::string spec;                // YAML, every default filled in
 };
 

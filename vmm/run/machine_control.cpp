@@ -86,6 +86,8 @@ VmInfo MachineControl::info() const {
   info.vsock = ends_.vsock_path;
   for (const NetSpec& nic : ends_.nics)
     for (const PortForward& port : nic.ports) info.ports.push_back(detail::print_port(port));
+  info.jail = spec_.jail == JailMode::kOff ? "off" : own_.jail_missing.empty() ? "complete" : "partial";
+  info.jail_missing = own_.jail_missing;
   info.spec = effective_spec_yaml(spec_);
   return info;
 }

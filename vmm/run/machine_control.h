@@ -5,6 +5,8 @@
 
 #include <chrono>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "vmm/control/control_server.h"
 #include "vmm/control/vm_directory.h"
@@ -20,6 +22,7 @@ class MachineControl final : public ControlTarget {
   struct Own {
     int pid = 0;     // by which this machine is known: the warden's
     UniqueFd smaps;  // of this process
+    std::vector<std::string> jail_missing;
   };
   // All else is the caller's and outlives this.
   MachineControl(Own own, const Spec& spec, const VmDirectory& directory, const HostEnds& ends,

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "vmm/base/log.h"
@@ -30,6 +31,7 @@ Result<void> MachineProcess::begin() {
   MachineControl::Own own{given_.known_pid, SNUG_TRY(open_file("/proc/self/smaps", O_RDONLY))};
   given_.ends.go_behind(given_.warden);
   if (given_.directory != nullptr) given_.directory->leave();
+  SNUG_TRY(lock_in());
 
   life_ = SNUG_TRY(LifeCycle::create({.kvm = given_.kvm,
                                       .spec = given_.spec,
@@ -48,6 +50,7 @@ Result<void> MachineProcess::begin() {
   news.gone = [] { ::_exit(kStatusFailure); };
   given_.warden.on_news(std::move(news));
   if (given_.control) {
+    own.jail_missing = jail_missing_;
     target_ = std::make_unique<MachineControl>(std::move(own), given_.spec, *given_.directory, given_.ends,
                                                *life_);
     control_ = SNUG_TRY(ControlServer::create(given_.loop, std::move(given_.control), *target_));
@@ -58,6 +61,31 @@ Result<void> MachineProcess::begin() {
   if (given_.leave_terminal) given_.leave_terminal();
   warden_cpu_ns_ = given_.warden.started();
   settled_.arm(kSettled);
+  return {};
+}
+
+// From here on nothing is reached by name.
+Result<void> MachineProcess::lock_in() {
+  if (given_.spec.jail == JailMode::kOff) {
+    (void)jail::end_with_parent(given_.split);
+    return {};
+  }
+  rlimit descriptors{};
+  ::getrlimit(RLIMIT_NOFILE, &descriptors);
+  // Those of io_uring count too.
+  constexpr rlim_t kThreads = 256;
+  const auto entry = jail::take_steps(
+      given_.split, {.descriptors = descriptors.rlim_cur, .threads = given_.spec.cpus + kThreads});
+  for (const jail::MissingStep& step : entry.missing)
+    jail_missing_.push_back(fmt::format("{}: {}", step.name, step.why));
+  if (entry.missing.empty()) return {};
+  if (given_.spec.jail == JailMode::kRequire)
+    return fail_with_hint(fmt::format("jail: this host refuses a part of it: {}", fmt::join(jail_missing_, "; ")),
+                          entry.missing.front().hint.empty()
+                              ? "choose jail: auto to run without that part"
+                              : entry.missing.front().hint + ", or choose jail: auto to run without that part");
+  log_info("the jail lacks what this host refuses (snug doctor says what to do): {}",
+           fmt::join(jail_missing_, "; "));
   return {};
 }
 

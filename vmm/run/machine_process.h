@@ -12,6 +12,7 @@
 #include "vmm/control/control_server.h"
 #include "vmm/core/event_loop.h"
 #include "vmm/host/signals.h"
+#include "vmm/jail/steps.h"
 #include "vmm/kvm/kvm.h"
 #include "vmm/run/host_ends.h"
 #include "vmm/run/life_cycle.h"
@@ -32,6 +33,7 @@ class MachineProcess {
     EventLoop& loop;
     HostEnds& ends;
     WardenLink& warden;
+    const jail::Split& split;
     const CommandPlan* commands = nullptr;
     VmDirectory* directory = nullptr;
     UniqueFd control;  // the listening socket of its interface; or none
@@ -48,6 +50,7 @@ class MachineProcess {
 
  private:
   Result<void> begin();
+  Result<void> lock_in();
   void end();
   void on_signal(int number, bool own_terminal);
   void on_suspend();
@@ -57,6 +60,7 @@ class MachineProcess {
   EndingWish wish_;
   EventLoop::Timer settled_;  // set-up is long over
   uint64_t warden_cpu_ns_ = 0;
+  std::vector<std::string> jail_missing_;
   std::unique_ptr<LifeCycle> life_;
   std::unique_ptr<MachineControl> target_;
   std::unique_ptr<ControlServer> control_;  // last: goes before what it asks

@@ -1,7 +1,6 @@
 #include "vmm/run/runner.h"
 
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <array>
@@ -62,26 +61,26 @@ Result<MachineEnd> Runner::run() {
   const bool own_terminal = is_own_terminal(STDIN_FILENO);
   const int known_pid = ::getpid();
   std::fflush(nullptr);
-  const pid_t pid = ::fork();
-  if (pid < 0) return fail_errno(errno, "fork");
-  if (pid == 0) {
+  auto split = SNUG_TRY(jail::split(spec_.jail == JailMode::kOff ? jail::Confinement::kNone
+                                                                 : jail::Confinement::kNamespaces));
+  if (split.child == 0) {
     calls[0].reset();
     news[0].reset();
     tell_own_terminal(own_terminal);
-    be_the_machine(std::move(calls[1]), std::move(news[1]), known_pid);
+    be_the_machine(split, std::move(calls[1]), std::move(news[1]), known_pid);
   }
   calls[1].reset();
   news[1].reset();
   control_.reset();
-  UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
-  Warden::Machine machine{pid, std::move(process), std::move(calls[0]), std::move(news[0])};
+  Warden::Machine machine{split.child, std::move(split.process), std::move(split.lifeline),
+                          std::move(calls[0]), std::move(news[0])};
   Warden::Duties duties{*ends_, options_.directory, options_.commands != nullptr,
                         std::move(options_.started), std::move(options_.ending)};
   const auto warden = SNUG_TRY(Warden::create(std::move(machine), std::move(duties)));
   return warden->run();
 }
 
-void Runner::be_the_machine(UniqueFd calls, UniqueFd news, int known_pid) {
+void Runner::be_the_machine(const jail::Split& split, UniqueFd calls, UniqueFd news, int known_pid) {
   auto warden = WardenLink::create(*loop_, std::move(calls), std::move(news));
   if (!warden) ::_exit(kStatusFailure);
   machine_process_ = std::make_unique<MachineProcess>(
@@ -91,6 +90,7 @@ void Runner::be_the_machine(UniqueFd calls, UniqueFd news, int known_pid) {
                             .loop = *loop_,
                             .ends = *ends_,
                             .warden = **warden,
+                            .split = split,
                             .commands = options_.commands,
                             .directory = options_.directory,
                             .control = std::move(control_),

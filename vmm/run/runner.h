@@ -12,6 +12,7 @@
 #include "vmm/base/result.h"
 #include "vmm/control/vm_directory.h"
 #include "vmm/core/event_loop.h"
+#include "vmm/jail/process.h"
 #include "vmm/kvm/kvm.h"
 #include "vmm/run/guest_commands.h"
 #include "vmm/run/host_ends.h"
@@ -54,7 +55,7 @@ class Runner {
   Runner(const kvm::Kvm& kvm, const Spec& spec, RunnerOptions options)
       : kvm_(kvm), spec_(spec), options_(std::move(options)) {}
   Result<void> open();
-  [[noreturn]] void be_the_machine(UniqueFd calls, UniqueFd news, int known_pid);
+  [[noreturn]] void be_the_machine(const jail::Split& split, UniqueFd calls, UniqueFd news, int known_pid);
 
   const kvm::Kvm& kvm_;
   const Spec& spec_;

@@ -34,6 +34,7 @@ class Warden {
   struct Machine {
     pid_t pid = -1;
     UniqueFd process;  // its pidfd
+    UniqueFd lifeline;  // open for as long as it is to run
     UniqueFd calls;    // our ends of its sockets
     UniqueFd news;
   };

@@ -247,6 +247,16 @@ Keys<Spec> all_keys() {
        .value =
            word(&Spec::on_panic,
                 {{"exit", OnPanic::kExit}, {"restart", OnPanic::kRestart}, {"ignore", OnPanic::kIgnore}})},
+      {.name = "jail",
+       .flags = "--jail",
+       .placeholder = "WHAT",
+       .group = "Life cycle",
+       .help = "Whether the process that the guest runs in is locked in, away from the host's files, processes "
+               "and networks: as far as the host allows (auto), completely or not at all (require), or off.",
+       .example = "require",
+       .also = "sandbox confinement seccomp",
+       .value = word(&Spec::jail,
+                     {{"auto", JailMode::kAuto}, {"require", JailMode::kRequire}, {"off", JailMode::kOff}})},
       {.name = "log",
        .help = "snug's own log: a level, or a map.",
        .example = "debug",

@@ -54,6 +54,13 @@ struct ChannelSpec {
 enum class DiskFormat { kRaw };
 
 // What does a disk's work on the host.
+// Whether the process that guests run in is locked in.
+enum class JailMode {
+  kAuto,     // as far as the host allows
+  kRequire,  // or not at all
+  kOff,
+};
+
 enum class PciAccess {
   kEcam,   // Linux finds the bus in segment 1, to which only ECAM leads
   kPorts,  // in segment 0: by the ports 0xcf8 to 0xcff where it can
@@ -172,6 +179,7 @@ struct Spec {
   TimeLimit grace_period = std::chrono::seconds(10);  // between asking the guest to power off and killing it
   OnReboot on_reboot = OnReboot::kRestart;
   OnPanic on_panic = OnPanic::kExit;
+  JailMode jail = JailMode::kAuto;
   LogSpec log;
   bool operator==(const Spec&) const = default;
 };

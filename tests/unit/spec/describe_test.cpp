@@ -197,6 +197,7 @@ boot_timeout: none
 grace_period: 10s
 on_reboot: restart
 on_panic: exit
+jail: auto
 log:
   level: warn
 )");
