@@ -11,6 +11,7 @@
 #include "vmm/cli/commands.h"
 #include "vmm/cli/guest_images.h"
 #include "vmm/cli/put.h"
+#include "vmm/jail/steps.h"
 #include "vmm/kvm/cpuid.h"
 #include "vmm/kvm/kernel_mode.h"
 #include "vmm/kvm/kvm.h"
@@ -95,11 +96,24 @@ bool check_kvm() {
   return true;
 }
 
+// What guests would be kept in here. They run with whatever part of it there is, so it is no problem that
+// some is missing.
+void check_jail() {
+  const auto entry = jail::try_out();
+  if (!entry) return note("jail: " + entry.error().text());
+  for (const std::string& step : entry->done) ok("jail: " + step);
+  for (const jail::MissingStep& step : entry->missing) {
+    note(fmt::format("jail: {}: {} (guests run without it)", step.name, step.why));
+    if (!step.hint.empty()) say("", "-> " + step.hint);
+  }
+}
+
 }  // namespace
 
 int doctor() {
   check_host();
   const bool runs = check_kvm();
+  check_jail();
   if (const auto image = find_image(""))
     ok(fmt::format("guest image: {}, {}", image->name, image->kernel));
   else

@@ -54,7 +54,7 @@ std::string hint_for_namespaces(int error) {
   if (::prctl(PR_GET_SECCOMP) == 2)
     return "a container's seccomp profile forbids it: docker run --security-opt seccomp=unconfined, or a "
            "profile that allows clone and unshare with CLONE_NEWUSER";
-  return "the kernel makes none in a chroot; elsewhere a security module forbids it";
+  return "not in a chroot, nor for a user whom a container does not map; else a security module forbids it";
 }
 
 std::string hint_inside_namespaces(int error) {
@@ -65,8 +65,9 @@ std::string hint_inside_namespaces(int error) {
 
 std::string hint_for_landlock(int error) {
   if (error == EOPNOTSUPP) return "boot the host with landlock among the names of lsm=";
-  if (error == ENOSYS) return "a kernel of 5.13 or later, built with CONFIG_SECURITY_LANDLOCK";
-  return "a container's seccomp profile forbids it";
+  // Some profiles of containers answer like a kernel that does not know it.
+  if (::prctl(PR_GET_SECCOMP) == 2) return "a container's seccomp profile forbids it, or the kernel has none";
+  return "a kernel of 5.13 or later, built with CONFIG_SECURITY_LANDLOCK";
 }
 
 }  // namespace snug::jail

@@ -53,6 +53,29 @@ pid_t clone_process(unsigned long flags, int& process) {
       ::syscall(SYS_clone, flags | SIGCHLD | CLONE_PIDFD, nullptr, &process, number, nullptr));
 }
 
+// The child's user namespace gets one user and one group. Needs CAP_SETUID and CAP_SETGID.
+bool map_nobody(pid_t child) {
+  const std::string map = fmt::format("{0} {0} 1", kNobody);
+  for (const char* file : {"uid_map", "gid_map"}) {
+    const auto fd = open_file(fmt::format("/proc/{}/{}", child, file), O_WRONLY);
+    if (!fd || ::write(fd->get(), map.data(), map.size()) != static_cast<ssize_t>(map.size())) return false;
+  }
+  return true;
+}
+
+// Both processes: the child cannot do it itself, and waits for it.
+void agree_on_nobody(Split& split) {
+  if (split.child != 0) {
+    split.maps_nobody = map_nobody(split.child);
+    // Into an empty pipe, of which this process has the other end as well so far: it neither waits nor fails.
+    (void)!::write(split.lifeline.get(), &split.maps_nobody, sizeof split.maps_nobody);
+    return;
+  }
+  ssize_t count = 0;
+  do count = ::read(split.lifeline.get(), &split.maps_nobody, sizeof split.maps_nobody);
+  while (count < 0 && errno == EINTR);
+}
+
 }  // namespace
 
 Result<Split> split(Confinement confinement) {
@@ -63,6 +86,8 @@ Result<Split> split(Confinement confinement) {
 
   Split result;
   int process = -1;
+  // Root, but of a container that keeps it from mounting.
+  const bool could_be_another = has_capability(CAP_SETUID) && has_capability(CAP_SETGID);
   if (confinement == Confinement::kNamespaces) {
     // Who may do without a user namespace gets one later, as another user: see enter().
     result.namespaces = has_capability(CAP_SYS_ADMIN) ? Namespaces::kAllButUser : Namespaces::kAll;
@@ -76,10 +101,12 @@ Result<Split> split(Confinement confinement) {
   }
   if (result.child == 0) {
     result.lifeline = std::move(for_child);
+    for_parent.reset();
   } else {
     result.process = UniqueFd(process);
     result.lifeline = std::move(for_parent);
   }
+  if (result.namespaces == Namespaces::kAll && could_be_another) agree_on_nobody(result);
   return result;
 }
 

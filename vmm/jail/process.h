@@ -11,6 +11,9 @@
 
 namespace snug::jail {
 
+// The user and the group that own nothing, by convention.
+inline constexpr unsigned kNobody = 65534;
+
 enum class Namespaces {
   kNone,
   kAllButUser,  // root: mount, pid, net, ipc, uts, cgroup; enter() adds the user namespace
@@ -22,11 +25,14 @@ struct Split {
   pid_t child = 0;  // 0 in the child
   // In the parent: a pidfd of the child, readable when it has ended.
   UniqueFd process;
-  // A pipe that nobody writes to: the parent has the end for writing, the child the one for reading, which
-  // hangs up when the parent is gone, however it went. In the parent it stays open as long as the child is
-  // to run.
+  // A pipe that nobody writes to any more: the parent has the end for writing, the child the one for reading,
+  // which hangs up when the parent is gone, however it went. In the parent it stays open as long as the child
+  // is to run.
   UniqueFd lifeline;
   Namespaces namespaces = Namespaces::kNone;
+  // Whether the user namespace has a user for the child to become, nobody, who is nobody outside as well.
+  // Only root can give it one.
+  bool maps_nobody = false;
   // Why there are no namespaces though some were asked for: an errno, or 0.
   int refused = 0;
 };

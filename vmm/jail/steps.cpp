@@ -20,9 +20,6 @@
 namespace snug::jail {
 namespace {
 
-// The user and the group that own nothing, by convention.
-constexpr unsigned kNobody = 65534;
-
 int failed(int outcome) { return outcome == 0 ? 0 : errno; }
 
 // Before 5.14 the limit of threads counts all processes of the user, whatever namespace they are in.
@@ -79,8 +76,7 @@ class Way {
     namespaces();
     if (split_.namespaces != Namespaces::kNone) note("empty root", leave_the_file_systems());
     user();
-    // Before capabilities are gone, which it takes; what the limits of the child are to be, is in no danger
-    // from a parent that has more.
+    // After the user, whose threads are counted.
     set_limits(limits);
     capabilities();
     note("no new privileges", failed(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)));
@@ -114,20 +110,19 @@ class Way {
            hint_for_namespaces(split_.refused));
   }
 
-  // Whoever could become any user: root, in a user namespace of the host's or a container's.
+  // Whoever could become any user: root, of the host or of a container.
   void user() {
-    if (own_user_namespace_ || !has_capability(CAP_SETUID)) return;
+    if (own_user_namespace_ ? !split_.maps_nobody : !has_capability(CAP_SETUID)) return;
     // What would be lost with the user.
     if (has_capability(CAP_SETPCAP)) lock_capabilities();
     if (const int error = become_nobody(); error != EINVAL) note("another user, nobody", error);
-    // As nobody, who has no say in the other namespaces, for those belong to root.
+    // As nobody, who has no say in the other namespaces, for those belong to root; and who is not mapped in
+    // the new one, without which there can be no further one.
     if (split_.namespaces == Namespaces::kNone) return;
     const int error = failed(::unshare(CLONE_NEWUSER));
-    own_user_namespace_ = error == 0;
-    if (error == 0)
-      done("user namespace");
-    else
-      miss("user namespace", error, hint_for_namespaces(error));
+    if (error != 0) return miss("user namespace", error, hint_for_namespaces(error));
+    if (!own_user_namespace_) done("user namespace");
+    own_user_namespace_ = true;
   }
 
   // RLIMIT_FSIZE would be of sparse disks, too.
@@ -144,9 +139,10 @@ class Way {
 
   void capabilities() {
     // Without the right to it there is nothing that it would bound: the next step sees to that.
-    int error = has_capability(CAP_SETPCAP) ? lock_capabilities() : 0;
-    if (const int why = drop_capabilities(); why != 0) error = why;
-    note("no capabilities", error);
+    if (has_capability(CAP_SETPCAP))
+      if (const int error = lock_capabilities(); error != 0)
+        miss("bounding set of capabilities", error, hint_inside_namespaces(error));
+    note("no capabilities", drop_capabilities());
   }
 
   void landlock() {

@@ -276,42 +276,40 @@ TEST_P(JailSteps, LeaveNoOtherProcess) {
             "");
 }
 
+std::string look_for_privileges(const Entry&) {
+  Findings found;
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  std::array<__user_cap_data_struct, 2> sets{};
+  found.equal("capget", ::syscall(SYS_capget, &header, sets.data()), 0);
+  for (const auto& set : sets)
+    found.equal("capabilities", set.effective | set.permitted | set.inheritable, 0);
+  for (int capability = 0; capability < 64; ++capability) {
+    if (::prctl(PR_CAPBSET_READ, capability) > 0) found.equal("in the bounding set", capability, -1);
+    if (::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, capability, 0, 0) > 0)
+      found.equal("in the ambient set", capability, -1);
+  }
+  found.equal("securebits", ::prctl(PR_GET_SECUREBITS), 0xef);
+  found.refused("to change securebits", ::prctl(PR_SET_SECUREBITS, 0));
+  found.equal("no_new_privs", ::prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0), 1);
+  found.equal("dumpable", ::prctl(PR_GET_DUMPABLE), 0);
+  for (const uid_t user : {0U, kOrdinary, 65533U}) found.refused("setuid", ::setuid(user));
+  found.refused("setgid", ::setgid(0));
+  found.refused("setgroups", ::setgroups(0, nullptr));
+  found.refused("mount", ::mount("none", "/", "tmpfs", 0, nullptr));
+  found.refused("remount", ::mount(nullptr, "/", nullptr, MS_REMOUNT | MS_BIND, nullptr));
+  found.refused("umount", ::umount2("/", MNT_DETACH));
+  found.refused("pivot_root", ::syscall(SYS_pivot_root, ".", "."));
+  found.refused("chroot", ::chroot("/"));
+  for (const int kind :
+       {CLONE_NEWUSER, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS, CLONE_NEWCGROUP})
+    found.refused("unshare", ::unshare(kind));
+  found.refused("sethostname", ::sethostname("a", 1));
+  return found.text();
+}
+
 TEST_P(JailSteps, LeaveNoPrivileges) {
   if (!whole()) return;
-  EXPECT_EQ(in_jail(GetParam(),
-                    [](const Entry&) {
-                      Findings found;
-                      __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
-                      std::array<__user_cap_data_struct, 2> sets{};
-                      found.equal("capget", ::syscall(SYS_capget, &header, sets.data()), 0);
-                      for (const auto& set : sets)
-                        found.equal("capabilities", set.effective | set.permitted | set.inheritable, 0);
-                      for (int capability = 0; capability < 64; ++capability) {
-                        if (::prctl(PR_CAPBSET_READ, capability) > 0)
-                          found.equal("in the bounding set", capability, -1);
-                        if (::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, capability, 0, 0) > 0)
-                          found.equal("in the ambient set", capability, -1);
-                      }
-                      found.equal("securebits", ::prctl(PR_GET_SECUREBITS), 0xef);
-                      found.refused("to change securebits", ::prctl(PR_SET_SECUREBITS, 0));
-                      found.equal("no_new_privs", ::prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0), 1);
-                      found.equal("dumpable", ::prctl(PR_GET_DUMPABLE), 0);
-                      for (const uid_t user : {0U, kOrdinary, 65533U})
-                        found.refused("setuid", ::setuid(user));
-                      found.refused("setgid", ::setgid(0));
-                      found.refused("setgroups", ::setgroups(0, nullptr));
-                      found.refused("mount", ::mount("none", "/", "tmpfs", 0, nullptr));
-                      found.refused("remount", ::mount(nullptr, "/", nullptr, MS_REMOUNT | MS_BIND, nullptr));
-                      found.refused("umount", ::umount2("/", MNT_DETACH));
-                      found.refused("pivot_root", ::syscall(SYS_pivot_root, ".", "."));
-                      found.refused("chroot", ::chroot("/"));
-                      for (const int kind : {CLONE_NEWUSER, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWNET,
-                                             CLONE_NEWIPC, CLONE_NEWUTS, CLONE_NEWCGROUP})
-                        found.refused("unshare", ::unshare(kind));
-                      found.refused("sethostname", ::sethostname("a", 1));
-                      return found.text();
-                    }),
-            "");
+  EXPECT_EQ(in_jail(GetParam(), look_for_privileges), "");
 }
 
 TEST_P(JailSteps, NoWayIntoNamespacesOutside) {
@@ -350,6 +348,16 @@ TEST_P(JailSteps, WhatIsOpenStaysUsable) {
             "");
 }
 
+std::string count_processes(const Entry&) {
+  int made = 0;
+  for (; made < 10; ++made) {
+    const pid_t child = ::fork();
+    if (child == 0) ::pause();
+    if (child < 0) break;
+  }
+  return fmt::format("made {}", made);
+}
+
 TEST_P(JailSteps, Limits) {
   if (!whole()) return;
   EXPECT_EQ(in_jail(GetParam(),
@@ -363,17 +371,15 @@ TEST_P(JailSteps, Limits) {
                       long opened = 0;
                       while (opened < 100 && ::memfd_create("one", 0) >= 0) ++opened;
                       if (opened == 100) found.equal("descriptors opened", opened, 64);
-                      // Itself is one of the four.
-                      long made = 0;
-                      for (; made < 10; ++made) {
-                        const pid_t child = ::fork();
-                        if (child == 0) ::pause();
-                        if (child < 0) break;
-                      }
-                      found.equal("processes made", made, 3);
                       return found.text();
                     }),
             "");
+}
+
+TEST_P(JailSteps, LimitOfThreads) {
+  if (!whole()) return;
+  // The first of the four is the process itself.
+  EXPECT_EQ(in_jail(GetParam(), count_processes), "made 3");
 }
 
 TEST_P(JailSteps, TheParentKnowsNothingOfIt) {
@@ -501,6 +507,56 @@ TEST_F(Jail, RootOfAHostWithoutUserNamespaces) {
               StartsWith("user namespace: No space left on device; "));
   const std::string done = in_jail(As::kUser, done_in, enter_a_host_without_user_namespaces);
   EXPECT_THAT(done, AllOf(HasSubstr("namespaces: "), HasSubstr("empty root"), HasSubstr("no capabilities")));
+}
+
+// Root of a container: it may neither mount nor make namespaces, but with a user namespace.
+void lose_administration() {
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  std::array<__user_cap_data_struct, 2> sets{};
+  ::syscall(SYS_capget, &header, sets.data());
+  sets[0].effective &= ~CAP_TO_MASK(CAP_SYS_ADMIN);
+  sets[0].permitted &= ~CAP_TO_MASK(CAP_SYS_ADMIN);
+  if (::syscall(SYS_capset, &header, sets.data()) != 0) ::_exit(94);
+}
+
+TEST_F(Jail, RootOfAContainer) {
+  if (::geteuid() != 0) GTEST_SKIP() << "not root";
+  if (!whole(As::kRoot)) return;
+  EXPECT_EQ(in_jail(As::kRoot, missing_in, lose_administration), "");
+  EXPECT_THAT(in_jail(As::kRoot, done_in, lose_administration),
+              AllOf(HasSubstr("user namespace"), HasSubstr("nobody"), HasSubstr("empty root")));
+  EXPECT_EQ(in_jail(As::kRoot, look_for_privileges, lose_administration), "");
+  // The kernel lets user 0 have any number of processes.
+  EXPECT_EQ(in_jail(As::kRoot, count_processes, lose_administration), "made 3");
+}
+
+TEST_F(Jail, RootOfAContainerWithoutNamespaces) {
+  if (::geteuid() != 0) GTEST_SKIP() << "not root";
+  const auto before = [] {
+    // In a chroot there are no user namespaces.
+    if (::chroot("/proc") != 0) ::_exit(93);
+    lose_administration();
+  };
+  EXPECT_THAT(in_jail(As::kRoot, missing_in, before),
+              StartsWith("user namespace: Operation not permitted; "));
+  EXPECT_THAT(in_jail(As::kRoot, done_in, before),
+              AllOf(HasSubstr("nobody"), HasSubstr("no capabilities"), Not(HasSubstr("empty root"))));
+  EXPECT_EQ(in_jail(
+                As::kRoot,
+                [](const Entry&) {
+                  Findings found;
+                  found.equal("user", ::getuid(), kNobody);
+                  found.equal("group", ::getegid(), kNobody);
+                  found.equal("groups", ::getgroups(0, nullptr), 0);
+                  found.refused("setuid", ::setuid(0));
+                  found.refused("open", ::open("/version", O_RDONLY));
+                  for (int capability = 0; capability < 64; ++capability)
+                    if (::prctl(PR_CAPBSET_READ, capability) > 0)
+                      found.equal("in the bounding set", capability, -1);
+                  return found.text();
+                },
+                before),
+            "");
 }
 
 TEST_F(Jail, ARootThatCannotBeReplaced) {
