@@ -135,6 +135,9 @@ def doctor_says_whether_guests_run():
     ended = snug("doctor")
     check(ended.status in (0, 1), "odd status", ended.out)
     check("Linux guests run here." in ended.out or "Linux guests do not run here." in ended.out, "no verdict", ended.out)
+    # Each step of the jail, had or not: the last is one that every host has.
+    check("     ok  jail: end with the parent\n" in ended.out, "nothing of the jail", ended.out)
+    check("PROBLEM  jail" not in ended.out, "a missing step is no problem", ended.out)
 
 
 @test
