@@ -53,8 +53,8 @@ int leave_the_file_systems() {
     // The old one lies on top now.
     if (::umount2(".", MNT_DETACH) != 0) return errno;
   } else if (::chroot(".") != 0) {
-    // No kernel before 7.0 lets go of its very first root, where an initrd without another root runs. Who has
-    // no capabilities does not get out of this either.
+    // The kernel keeps its very first root, in which an initrd runs that mounts no other. Who has no
+    // capabilities does not get out of this either.
     return errno;
   }
   return failed(::chdir("/"));
@@ -74,14 +74,14 @@ class Way {
 
   Entry take(const Limits& limits) {
     namespaces();
-    if (split_.namespaces != Namespaces::kNone) note("empty root", leave_the_file_systems());
+    if (split_.namespaces != Namespaces::kNone) empty_root();
     user();
-    // After the user, whose threads are counted.
-    set_limits(limits);
     capabilities();
     note("no new privileges", failed(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)));
     note("not to be traced or dumped", failed(::prctl(PR_SET_DUMPABLE, 0)));
     landlock();
+    // The step before takes a descriptor.
+    set_limits(limits);
     // Last: what came before would undo it.
     note("end with the parent", end_with_parent(split_));
     return std::move(entry_);
@@ -108,6 +108,12 @@ class Way {
     if (split_.refused != 0)
       miss(has_capability(CAP_SYS_ADMIN) ? "namespaces" : "user namespace", split_.refused,
            hint_for_namespaces(split_.refused));
+  }
+
+  void empty_root() {
+    const int error = leave_the_file_systems();
+    if (error != EINVAL) return note("empty root", error);
+    miss("empty root", error, "a mount point as the folder of the chroot: mount --bind FOLDER FOLDER");
   }
 
   // Whoever could become any user: root, of the host or of a container.

@@ -25,6 +25,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdio>
 #include <functional>
 
 #include "vmm/jail/capabilities.h"
@@ -394,6 +395,33 @@ TEST_P(JailSteps, TheParentKnowsNothingOfIt) {
   EXPECT_EQ(::access("/etc/passwd", R_OK), 0);
 }
 
+// The figures of vmm/jail/README.md are this on a quiet host; the bound is for a slow and busy one.
+TEST_F(Jail, TakesLittleTime) {
+  const auto processor_time = [](int whose) {
+    rusage used{};
+    ::getrusage(whose, &used);
+    return (used.ru_utime.tv_sec + used.ru_stime.tv_sec) * 1'000'000 + used.ru_utime.tv_usec +
+           used.ru_stime.tv_usec;
+  };
+  constexpr int kRounds = 30;
+  for (const Confinement confinement : {Confinement::kNone, Confinement::kNamespaces}) {
+    const long before = processor_time(RUSAGE_SELF) + processor_time(RUSAGE_CHILDREN);
+    for (int round = 0; round < kRounds; ++round) {
+      auto process = split(confinement);
+      ASSERT_TRUE(process);
+      if (process->child == 0) {
+        if (confinement != Confinement::kNone) take_steps(*process, kLimits);
+        ::_exit(0);
+      }
+      ::waitpid(process->child, nullptr, 0);
+    }
+    const long each = (processor_time(RUSAGE_SELF) + processor_time(RUSAGE_CHILDREN) - before) / kRounds;
+    std::printf("%s: %ld us of CPU time\n", confinement == Confinement::kNone ? "a child" : "in the jail",
+                each);
+    EXPECT_LT(each, 100'000);
+  }
+}
+
 // Killed at any time, before the child has taken its steps as well as after: nobody outlives it.
 TEST_P(JailSteps, TheChildEndsWithItsParent) {
   for (int round = 0; round < 100; ++round) {
@@ -494,11 +522,11 @@ TEST_F(Jail, OrdinaryUserOfAHostWithoutUserNamespaces) {
                   Findings found;
                   found.refused_with("open", ::open("/etc/passwd", O_RDONLY), EACCES);
                   found.refused_with("a folder", ::open("/", O_RDONLY | O_DIRECTORY), EACCES);
-                  found.refused_with("signal", ::kill(::getppid(), 0), EPERM);
+                  if (landlock_version() >= 6) found.refused_with("signal", ::kill(::getppid(), 0), EPERM);
                   return found.text();
                 },
                 before),
-            landlock_version() >= 6 ? "" : "signal: 0, Success; ");
+            "");
 }
 
 TEST_F(Jail, RootOfAHostWithoutUserNamespaces) {
@@ -557,6 +585,20 @@ TEST_F(Jail, RootOfAContainerWithoutNamespaces) {
                 },
                 before),
             "");
+}
+
+// Below the folder of a chroot lie mounts that may be shared with the host's: nothing may be mounted there.
+TEST_F(Jail, RootOfAChrootThatIsNoMount) {
+  if (::geteuid() != 0) GTEST_SKIP() << "not root";
+  if (!whole(As::kRoot)) return;
+  const auto before = [] {
+    if (::chroot("/usr") != 0) ::_exit(92);
+  };
+  const std::string missing = in_jail(As::kRoot, missing_in, before);
+  EXPECT_THAT(missing, StartsWith("empty root: Invalid argument; a mount point"));
+  EXPECT_THAT(missing, HasSubstr("user namespace: Operation not permitted; "));
+  EXPECT_THAT(in_jail(As::kRoot, done_in, before), AllOf(HasSubstr("nobody"), HasSubstr("Landlock")));
+  EXPECT_EQ(::access("/usr/bin/env", X_OK), 0);
 }
 
 TEST_F(Jail, ARootThatCannotBeReplaced) {
