@@ -250,8 +250,10 @@ void Runner::type_end() {
   const Fd terminal(::ioctl(input_.get(), TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC));
   pollfd unread{.fd = terminal.get(), .events = POLLIN, .revents = 0};
   if (!terminal || ::poll(&unread, 1, 0) != 0) return;
-  end_in_raw_ = raw;
   (void)!::write(input_.get(), &settings.c_cc[VEOF], 1);
+  // The mode may have changed between the look and the key: then that was the one.
+  const bool raw_now = ::tcgetattr(input_.get(), &settings) == 0 && (settings.c_lflag & ICANON) == 0;
+  end_in_raw_ = raw || raw_now;
 }
 
 void Runner::read_source(Source& source) {

@@ -37,6 +37,18 @@ make_image() {
   done
 }
 
+# Choices that newer kernels do not leave any more (they decide as our fragment does, but for microcode), and the
+# release that took them away.
+declare -A gone_since=([MICROCODE]=6.6 [RANDOM_TRUST_CPU]=6.2 [BASE_FULL]=6.10)
+
+# has_choice TREE SYMBOL
+has_choice() {
+  local since=${gone_since[$2]-} release
+  [[ -n $since ]] || return 0
+  release=$(sed -n 's/^VERSION = //p; s/^PATCHLEVEL = //p' "$1/Makefile" | paste -sd.)
+  [[ $(printf '%s\n' "$since" "$release" | sort -V | head -n 1) != "$since" ]]
+}
+
 # configure TREE: tinyconfig plus our fragment; fails naming every line of the fragment that did not hold.
 configure() {
   local line symbol dropped=()
@@ -45,11 +57,15 @@ configure() {
   kernel_make "$1" olddefconfig
   while read -r line; do
     case $line in
-      CONFIG_*=*) grep -qxF -- "$line" "$1/.config" || dropped+=("${line#CONFIG_}") ;;
+      CONFIG_*=*)
+        symbol=${line%%=*}
+        grep -qxF -- "$line" "$1/.config" || ! has_choice "$1" "${symbol#CONFIG_}" || dropped+=("${line#CONFIG_}")
+        ;;
       '# CONFIG_'*' is not set')
         symbol=${line#\# }
         symbol=${symbol%% *}
-        ! grep -q "^$symbol=" "$1/.config" || dropped+=("${symbol#CONFIG_}=n")
+        ! grep -q "^$symbol=" "$1/.config" || ! has_choice "$1" "${symbol#CONFIG_}" ||
+          dropped+=("${symbol#CONFIG_}=n")
         ;;
     esac
   done <"$guest_images/tiny-kernel/config"

@@ -9,10 +9,11 @@
 
 namespace snug {
 
-Result<std::unique_ptr<LoopThread>> LoopThread::create(std::string name) {
+Result<std::unique_ptr<LoopThread>> LoopThread::create(std::string name,
+                                                       std::function<void()> begins) {
   constexpr size_t kNameMax = 15;  // pthread_setname_np(3)
   if (name.size() > kNameMax) name.resize(kNameMax);
-  return std::unique_ptr<LoopThread>(new LoopThread(std::move(name), SNUG_TRY(EventLoop::create())));
+  return std::unique_ptr<LoopThread>(new LoopThread(std::move(name), std::move(begins), SNUG_TRY(EventLoop::create())));
 }
 
 Result<void> LoopThread::start() {
@@ -20,6 +21,7 @@ Result<void> LoopThread::start() {
   try {
     thread_ = std::thread([this] {
       ::pthread_setname_np(::pthread_self(), name_.c_str());
+      if (begins_) begins_();
       // Waiting fails by a bug of our own only, and nobody would answer call() any more.
       SNUG_ASSERT(loop_->run());
     });

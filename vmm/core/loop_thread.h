@@ -17,7 +17,8 @@ namespace snug {
 class LoopThread {
  public:
   // `name` is shown by ps and the like, as far as 15 bytes go.
-  static Result<std::unique_ptr<LoopThread>> create(std::string name);
+  // `begins`: what the thread does first; may be empty.
+  static Result<std::unique_ptr<LoopThread>> create(std::string name, std::function<void()> begins = {});
   ~LoopThread() { stop(); }
   LoopThread(const LoopThread&) = delete;
   LoopThread& operator=(const LoopThread&) = delete;
@@ -33,10 +34,11 @@ class LoopThread {
   void stop();
 
  private:
-  LoopThread(std::string name, std::unique_ptr<EventLoop> loop)
-      : name_(std::move(name)), loop_(std::move(loop)) {}
+  LoopThread(std::string name, std::function<void()> begins, std::unique_ptr<EventLoop> loop)
+      : name_(std::move(name)), begins_(std::move(begins)), loop_(std::move(loop)) {}
 
   std::string name_;
+  std::function<void()> begins_;
   std::unique_ptr<EventLoop> loop_;
   std::thread thread_;
 };

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <atomic>
+#include <span>
 
 #include "vmm/base/assertion.h"
 
@@ -52,7 +53,8 @@ Result<RawTerminal> RawTerminal::enter(int fd, TerminalOutput output) {
   saved.fd = fd;
   saved.output = output;
   set_abort_hook(restore);
-  for (const int number : kFatalSignals) {
+  // Where another process knows of the terminal, it puts it back.
+  for (const int number : told_own < 0 ? std::span(kFatalSignals) : std::span<const int>()) {
     struct sigaction action {};
     action.sa_handler = on_fatal_signal;
     action.sa_flags = static_cast<int>(SA_RESETHAND | SA_NODEFER);

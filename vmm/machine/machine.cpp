@@ -93,12 +93,15 @@ Result<void> Machine::create_devices() {
 
 // In the order in which the guest sees them.
 Result<void> Machine::create_virtio_devices(MachineConfig& config) {
-  virtio_ = std::make_unique<VirtioDevices>(
-      VirtioDevices::Environment{loop_, memory_, *vm_, *pci_, *bars_, config.packed_rings, [this] {
-                                   loop_.post([this, alive = std::weak_ptr<int>(alive_)] {
-                                     if (!alive.expired()) events_.user_space();
-                                   });
-                                 }});
+  VirtioDevices::Environment environment{
+      loop_, memory_, *vm_, *pci_, *bars_, config.packed_rings, [this] {
+        loop_.post([this, alive = std::weak_ptr<int>(alive_)] {
+          if (!alive.expired()) events_.user_space();
+        });
+      }};
+  if (config.thread_begins)
+    environment.thread_begins = [begins = config.thread_begins] { begins(ThreadKind::kDevice); };
+  virtio_ = std::make_unique<VirtioDevices>(environment);
   for (DiskConfig& disk : config.disks) SNUG_TRY(virtio_->add_disk(std::move(disk)));
   for (NicConfig& nic : config.nics) SNUG_TRY(virtio_->add_nic(std::move(nic)));
   if (config.vsock) SNUG_TRY(virtio_->add_vsock(*config.vsock));
@@ -126,6 +129,9 @@ Result<void> Machine::create_vcpus(const MachineConfig& config) {
   vcpus_ = std::make_unique<VcpuThreads>(
       std::move(vcpus),
       VcpuThreads::Environment{ports_, mmio_, memory_, [this] { bars_->apply(); },
+                               [begins = config.thread_begins] {
+                                 if (begins) begins(ThreadKind::kVcpu);
+                               },
                                [this](VcpuReport report) {
                                  vcpus_->request_stop();
                                  loop_.post([this, alive = std::weak_ptr<int>(alive_), report] {

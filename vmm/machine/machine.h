@@ -20,6 +20,7 @@
 #include "vmm/core/event_loop.h"
 #include "vmm/core/guest_memory.h"
 #include "vmm/core/lifecycle.h"
+#include "vmm/core/thread_kind.h"
 #include "vmm/kvm/kvm.h"
 #include "vmm/kvm/vm.h"
 #include "vmm/machine/drain_timer.h"
@@ -51,6 +52,8 @@ struct MachineConfig {
   std::optional<uint64_t> balloon;  // the bytes it is to have at first; nothing: no balloon
   std::vector<PortPeer*> consoles;  // the caller's
   std::vector<ChannelEnd> channels;
+  // What each thread of the machine does before all else; may be empty.
+  std::function<void(ThreadKind)> thread_begins;
 };
 
 // What happens to a machine, told on the loop's thread.

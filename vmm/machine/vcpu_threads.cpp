@@ -145,6 +145,7 @@ void VcpuThreads::run(Worker& worker) {
   ::sigemptyset(&kicks);
   ::sigaddset(&kicks, kick_signal());
   ::pthread_sigmask(SIG_UNBLOCK, &kicks, nullptr);
+  if (environment_.thread_begins) environment_.thread_begins();
   bool entered = false;
   for (;;) {
     // The request is cleared before the command is read, and set after it is written: a command given

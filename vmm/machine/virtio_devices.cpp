@@ -62,7 +62,7 @@ void VirtioDevices::call(Slot& slot, const std::function<void()>& task) {
 Result<VirtioDevices::Slot*> VirtioDevices::add(std::unique_ptr<VirtioDevice> device, bool own_thread) {
   const auto number = static_cast<uint8_t>(slots_.size() + 1);
   Slot slot;
-  if (own_thread) slot.thread = SNUG_TRY(LoopThread::create(std::string(device->name())));
+  if (own_thread) slot.thread = SNUG_TRY(LoopThread::create(std::string(device->name()), environment_.thread_begins));
   slot.device = std::move(device);
   slot.line = irq_.input();
   slot.transport = SNUG_TRY(
@@ -106,7 +106,7 @@ Result<void> VirtioDevices::add_disk(DiskConfig config) {
   block.name = fmt::format("disk vd{}", static_cast<char>('a' + disk_count_++));
   const int fd = config.files.front().fd;
   const bool fixed_size = config.written != nullptr;
-  auto backend = SNUG_TRY(make_disk_backend(config));
+  auto backend = SNUG_TRY(make_disk_backend(config, environment_.thread_begins));
   auto device = std::make_unique<VirtioBlock>(std::move(block), std::move(backend));
   VirtioBlock& disk = *device;
   Slot& slot = *SNUG_TRY(add(std::move(device), config.thread));

@@ -69,6 +69,7 @@ class VirtioDevices {
     PciBars& bars;
     bool packed_rings;                 // offered to drivers
     std::function<void()> user_space;  // a program of the guest has a console or a channel open; any thread
+    std::function<void()> thread_begins;  // what each thread of a device does first; may be empty
   };
   explicit VirtioDevices(const Environment& environment);
   ~VirtioDevices();

@@ -41,6 +41,10 @@ Result<std::unique_ptr<LifeCycle>> LifeCycle::create(const Environment& environm
   };
   events.boot_over = [life = life.get()] { life->on_boot_timeout(); };
   events.grace_over = [life = life.get()] { life->on_grace_end(); };
+  std::function<void()> begins;
+  if (environment.thread_begins)
+    begins = [begins = environment.thread_begins] { begins(ThreadKind::kBuilder); };
+  life->builder_ = SNUG_TRY(LoopThread::create("builder", std::move(begins)));
   life->limits_ = SNUG_TRY(RunLimits::create(environment.loop, std::move(events)));
   if (VsockHub* hub = environment.ends.vsock.get())
     life->agent_ =
@@ -50,7 +54,11 @@ Result<std::unique_ptr<LifeCycle>> LifeCycle::create(const Environment& environm
 }
 
 Result<void> LifeCycle::begin() {
-  SNUG_TRY(boot());
+  SNUG_TRY(build(SNUG_TRY(prepare_boot())));
+  if (machine_->kernel().is_linux && !environment_.native) SNUG_TRY(check_kernel_mode(environment_.kvm));
+  SNUG_TRY(builder_->start());
+  if (environment_.thread_begins) environment_.thread_begins(ThreadKind::kLoop);
+  SNUG_TRY(run_machine());
   limits_.run_begins(spec_.timeout);
   return {};
 }
@@ -65,10 +73,15 @@ const char* LifeCycle::agent_state() const {
   return agent_ ? agent_->state(spec_.boot_timeout.value_or(GuestAgent::kPatience)) : "none";
 }
 
-Result<void> LifeCycle::boot() {
+Result<MachineConfig> LifeCycle::prepare_boot() {
   MachineConfig config = ends_.machine_config(spec_);
   config.nics = SNUG_TRY(networks_.start());
+  config.thread_begins = environment_.thread_begins;
   log_debug("command line: {}", config.cmdline);
+  return config;
+}
+
+Result<void> LifeCycle::build(MachineConfig config) {
   MachineEvents events;
   events.guest_event = [this](GuestEvent event, uint32_t value) { on_guest_event(event, value); };
   events.vcpu_end = [this](VcpuReport report) { on_vcpu_end(std::move(report)); };
@@ -77,6 +90,11 @@ Result<void> LifeCycle::boot() {
   };
   machine_ =
       SNUG_TRY(Machine::build(environment_.kvm, std::move(config), loop_, *ends_.console, std::move(events)));
+  return {};
+}
+
+// The machine is there.
+Result<void> LifeCycle::run_machine() {
   networks_.attach(machine_->virtio());
   if (ends_.vsock)
     ends_.vsock->attach([machine = machine_.get()](uint32_t port, UniqueFd stream, VsockDone done) {
@@ -84,12 +102,12 @@ Result<void> LifeCycle::boot() {
     });
   const boot::LoadedKernel& kernel = machine_->kernel();
   log_debug("kernel: {}, entered at {:#x}", kernel.format, kernel.entry);
-  if (kernel.is_linux && report_.boots == 0 && !environment_.native)
-    SNUG_TRY(check_kernel_mode(environment_.kvm));
   ++report_.boots;
   if (agent_) agent_->guest_boots();
   limits_.boot_begins(boot_limit());
-  return machine_->start();
+  Result<void> started;
+  builder_->call([&] { started = machine_->start(); });
+  return started;
 }
 
 void LifeCycle::stop_machine(RunState state) {
@@ -113,7 +131,13 @@ void LifeCycle::restart() {
     if (finished_ || report_.boots != asked_in) return;
     stop_machine(RunState::kReset);
     log_info("the guest restarts");
-    if (auto booted = boot(); !booted)
+    Result<void> booted;
+    if (auto config = prepare_boot(); config)
+      builder_->call([&] { booted = build(std::move(*config)); });
+    else
+      booted = tl::unexpected(std::move(config.error()));
+    if (booted) booted = run_machine();
+    if (!booted)
       finish(RunState::kFailed, kStatusFailure, std::move(booted.error()).with_context("restart").text());
   });
 }

@@ -10,6 +10,8 @@
 
 #include "vmm/base/result.h"
 #include "vmm/core/event_loop.h"
+#include "vmm/core/loop_thread.h"
+#include "vmm/core/thread_kind.h"
 #include "vmm/kvm/kvm.h"
 #include "vmm/machine/machine.h"
 #include "vmm/run/guest_agent.h"
@@ -34,6 +36,8 @@ class LifeCycle {
     WardenLink& warden;
     // What the machine is started for; it ends with them. nullptr: it runs until it ends by itself.
     const CommandPlan* commands = nullptr;
+    // What a thread does first, and the loop's own before the guest runs; may be empty.
+    std::function<void(ThreadKind)> thread_begins;
     bool native = false;  // the host's KVM is one that runs kernel mode on the CPU
   };
   static Result<std::unique_ptr<LifeCycle>> create(const Environment& environment);
@@ -75,7 +79,9 @@ class LifeCycle {
 
   explicit LifeCycle(const Environment& environment);
   void open_commands();
-  Result<void> boot();
+  Result<MachineConfig> prepare_boot();
+  Result<void> build(MachineConfig config);
+  Result<void> run_machine();
   void stop_machine(RunState state);
   void restart();
 
@@ -106,6 +112,8 @@ class LifeCycle {
   HostEnds& ends_;
   RunLimits limits_;
   GuestNetworks networks_;
+  // Makes machines and their threads: the loop's thread has no use for that while a guest runs.
+  std::unique_ptr<LoopThread> builder_;
   std::unique_ptr<GuestAgent> agent_;  // of a machine with sockets
   std::unique_ptr<Machine> machine_;
   std::unique_ptr<GuestCommands> commands_;

@@ -22,12 +22,17 @@ double seconds_of(const timeval& time) {
   return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
 }
 
+ssize_t read_at(int file, std::span<char> buffer, off_t at) {
+  const iovec part{buffer.data(), buffer.size()};
+  return ::preadv2(file, &part, 1, at, 0);
+}
+
 // From the start of a file of /proc.
 void for_each_line(int file, const std::function<void(const std::string&)>& each) {
   std::array<char, 16384> buffer;
   std::string line;
   off_t at = 0;
-  for (ssize_t count = 0; (count = ::pread(file, buffer.data(), buffer.size(), at)) > 0; at += count) {
+  for (ssize_t count = 0; (count = read_at(file, buffer, at)) > 0; at += count) {
     for (const char c : std::string_view(buffer.data(), static_cast<size_t>(count))) {
       if (c != '\n') {
         line += c;

@@ -8,6 +8,7 @@
 #include "vmm/base/log.h"
 #include "vmm/base/setup_memory.h"
 #include "vmm/host/terminal.h"
+#include "vmm/jail/confine.h"
 
 namespace snug {
 namespace {
@@ -39,6 +40,7 @@ Result<void> MachineProcess::begin() {
                                       .ends = given_.ends,
                                       .warden = given_.warden,
                                       .commands = given_.commands,
+                                      .thread_begins = thread_begins_,
                                       .native = given_.native}));
   WardenLink::News news;
   news.signal = [this](int number, bool own_terminal) { on_signal(number, own_terminal); };
@@ -78,6 +80,16 @@ Result<void> MachineProcess::lock_in() {
       given_.split, {.descriptors = descriptors.rlim_cur, .threads = given_.spec.cpus + kThreads});
   for (const jail::MissingStep& step : entry.missing)
     jail_missing_.push_back(fmt::format("{}: {}", step.name, step.why));
+  if (jail::kConfines) {
+    SNUG_TRY(jail::watch_violations(STDERR_FILENO));
+    thread_begins_ = [](ThreadKind kind) {
+      // A thread that could not be confined must not run.
+      if (auto confined = jail::confine_thread(kind); !confined) {
+        log_error("jail: {}", confined.error().text());
+        ::_exit(kStatusFailure);
+      }
+    };
+  }
   if (entry.missing.empty()) return {};
   if (given_.spec.jail == JailMode::kRequire)
     return fail_with_hint(fmt::format("jail: this host refuses a part of it: {}", fmt::join(jail_missing_, "; ")),

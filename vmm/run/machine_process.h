@@ -61,6 +61,7 @@ class MachineProcess {
   EventLoop::Timer settled_;  // set-up is long over
   uint64_t warden_cpu_ns_ = 0;
   std::vector<std::string> jail_missing_;
+  std::function<void(ThreadKind)> thread_begins_;  // of a machine that is locked in
   std::unique_ptr<LifeCycle> life_;
   std::unique_ptr<MachineControl> target_;
   std::unique_ptr<ControlServer> control_;  // last: goes before what it asks

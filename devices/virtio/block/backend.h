@@ -59,7 +59,9 @@ class BlockBackend {
 // io_uring. The descriptors are the caller's and outlive the backend, which waits for what is under way when
 // it ends. Errors: the kernel has none, or it is forbidden.
 Result<std::unique_ptr<BlockBackend>> make_uring_backend(std::vector<BlockFile> files);
-// A few threads with preadv and pwritev, for where there is no io_uring.
-Result<std::unique_ptr<BlockBackend>> make_thread_backend(std::vector<BlockFile> files);
+// A few threads with preadv and pwritev, for where there is no io_uring. `thread_begins`: what each does
+// first; may be empty.
+Result<std::unique_ptr<BlockBackend>> make_thread_backend(std::vector<BlockFile> files,
+                                                         std::function<void()> thread_begins = {});
 
 }  // namespace snug

@@ -11,21 +11,23 @@ namespace {
 
 constexpr uint64_t kSector = 512;
 
-Result<std::unique_ptr<BlockBackend>> make_engine(const DiskConfig& config) {
-  if (config.engine == BlockEngine::kThreads) return make_thread_backend(config.files);
+Result<std::unique_ptr<BlockBackend>> make_engine(const DiskConfig& config,
+                                                  const std::function<void()>& thread_begins) {
+  if (config.engine == BlockEngine::kThreads) return make_thread_backend(config.files, thread_begins);
   auto made = make_uring_backend(config.files);
   if (made) return made;
   if (config.engine == BlockEngine::kIoUring)
     return fail_with_hint(fmt::format("{}: {}", config.block.name, made.error().text()),
                           "leave io out: threads then do the work");
   log_info("{}: {}; threads do the work", config.block.name, made.error().text());
-  return make_thread_backend(config.files);
+  return make_thread_backend(config.files, thread_begins);
 }
 
 }  // namespace
 
-Result<std::unique_ptr<BlockBackend>> make_disk_backend(const DiskConfig& config) {
-  std::unique_ptr<BlockBackend> backend = SNUG_TRY(make_engine(config));
+Result<std::unique_ptr<BlockBackend>> make_disk_backend(const DiskConfig& config,
+                                                       const std::function<void()>& thread_begins) {
+  std::unique_ptr<BlockBackend> backend = SNUG_TRY(make_engine(config, thread_begins));
   if (config.written != nullptr) backend = make_overlay_backend(std::move(backend), *config.written);
   return backend;
 }

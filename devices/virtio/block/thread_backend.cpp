@@ -19,7 +19,8 @@ namespace {
 
 class ThreadBackend final : public BlockBackend {
  public:
-  explicit ThreadBackend(std::vector<BlockFile> files) : files_(std::move(files)) {}
+  ThreadBackend(std::vector<BlockFile> files, std::function<void()> thread_begins)
+      : files_(std::move(files)), thread_begins_(std::move(thread_begins)) {}
 
   ~ThreadBackend() override {
     {
@@ -75,6 +76,7 @@ class ThreadBackend final : public BlockBackend {
 
   // All that is waiting is done before the end: the guest was told of none of it yet, but it was asked for.
   void serve() {
+    if (thread_begins_) thread_begins_();
     std::unique_lock lock(mutex_);
     for (;;) {
       work_.wait(lock, [this] { return ending_ || !waiting_.empty(); });
@@ -130,6 +132,7 @@ class ThreadBackend final : public BlockBackend {
   }
 
   std::vector<BlockFile> files_;
+  std::function<void()> thread_begins_;
   UniqueFd event_fd_;
   std::mutex mutex_;
   std::condition_variable work_;
@@ -143,8 +146,9 @@ class ThreadBackend final : public BlockBackend {
 
 }  // namespace
 
-Result<std::unique_ptr<BlockBackend>> make_thread_backend(std::vector<BlockFile> files) {
-  auto backend = std::make_unique<ThreadBackend>(std::move(files));
+Result<std::unique_ptr<BlockBackend>> make_thread_backend(std::vector<BlockFile> files,
+                                                         std::function<void()> thread_begins) {
+  auto backend = std::make_unique<ThreadBackend>(std::move(files), std::move(thread_begins));
   SNUG_TRY(backend->open());
   return backend;
 }
