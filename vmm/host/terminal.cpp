@@ -5,7 +5,6 @@
 
 #include <array>
 #include <atomic>
-#include <span>
 
 #include "vmm/base/assertion.h"
 
@@ -37,6 +36,15 @@ void on_fatal_signal(int number) {
   ::raise(number);
 }
 
+void restore_on_fatal_signals() {
+  for (const int number : kFatalSignals) {
+    struct sigaction action {};
+    action.sa_handler = on_fatal_signal;
+    action.sa_flags = static_cast<int>(SA_RESETHAND | SA_NODEFER);
+    ::sigaction(number, &action, nullptr);
+  }
+}
+
 void apply_raw() {
   termios raw = saved.settings;
   ::cfmakeraw(&raw);
@@ -54,12 +62,7 @@ Result<RawTerminal> RawTerminal::enter(int fd, TerminalOutput output) {
   saved.output = output;
   set_abort_hook(restore);
   // Where another process knows of the terminal, it puts it back.
-  for (const int number : told_own < 0 ? std::span(kFatalSignals) : std::span<const int>()) {
-    struct sigaction action {};
-    action.sa_handler = on_fatal_signal;
-    action.sa_flags = static_cast<int>(SA_RESETHAND | SA_NODEFER);
-    ::sigaction(number, &action, nullptr);
-  }
+  if (told_own < 0) restore_on_fatal_signals();
   apply_raw();
   return RawTerminal(true);
 }

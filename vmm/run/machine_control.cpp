@@ -2,11 +2,13 @@
 
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <array>
 #include <cstdlib>
 #include <functional>
+#include <span>
 
 #include "vmm/spec/describe.h"
 #include "vmm/spec/network.h"
