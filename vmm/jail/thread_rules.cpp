@@ -1,0 +1,302 @@
+#include "vmm/jail/thread_rules.h"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <linux/if_tun.h>
+#include <linux/prctl.h>
+#include <linux/seccomp.h>
+// The layout of legacy rings, which vhost.h brings along, is no C++.
+#define VIRTIO_RING_NO_LEGACY
+#include <linux/vhost.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <iterator>
+
+namespace snug::jail {
+namespace {
+
+using Rules = std::vector<CallRule>;
+using Requests = std::vector<uint32_t>;
+
+// KVM's requests by number and size of what they take: its structures are vmm/kvm's alone.
+constexpr uint32_t kvm(uint32_t number, uint32_t direction = _IOC_NONE, uint32_t size = 0) {
+  constexpr uint32_t kType = 0xae;
+  return _IOC(direction, kType, number, size);
+}
+constexpr uint32_t kBoth = _IOC_READ | _IOC_WRITE;
+
+namespace request {
+constexpr uint32_t kRun = kvm(0x80);
+constexpr uint32_t kCheckExtension = kvm(0x03);
+constexpr uint32_t kSetMemory = kvm(0x46, _IOC_WRITE, 32);
+constexpr uint32_t kIrqLine = kvm(0x61, _IOC_WRITE, 8);
+constexpr uint32_t kCoalesce = kvm(0x67, _IOC_WRITE, 16);
+constexpr uint32_t kSetRouting = kvm(0x6a, _IOC_WRITE, 8);
+constexpr uint32_t kIrqfd = kvm(0x76, _IOC_WRITE, 32);
+constexpr uint32_t kIoeventfd = kvm(0x79, _IOC_WRITE, 64);
+constexpr uint32_t kGetRegisters = kvm(0x81, _IOC_READ, 144);
+constexpr uint32_t kGetSpecial = kvm(0x83, _IOC_READ, 312);
+constexpr uint32_t kTranslate = kvm(0x85, kBoth, 24);
+constexpr uint32_t kSignalMsi = kvm(0xa5, _IOC_WRITE, 32);
+constexpr uint32_t kForgivePause = kvm(0xad);
+}  // namespace request
+
+// What devices ask of the VM, whoever works on them: interrupts and doorbells come and go with the guest's
+// driver, and so do the rings that vhost works on.
+Requests device_requests() {
+  using namespace request;
+  return {kIrqfd,
+          kSetRouting,
+          kIoeventfd,
+          kIrqLine,
+          kSignalMsi,
+          TUNSETOFFLOAD,
+          TUNSETQUEUE,
+          VHOST_SET_FEATURES,
+          static_cast<uint32_t>(VHOST_SET_MEM_TABLE),
+          static_cast<uint32_t>(VHOST_SET_VRING_NUM),
+          static_cast<uint32_t>(VHOST_SET_VRING_BASE),
+          static_cast<uint32_t>(VHOST_SET_VRING_ADDR),
+          static_cast<uint32_t>(VHOST_SET_VRING_KICK),
+          static_cast<uint32_t>(VHOST_SET_VRING_CALL),
+          static_cast<uint32_t>(VHOST_SET_VRING_ERR),
+          static_cast<uint32_t>(VHOST_NET_SET_BACKEND),
+          static_cast<uint32_t>(VHOST_GET_VRING_BASE)};
+}
+
+// Besides: BARs that the guest moves (register pages are memory slots), the console's writes that KVM is told
+// to keep back, and where the vCPU was when it could not go on.
+Requests vcpu_requests() {
+  using namespace request;
+  Requests all{kRun,          kForgivePause, kSetMemory, kCoalesce, kCheckExtension,
+               kGetRegisters, kGetSpecial,   kTranslate};
+  std::ranges::copy(device_requests(), std::back_inserter(all));
+  return all;
+}
+
+// Besides: pause and resume, the report on the vCPUs of a machine that was stopped, memory slots of one that
+// goes, sizes of terminals, whether a stream is one, and sizes of disks.
+Requests loop_requests() {
+  using namespace request;
+  Requests all = device_requests();
+  std::ranges::copy(Requests{kForgivePause, kSetMemory, kGetRegisters, kGetSpecial, kTranslate, TIOCGWINSZ,
+                             TCGETS, static_cast<uint32_t>(BLKGETSIZE64)},
+                    std::back_inserter(all));
+  return all;
+}
+
+// Besides what vCPUs and devices ask: all that makes a VM and its vCPUs.
+Requests builder_requests() {
+  Requests all = vcpu_requests();
+  std::ranges::copy(Requests{kvm(0x01),                    // KVM_CREATE_VM
+                             kvm(0x04),                    // KVM_GET_VCPU_MMAP_SIZE
+                             kvm(0x05, kBoth, 8),          // KVM_GET_SUPPORTED_CPUID
+                             kvm(0x41),                    // KVM_CREATE_VCPU
+                             kvm(0x47),                    // KVM_SET_TSS_ADDR
+                             kvm(0x48, _IOC_WRITE, 8),     // KVM_SET_IDENTITY_MAP_ADDR
+                             kvm(0x60),                    // KVM_CREATE_IRQCHIP
+                             kvm(0x82, _IOC_WRITE, 144),   // KVM_SET_REGS
+                             kvm(0x84, _IOC_WRITE, 312),   // KVM_SET_SREGS
+                             kvm(0x89, _IOC_WRITE, 8),     // KVM_SET_MSRS
+                             kvm(0x8e, _IOC_READ, 1024),   // KVM_GET_LAPIC
+                             kvm(0x8f, _IOC_WRITE, 1024),  // KVM_SET_LAPIC
+                             kvm(0x90, _IOC_WRITE, 8),     // KVM_SET_CPUID2
+                             kvm(0xa3),                    // KVM_GET_TSC_KHZ
+                             static_cast<uint32_t>(BLKGETSIZE64)},
+                    std::back_inserter(all));
+  return all;
+}
+
+CallRule ioctl_of(const Requests& requests) {
+  return {SYS_ioctl, "the guest runs; interrupts, doorbells, taps", {{one_of(1, requests)}}};
+}
+
+void add(Rules& to, const Rules& more) {
+  for (const CallRule& rule : more)
+    if (std::ranges::none_of(to, [&](const CallRule& known) { return known.number == rule.number; }))
+      to.push_back(rule);
+}
+
+// Never code: what is mapped may be read and written at most.
+Arguments no_code(uint8_t protection) { return {without(protection, ~uint64_t{PROT_READ | PROT_WRITE})}; }
+
+Rules memory_rules() {
+  // linux/mman.h since 6.13: guard pages of stacks.
+  constexpr uint32_t kGuardInstall = 102;
+  return {
+      {SYS_mmap, "malloc; guest memory", {no_code(2)}},
+      {SYS_munmap, "malloc; what a device or machine had mapped", {}},
+      {SYS_madvise,
+       "malloc; the balloon; stacks of threads that end",
+       {{one_of(2, {MADV_DONTNEED, MADV_FREE, MADV_DONTFORK, MADV_HUGEPAGE, kGuardInstall})}}},
+      {SYS_brk, "malloc", {}},
+      // realloc then copies.
+      {SYS_mremap, "malloc can do without", {}, ENOMEM},
+      // How many arenas malloc may have: as many as for two processors then.
+      {SYS_sched_getaffinity, "malloc can do without", {}, EPERM},
+  };
+}
+
+// Stacks and malloc's arenas grow by it, of all threads but the process's first.
+CallRule mprotect_rule() { return {SYS_mprotect, "malloc's arenas; stacks", {no_code(2)}}; }
+
+// Of every thread: to wait for each other, to look at the clock, to end.
+Rules common_rules() {
+  return {
+      {SYS_futex, "locks, joins", {}},
+      {SYS_clock_gettime, "time, where the kernel's page for it has none", {}},
+      {SYS_close, "what a device or connection had", {}},
+      {SYS_rt_sigprocmask, "to kick, to end, to abort", {}},
+      {SYS_exit_group, "the end of the process", {}},
+      // Those that wait for a time take that for the end of their wait.
+      {SYS_restart_syscall, "after SIGSTOP and SIGCONT", {}, EINTR},
+      // A library that gets it starts a thread by clone, whose flags can be seen.
+      {SYS_clone3, "flags that a filter cannot see", {}, ENOSYS},
+  };
+}
+
+// A kick is a signal to one thread of ours, and so is abort().
+Rules kick_rules() {
+  return {
+      {SYS_tgkill,
+       "vCPUs are kicked out of the guest",
+       {{is_own_process(0), one_of(2, {static_cast<uint32_t>(SIGRTMIN), SIGABRT})}}},
+      {SYS_getpid, "pthread_kill", {}},
+  };
+}
+
+CallRule epoll_ctl_rule() { return {SYS_epoll_ctl, "watches come, change and go", {}}; }
+CallRule receive_rule() { return {SYS_recvmsg, "sockets; descriptors from the warden", {}}; }
+CallRule send_rule() { return {SYS_sendmsg, "sockets; requests to the warden", {}}; }
+CallRule timer_rule() { return {SYS_timerfd_settime, "timers", {}}; }
+
+// The rest of what a disk or a network interface does, on whichever loop.
+Rules device_work_rules() {
+  return {
+      {SYS_epoll_wait, "the loop waits", {}},
+      {SYS_read, "eventfds, timers, frames of a tap", {}},
+      {SYS_write, "eventfds, log lines", {}},
+      {SYS_io_uring_enter, "disks", {}},
+      {SYS_preadv2, "a disk in memory, a disk's threads; ptys", {}},
+      {SYS_pwritev2, "a disk in memory, a disk's threads; frames to a tap; ptys", {}},
+      receive_rule(),
+      send_rule(),
+      epoll_ctl_rule(),
+  };
+}
+
+Rules vcpu_rules() {
+  Rules rules{
+      ioctl_of(vcpu_requests()),
+      {SYS_write, "eventfds: the loop is told; log lines", {}},
+      {SYS_rt_sigreturn, "the kick's handler returns", {}},
+      // A driver that takes a device over: what came in before is dropped.
+      {SYS_read, "frames of a tap", {}},
+      receive_rule(),
+      epoll_ctl_rule(),
+      {SYS_exit, "the thread ends", {}},
+  };
+  add(rules, common_rules());
+  add(rules, kick_rules());
+  add(rules, memory_rules());
+  add(rules, {mprotect_rule()});
+  return rules;
+}
+
+Rules loop_rules() {
+  Rules rules = device_work_rules();
+  add(rules, {ioctl_of(loop_requests()),
+              timer_rule(),
+              {SYS_timerfd_create, "a command in the guest has a time limit", {}},
+              {SYS_poll, "whether a stream that blocks has room", {}},
+              {SYS_accept4, "clients of listeners that are open already", {}},
+              {SYS_shutdown, "one half of a connection ends", {}},
+              {SYS_socketpair, "a connection to the guest's agent", {{is(0, AF_UNIX)}}},
+              {SYS_fcntl, "whether a stream blocks", {{one_of(1, {F_GETFL, F_SETFL})}}},
+              {SYS_fstat, "a disk's size; what a stream is", {}},
+              {SYS_getrandom, "the entropy device", {}}});
+  add(rules, common_rules());
+  add(rules, kick_rules());
+  add(rules, memory_rules());
+  return rules;
+}
+
+Rules device_rules() {
+  Rules rules = device_work_rules();
+  add(rules, {ioctl_of(device_requests()),
+              {SYS_fdatasync, "a disk's threads", {}},
+              {SYS_fallocate, "a disk's threads", {}},
+              {SYS_exit, "the thread ends", {}}});
+  add(rules, common_rules());
+  add(rules, memory_rules());
+  add(rules, {mprotect_rule()});
+  return rules;
+}
+
+// Flags of pthread_create(3), as glibc and musl have them.
+constexpr uint64_t kThreadFlags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SYSVSEM | CLONE_SIGHAND |
+                                  CLONE_THREAD | CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID;
+
+Rules builder_rules() {
+  Rules rules{ioctl_of(builder_requests())};
+  add(rules, device_rules());
+  add(rules, vcpu_rules());
+  add(rules, {timer_rule(),
+              {SYS_timerfd_create, "timers of the new machine", {}},
+              {SYS_eventfd2, "doorbells, interrupts, disks", {}},
+              {SYS_epoll_create1, "loops of devices", {}},
+              {SYS_pread64, "the kernel is read", {}},
+              {SYS_lseek, "the kernel is read", {}},
+              {SYS_fstat, "sizes of kernel, initrd, disks", {}},
+              // fstat(2) of some releases of glibc. Of a path it would tell no more than that it is there.
+              {SYS_newfstatat, "sizes of kernel, initrd, disks", {{is(3, AT_EMPTY_PATH)}}},
+              {SYS_getrandom, "where the guest's kernel lies", {}},
+              {SYS_fcntl,
+               "copies of descriptors",
+               {{one_of(1, {F_GETFL, F_SETFL, static_cast<uint32_t>(F_DUPFD_CLOEXEC)})}}},
+              {SYS_io_uring_setup, "disks", {}},
+              {SYS_io_uring_register, "disks: what the ring may do", {}},
+              {SYS_clone, "threads, no processes", {{is64(0, kThreadFlags)}}},
+              {SYS_set_robust_list, "a thread starts", {}},
+              {SYS_rseq, "a thread starts", {}},
+              {SYS_gettid, "a thread starts", {}},
+              {SYS_rt_sigaction, "the kick's handler", {{is(0, static_cast<uint32_t>(SIGRTMIN))}}},
+              {SYS_prctl,
+               "names of threads; threads give up what they have no use for",
+               {{one_of(0, {PR_SET_NAME, PR_SET_VMA, PR_GET_NO_NEW_PRIVS, PR_SET_NO_NEW_PRIVS})}}},
+              {SYS_seccomp,
+               "threads give up what they have no use for",
+               {{is(0, SECCOMP_SET_MODE_FILTER), is(1, 0)}}}});
+  return rules;
+}
+
+}  // namespace
+
+std::vector<CallRule> thread_rules(ThreadKind kind) {
+  switch (kind) {
+    case ThreadKind::kVcpu:
+      return vcpu_rules();
+    case ThreadKind::kLoop:
+      return loop_rules();
+    case ThreadKind::kDevice:
+      return device_rules();
+    case ThreadKind::kBuilder:
+      break;
+  }
+  return builder_rules();
+}
+
+unsigned allowed_calls(ThreadKind kind) {
+  const auto rules = thread_rules(kind);
+  return static_cast<unsigned>(
+      std::ranges::count_if(rules, [](const CallRule& rule) { return rule.error == 0; }));
+}
+
+}  // namespace snug::jail
