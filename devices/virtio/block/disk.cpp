@@ -2,8 +2,8 @@
 
 #include <linux/fs.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
 
+#include "vmm/base/file_status.h"
 #include "vmm/base/log.h"
 
 namespace snug {
@@ -34,7 +34,7 @@ Result<std::unique_ptr<BlockBackend>> make_disk_backend(const DiskConfig& config
 
 Result<uint64_t> disk_size(int fd) {
   struct stat status {};
-  if (::fstat(fd, &status) != 0) return fail_errno(errno, "stat");
+  if (!file_status(fd, status)) return fail_errno(errno, "stat");
   // A file that ends in the middle of a sector has that sector: its rest reads as zeros, and is there once
   // the guest has written to it.
   if (!S_ISBLK(status.st_mode))

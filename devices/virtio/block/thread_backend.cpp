@@ -118,7 +118,7 @@ class ThreadBackend final : public BlockBackend {
       const auto offset = static_cast<off_t>(request.offset);
       const ssize_t done =
           request.operation == BlockOperation::kRead
-              ? ::preadv(fd, request.iovecs.data(), count, offset)
+              ? ::preadv2(fd, request.iovecs.data(), count, offset, 0)
               : ::pwritev2(fd, request.iovecs.data(), count, offset, transfer_flags(request));
       if (done < 0 && errno == EINTR) continue;
       if (done < 0) return errno;

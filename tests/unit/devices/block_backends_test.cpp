@@ -8,6 +8,7 @@
 
 #include "devices/virtio/block/backend.h"
 #include "devices/virtio/block/overlay.h"
+#include "devices/virtio/block/restrict_ring.h"
 #include "devices/virtio/block/transfer.h"
 #include "tests/unit/devices/fakes.h"
 #include "tests/unit/devices/virtio_driver.h"
@@ -165,6 +166,86 @@ INSTANTIATE_TEST_SUITE_P(, BlockBackendTest,
                          [](const auto& test) { return kBackendNames.at(test.index); });
 
 // --- the overlay ---------------------------------------------------------------------------------------
+
+// --- the ring ---------------------------------------------------------------------------------------
+
+class RestrictedRing : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (::io_uring_queue_init(8, &ring, IORING_SETUP_R_DISABLED) < 0) GTEST_SKIP() << "no io_uring here";
+    there = true;
+    std::string path = testing::TempDir() + "/snug-ring-XXXXXX";
+    file = UniqueFd(::mkstemp(path.data()));
+    ASSERT_TRUE(file);
+    ::unlink(path.c_str());
+    const int fd = file.get();
+    ASSERT_EQ(::io_uring_register_files(&ring, &fd, 1), 0);
+    ASSERT_EQ(restrict_ring(ring), 0);
+  }
+  void TearDown() override {
+    if (there) ::io_uring_queue_exit(&ring);
+  }
+  int perform(const std::function<void(io_uring_sqe*)>& prepare) {
+    prepare(::io_uring_get_sqe(&ring));
+    ::io_uring_submit(&ring);
+    io_uring_cqe* done = nullptr;
+    EXPECT_EQ(::io_uring_wait_cqe(&ring, &done), 0);
+    const int result = done->res;
+    ::io_uring_cqe_seen(&ring, done);
+    return result;
+  }
+
+  io_uring ring{};
+  bool there = false;
+  UniqueFd file;
+  std::array<char, 5> bytes{'h', 'e', 'l', 'l', 'o'};
+  iovec part{bytes.data(), bytes.size()};
+};
+
+TEST_F(RestrictedRing, WorksOnItsFiles) {
+  const auto fixed = [](io_uring_sqe* entry) { entry->flags |= IOSQE_FIXED_FILE; };
+  EXPECT_EQ(perform([&](auto* entry) { ::io_uring_prep_writev(entry, 0, &part, 1, 0), fixed(entry); }), 5);
+  bytes.fill(0);
+  EXPECT_EQ(perform([&](auto* entry) { ::io_uring_prep_readv(entry, 0, &part, 1, 0), fixed(entry); }), 5);
+  EXPECT_EQ(bytes[0], 'h');
+  EXPECT_EQ(perform([&](auto* entry) { ::io_uring_prep_fsync(entry, 0, 0), fixed(entry); }), 0);
+  const int fallocated =
+      perform([&](auto* entry) { ::io_uring_prep_fallocate(entry, 0, 0, 0, 4096), fixed(entry); });
+  EXPECT_TRUE(fallocated == 0 || fallocated == -EOPNOTSUPP) << fallocated;
+  EXPECT_EQ(perform([&](auto* entry) { ::io_uring_prep_readv(entry, 1, &part, 1, 0), fixed(entry); }),
+            -EBADF);
+}
+
+TEST_F(RestrictedRing, DoesNothingElse) {
+  EXPECT_EQ(perform([](auto* entry) { ::io_uring_prep_openat(entry, AT_FDCWD, "/etc/passwd", O_RDONLY, 0); }),
+            -EACCES);
+  EXPECT_EQ(perform([](auto* entry) {
+              ::io_uring_prep_openat(entry, AT_FDCWD, "/etc/passwd", O_RDONLY, 0);
+              entry->flags |= IOSQE_FIXED_FILE;
+            }),
+            -EACCES);
+  EXPECT_EQ(perform([](auto* entry) { ::io_uring_prep_socket(entry, AF_INET, SOCK_STREAM, 0, 0); }), -EACCES);
+  EXPECT_EQ(perform([](auto* entry) { ::io_uring_prep_nop(entry); }), -EACCES);
+  EXPECT_EQ(perform([](auto* entry) { ::io_uring_prep_close(entry, 0); }), -EACCES);
+  // Another descriptor of the process.
+  EXPECT_EQ(perform([&](auto* entry) { ::io_uring_prep_readv(entry, file.get(), &part, 1, 0); }), -EACCES);
+  EXPECT_EQ(perform([&](auto* entry) {
+              ::io_uring_prep_readv(entry, 0, &part, 1, 0);
+              entry->flags |= IOSQE_FIXED_FILE | IOSQE_ASYNC;
+            }),
+            -EACCES);
+}
+
+TEST_F(RestrictedRing, TakesNoMoreFiles) {
+  const int fd = file.get();
+  EXPECT_EQ(::io_uring_register_files_update(&ring, 0, &fd, 1), -EACCES);
+  EXPECT_EQ(::io_uring_register_buffers(&ring, &part, 1), -EACCES);
+  EXPECT_EQ(::io_uring_register_personality(&ring), -EACCES);
+  EXPECT_EQ(::io_uring_unregister_files(&ring), 0);
+  EXPECT_EQ(::io_uring_register_files(&ring, &fd, 1), -EACCES);
+}
+
+// --- overlays ---------------------------------------------------------------------------------------
 
 TEST(SectorMap, RunsAcrossWords) {
   auto made = SectorMap::create(1000);
