@@ -90,6 +90,7 @@ Result<Kvm> Kvm::open(const std::string& path, OpenFailure* failure_out) {
   const int size = ::ioctl(kvm.fd_.get(), KVM_GET_VCPU_MMAP_SIZE, 0);
   if (size < 0) return fail_errno(errno, "{}: KVM_GET_VCPU_MMAP_SIZE", path);
   kvm.run_area_size_ = static_cast<size_t>(size);
+  kvm.coalesces_writes_ = kvm.capability(KVM_CAP_COALESCED_PIO) > 0;
   return kvm;
 }
 
@@ -103,8 +104,6 @@ uint32_t Kvm::max_vcpus() const {
   const int soft = capability(KVM_CAP_NR_VCPUS);
   return static_cast<uint32_t>(hard > 0 ? hard : soft > 0 ? soft : 4);
 }
-
-bool Kvm::coalesces_writes() const { return capability(KVM_CAP_COALESCED_PIO) > 0; }
 
 uint32_t Kvm::coalesced_ring_page() const {
   return static_cast<uint32_t>(capability(KVM_CAP_COALESCED_MMIO));

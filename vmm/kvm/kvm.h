@@ -27,7 +27,7 @@ class Kvm {
   // Whether the in-kernel local APIC has a TSC deadline timer, which guests need no calibration for.
   bool has_tsc_deadline() const;
   // Whether writes can be coalesced, those to ports too (Linux 5.0).
-  bool coalesces_writes() const;
+  bool coalesces_writes() const { return coalesces_writes_; }
   // Pages from the start of a vCPU's run area to the ring of coalesced writes.
   uint32_t coalesced_ring_page() const;
   // Bytes of the shared run area of each vCPU.
@@ -36,6 +36,8 @@ class Kvm {
  private:
   UniqueFd fd_;
   size_t run_area_size_ = 0;
+  // Known beforehand: a vCPU asks at each of its exits that writes to the console.
+  bool coalesces_writes_ = false;
 };
 
 }  // namespace snug::kvm
