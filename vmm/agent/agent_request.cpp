@@ -6,6 +6,8 @@
 
 #include <array>
 
+#include "vmm/base/socket_io.h"
+
 namespace snug {
 
 using protocol::FrameType;
@@ -30,7 +32,7 @@ Result<std::unique_ptr<AgentRequest>> AgentRequest::start(EventLoop& loop, Uniqu
 
 void AgentRequest::on_connection(uint32_t epoll_events) {
   if ((epoll_events & EPOLLOUT) != 0 && !out_.empty()) {
-    const ssize_t count = ::send(connection_.get(), out_.data(), out_.size(), MSG_NOSIGNAL);
+    const ssize_t count = send_some(connection_.get(), out_.data(), out_.size());
     if (count > 0) out_.erase(0, static_cast<size_t>(count));
     // A failure shows when its answer is read.
     if (count < 0 && errno != EAGAIN && errno != EINTR) out_.clear();
@@ -43,7 +45,7 @@ void AgentRequest::on_connection(uint32_t epoll_events) {
 // Nothing: the answer is not there yet.
 std::optional<Result<void>> AgentRequest::receive() {
   std::array<char, 4096> buffer;
-  const ssize_t count = ::recv(connection_.get(), buffer.data(), buffer.size(), 0);
+  const ssize_t count = receive_some(connection_.get(), buffer.data(), buffer.size());
   if (count < 0 && (errno == EAGAIN || errno == EINTR)) return std::nullopt;
   if (count <= 0) return fail("the guest's agent closed the connection");
   reader_.feed({buffer.data(), static_cast<size_t>(count)});

@@ -6,6 +6,8 @@
 
 #include <algorithm>
 
+#include "vmm/base/socket_io.h"
+
 namespace snug {
 namespace {
 
@@ -142,7 +144,7 @@ void ExecSession::on_connection(uint32_t epoll_events) {
 // False: nothing more can come.
 bool ExecSession::receive() {
   std::array<char, protocol::kDataChunk> buffer;
-  const ssize_t count = ::recv(connection_.get(), buffer.data(), buffer.size(), 0);
+  const ssize_t count = receive_some(connection_.get(), buffer.data(), buffer.size());
   if (count < 0 && (errno == EAGAIN || errno == EINTR)) return true;
   if (count <= 0) {
     const std::string reason = count < 0 ? errno_text(errno) : "it closed the connection";
@@ -246,7 +248,7 @@ ExecSession::Output* ExecSession::output_of(uint8_t channel) {
 
 void ExecSession::send() {
   while (!out_.empty()) {
-    const ssize_t count = ::send(connection_.get(), out_.data(), out_.size(), MSG_NOSIGNAL);
+    const ssize_t count = send_some(connection_.get(), out_.data(), out_.size());
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) {
       // What the agent has said before it went is still to be read: reading finds the end.

@@ -5,12 +5,13 @@
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <vector>
 
+#include "vmm/base/file_status.h"
+#include "vmm/base/socket_io.h"
 #include "vmm/protocol/frames.h"
 
 namespace snug {
@@ -18,7 +19,7 @@ namespace snug {
 OutputEnd::OutputEnd(EventLoop& loop, UniqueFd fd, Events events)
     : loop_(loop), fd_(std::move(fd)), events_(std::move(events)), lost_(!fd_) {
   struct stat status {};
-  if (!fd_ || ::fstat(fd_.get(), &status) != 0) return;
+  if (!fd_ || !file_status(fd_.get(), status)) return;
   if (S_ISREG(status.st_mode)) {
     kind_ = Kind::kFile;
   } else if (S_ISSOCK(status.st_mode)) {
@@ -50,7 +51,7 @@ ssize_t OutputEnd::write_some() {
     case Kind::kNonblocking:
       return ::write(fd_.get(), held_.data(), held_.size());
     case Kind::kSocket:
-      return ::send(fd_.get(), held_.data(), held_.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+      return send_some(fd_.get(), held_.data(), held_.size(), MSG_DONTWAIT);
     case Kind::kBlocking:
       break;
   }

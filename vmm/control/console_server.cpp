@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "vmm/base/log.h"
+#include "vmm/base/socket_io.h"
 
 namespace snug {
 namespace {
@@ -51,7 +52,7 @@ void ConsoleServer::accept_some() {
 // One round; false when there was nothing.
 bool ConsoleServer::read_console() {
   std::array<char, 16384> buffer;
-  const ssize_t count = ::recv(console_.get(), buffer.data(), buffer.size(), 0);
+  const ssize_t count = receive_some(console_.get(), buffer.data(), buffer.size());
   if (count < 0 && (errno == EAGAIN || errno == EINTR)) return false;
   if (count <= 0) {
     console_watch_.reset();
@@ -96,7 +97,7 @@ void ConsoleServer::on_client(uint64_t id, uint32_t events) {
 
 bool ConsoleServer::send_to(Client& client) {
   while (!client.out.empty()) {
-    const ssize_t count = ::send(client.fd.get(), client.out.data(), client.out.size(), MSG_NOSIGNAL);
+    const ssize_t count = send_some(client.fd.get(), client.out.data(), client.out.size());
     if (count < 0 && errno == EINTR) continue;
     if (count < 0 && errno == EAGAIN) break;
     if (count < 0) return false;
@@ -111,7 +112,7 @@ bool ConsoleServer::read_client(Client& client) {
   std::array<char, kTypedAhead> buffer;
   const size_t room = kTypedAhead - std::min(typed_.size(), kTypedAhead);
   const ssize_t count =
-      ::recv(client.fd.get(), buffer.data(), std::max<size_t>(room, 1), room == 0 ? MSG_PEEK : 0);
+      receive_some(client.fd.get(), buffer.data(), std::max<size_t>(room, 1), room == 0 ? MSG_PEEK : 0);
   if (count < 0 && (errno == EAGAIN || errno == EINTR)) return true;
   if (count <= 0) return false;
   if (room == 0) return true;
@@ -123,7 +124,7 @@ bool ConsoleServer::read_client(Client& client) {
 void ConsoleServer::write_console() {
   const bool was_full = typed_.size() >= kTypedAhead;
   while (!typed_.empty()) {
-    const ssize_t count = ::send(console_.get(), typed_.data(), typed_.size(), MSG_NOSIGNAL);
+    const ssize_t count = send_some(console_.get(), typed_.data(), typed_.size());
     if (count < 0 && errno == EINTR) continue;
     if (count < 0 && errno != EAGAIN) typed_.clear();
     if (count < 0) break;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "vmm/base/log.h"
+#include "vmm/base/socket_io.h"
 
 namespace snug {
 namespace {
@@ -76,7 +77,7 @@ void ControlServer::on_event(uint64_t id) {
 
 bool ControlServer::read_request(Client& client) {
   std::array<char, 4096> buffer;
-  const ssize_t count = ::recv(client.fd.get(), buffer.data(), buffer.size(), 0);
+  const ssize_t count = receive_some(client.fd.get(), buffer.data(), buffer.size());
   if (count < 0 && (errno == EAGAIN || errno == EINTR)) return true;
   if (count <= 0) return false;
   if (client.reader.feed({buffer.data(), static_cast<size_t>(count)})) return true;
@@ -117,8 +118,8 @@ bool ControlServer::answer(Client& client, int status, const std::string& json) 
 
 bool ControlServer::send(Client& client) {
   while (client.sent < client.out.size()) {
-    const ssize_t count = ::send(client.fd.get(), client.out.data() + client.sent,
-                                 client.out.size() - client.sent, MSG_NOSIGNAL);
+    const ssize_t count =
+        send_some(client.fd.get(), client.out.data() + client.sent, client.out.size() - client.sent);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0 && errno == EAGAIN) {
       client.watch.set_events(EPOLLOUT);
@@ -137,7 +138,7 @@ bool ControlServer::send(Client& client) {
 // answer away.
 bool ControlServer::drain(Client& client) {
   std::array<char, 4096> buffer;
-  const ssize_t count = ::recv(client.fd.get(), buffer.data(), buffer.size(), 0);
+  const ssize_t count = receive_some(client.fd.get(), buffer.data(), buffer.size());
   if (count < 0 && (errno == EAGAIN || errno == EINTR)) return true;
   if (count <= 0) return false;
   client.drained += static_cast<size_t>(count);

@@ -13,6 +13,7 @@
 
 #include "vmm/base/log.h"
 #include "vmm/base/socket_address.h"
+#include "vmm/base/socket_io.h"
 
 namespace snug {
 namespace {
@@ -192,7 +193,8 @@ void VsockHub::drop_client(uint64_t id) { clients_.erase(id); }
 void VsockHub::read_client(uint64_t id) {
   Client& client = clients_.at(id);
   std::array<char, kLineMax> bytes{};
-  const ssize_t count = ::recv(client.fd.get(), bytes.data(), bytes.size() - client.line.size(), MSG_PEEK);
+  const ssize_t count =
+      receive_some(client.fd.get(), bytes.data(), bytes.size() - client.line.size(), MSG_PEEK);
   if (count < 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (count <= 0) return drop_client(id);
   std::string_view seen(bytes.data(), static_cast<size_t>(count));
@@ -200,7 +202,8 @@ void VsockHub::read_client(uint64_t id) {
   seen = seen.substr(0, end);
   client.line += seen;
   const size_t taken = seen.size() + (end == std::string_view::npos ? 0 : 1);
-  if (::recv(client.fd.get(), bytes.data(), taken, 0) != static_cast<ssize_t>(taken)) return drop_client(id);
+  if (receive_some(client.fd.get(), bytes.data(), taken) != static_cast<ssize_t>(taken))
+    return drop_client(id);
   if (end == std::string_view::npos && client.line.size() < kLineMax) return;
   const auto port = end == std::string_view::npos ? std::nullopt : port_of(client.line);
   client.watch.reset();
@@ -212,7 +215,7 @@ void VsockHub::read_client(uint64_t id) {
     if (outcome.error != 0) return;
     // The first bytes of an empty socket: there is room, or the client is gone.
     const std::string answer = fmt::format("OK {}\n", outcome.host_port);
-    (void)!::send(outcome.fd, answer.data(), answer.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    (void)!send_some(outcome.fd, answer.data(), answer.size(), MSG_DONTWAIT);
   });
 }
 

@@ -1,8 +1,8 @@
 #include "vmm/run/machine_control.h"
 
 #include <signal.h>
-#include <sys/resource.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <array>
@@ -20,8 +20,11 @@ namespace {
 // What the guest has told is as good as new for so long.
 constexpr std::chrono::milliseconds kGuestAnswerLasts{100};
 
-double seconds_of(const timeval& time) {
-  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
+// Of all threads, those that have ended too.
+double cpu_seconds() {
+  timespec time{};
+  ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) / 1e9;
 }
 
 ssize_t read_at(int file, std::span<char> buffer, off_t at) {
@@ -101,9 +104,7 @@ VmInfo MachineControl::info() const {
 
 VmUsage MachineControl::usage() const {
   VmUsage usage = memory_in_use(own_.smaps.get());
-  rusage times{};
-  ::getrusage(RUSAGE_SELF, &times);
-  usage.cpu_seconds = seconds_of(times.ru_utime) + seconds_of(times.ru_stime);
+  usage.cpu_seconds = cpu_seconds();
   if (const auto status = balloon()) {
     usage.guest_total_bytes = status->stats.total;
     usage.guest_free_bytes = status->stats.free;

@@ -10,6 +10,7 @@
 
 #include "devices/virtio/net/backend.h"
 #include "vmm/base/log.h"
+#include "vmm/base/socket_io.h"
 
 namespace snug {
 namespace {
@@ -70,8 +71,8 @@ void StreamBackend::give_up(const std::string& why) {
 // False: no room for now.
 bool StreamBackend::flush_rest() {
   while (rest_sent_ < rest_.size()) {
-    const ssize_t count = ::send(socket_.get(), rest_.data() + rest_sent_, rest_.size() - rest_sent_,
-                                 MSG_DONTWAIT | MSG_NOSIGNAL);
+    const ssize_t count =
+        send_some(socket_.get(), rest_.data() + rest_sent_, rest_.size() - rest_sent_, MSG_DONTWAIT);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0 && errno == EAGAIN) return false;
     if (count < 0) {
@@ -142,7 +143,7 @@ bool StreamBackend::fill() {
   }
   ssize_t count = -1;
   do {
-    count = ::recv(socket_.get(), input_.get() + end_, kInputSize - end_, MSG_DONTWAIT);
+    count = receive_some(socket_.get(), input_.get() + end_, kInputSize - end_, MSG_DONTWAIT);
   } while (count < 0 && errno == EINTR);
   if (count > 0) {
     end_ += static_cast<size_t>(count);

@@ -19,6 +19,8 @@ namespace snug {
 namespace {
 
 constexpr size_t kPartsMax = 1024;  // UIO_MAXIOV
+// pwritev2(2): as writev, which would be one more call to allow (vmm/jail).
+constexpr off_t kNoOffset = -1;
 constexpr size_t kHeader = sizeof(VirtioNetHeader);
 // Since Linux 6.2; older headers do not name them.
 constexpr unsigned kTunUso4 = 0x20;
@@ -174,8 +176,8 @@ size_t TapBackend::send(uint16_t pair, std::span<const OutFrame> frames) {
     parts_.insert(parts_.end(), frame.parts.begin(), frame.parts.end());
     ssize_t written = -1;
     do {
-      written =
-          ::writev(queues_[pair].fd, parts_.data(), static_cast<int>(std::min(parts_.size(), kPartsMax)));
+      written = ::pwritev2(queues_[pair].fd, parts_.data(),
+                           static_cast<int>(std::min(parts_.size(), kPartsMax)), kNoOffset, 0);
     } while (written < 0 && errno == EINTR);
     if (written < 0 && errno == EAGAIN) break;
     // A header that makes no sense, an interface that is down: the frame is lost, as on a cable.
