@@ -34,7 +34,6 @@ constexpr uint32_t kBoth = _IOC_READ | _IOC_WRITE;
 
 namespace request {
 constexpr uint32_t kRun = kvm(0x80);
-constexpr uint32_t kCheckExtension = kvm(0x03);
 constexpr uint32_t kSetMemory = kvm(0x46, _IOC_WRITE, 32);
 constexpr uint32_t kIrqLine = kvm(0x61, _IOC_WRITE, 8);
 constexpr uint32_t kCoalesce = kvm(0x67, _IOC_WRITE, 16);
@@ -75,11 +74,13 @@ Requests device_requests() {
 // to keep back, and where the vCPU was when it could not go on.
 Requests vcpu_requests() {
   using namespace request;
-  Requests all{kRun,          kForgivePause, kSetMemory, kCoalesce, kCheckExtension,
-               kGetRegisters, kGetSpecial,   kTranslate};
+  Requests all{kRun, kForgivePause, kSetMemory, kCoalesce, kGetRegisters, kGetSpecial, kTranslate};
   std::ranges::copy(device_requests(), std::back_inserter(all));
   return all;
 }
+
+// TCGETS2, by which newer C libraries ask whether a stream is a terminal.
+constexpr uint32_t kTerminalAttributes = _IOC(_IOC_READ, 'T', 0x2a, 44);
 
 // Besides: pause and resume, the report on the vCPUs of a machine that was stopped, memory slots of one that
 // goes, sizes of terminals, whether a stream is one, and sizes of disks.
@@ -87,7 +88,7 @@ Requests loop_requests() {
   using namespace request;
   Requests all = device_requests();
   std::ranges::copy(Requests{kForgivePause, kSetMemory, kGetRegisters, kGetSpecial, kTranslate, TIOCGWINSZ,
-                             TCGETS, static_cast<uint32_t>(BLKGETSIZE64)},
+                             kTerminalAttributes, TCGETS, static_cast<uint32_t>(BLKGETSIZE64)},
                     std::back_inserter(all));
   return all;
 }
@@ -95,7 +96,8 @@ Requests loop_requests() {
 // Besides what vCPUs and devices ask: all that makes a VM and its vCPUs.
 Requests builder_requests() {
   Requests all = vcpu_requests();
-  std::ranges::copy(Requests{kvm(0x01),                    // KVM_CREATE_VM
+  std::ranges::copy(Requests{kvm(0x03),                    // KVM_CHECK_EXTENSION
+                             kvm(0x01),                    // KVM_CREATE_VM
                              kvm(0x04),                    // KVM_GET_VCPU_MMAP_SIZE
                              kvm(0x05, kBoth, 8),          // KVM_GET_SUPPORTED_CPUID
                              kvm(0x41),                    // KVM_CREATE_VCPU

@@ -171,17 +171,17 @@ TEST(ThreadRules, KnowKvmsRequests) {
     return evaluate(filter_of(kind), call_of(SYS_ioctl, {0, request})) == SECCOMP_RET_ALLOW;
   };
   for (const uint64_t request :
-       {uint64_t{KVM_RUN}, uint64_t{KVM_CHECK_EXTENSION}, uint64_t{KVM_SET_USER_MEMORY_REGION},
-        uint64_t{KVM_IRQ_LINE}, uint64_t{KVM_REGISTER_COALESCED_MMIO}, uint64_t{KVM_SET_GSI_ROUTING},
-        uint64_t{KVM_IRQFD}, uint64_t{KVM_IOEVENTFD}, uint64_t{KVM_GET_REGS}, uint64_t{KVM_GET_SREGS},
-        uint64_t{KVM_TRANSLATE}, uint64_t{KVM_SIGNAL_MSI}, uint64_t{KVM_KVMCLOCK_CTRL}})
+       {uint64_t{KVM_RUN}, uint64_t{KVM_SET_USER_MEMORY_REGION}, uint64_t{KVM_IRQ_LINE},
+        uint64_t{KVM_REGISTER_COALESCED_MMIO}, uint64_t{KVM_SET_GSI_ROUTING}, uint64_t{KVM_IRQFD},
+        uint64_t{KVM_IOEVENTFD}, uint64_t{KVM_GET_REGS}, uint64_t{KVM_GET_SREGS}, uint64_t{KVM_TRANSLATE},
+        uint64_t{KVM_SIGNAL_MSI}, uint64_t{KVM_KVMCLOCK_CTRL}})
     EXPECT_TRUE(lets(ThreadKind::kVcpu, request)) << request;
   for (const uint64_t request :
-       {uint64_t{KVM_CREATE_VM}, uint64_t{KVM_GET_VCPU_MMAP_SIZE}, uint64_t{KVM_GET_SUPPORTED_CPUID},
-        uint64_t{KVM_CREATE_VCPU}, uint64_t{KVM_SET_TSS_ADDR}, uint64_t{KVM_SET_IDENTITY_MAP_ADDR},
-        uint64_t{KVM_CREATE_IRQCHIP}, uint64_t{KVM_SET_REGS}, uint64_t{KVM_SET_SREGS}, uint64_t{KVM_SET_MSRS},
-        uint64_t{KVM_GET_LAPIC}, uint64_t{KVM_SET_LAPIC}, uint64_t{KVM_SET_CPUID2},
-        uint64_t{KVM_GET_TSC_KHZ}}) {
+       {uint64_t{KVM_CHECK_EXTENSION}, uint64_t{KVM_CREATE_VM}, uint64_t{KVM_GET_VCPU_MMAP_SIZE},
+        uint64_t{KVM_GET_SUPPORTED_CPUID}, uint64_t{KVM_CREATE_VCPU}, uint64_t{KVM_SET_TSS_ADDR},
+        uint64_t{KVM_SET_IDENTITY_MAP_ADDR}, uint64_t{KVM_CREATE_IRQCHIP}, uint64_t{KVM_SET_REGS},
+        uint64_t{KVM_SET_SREGS}, uint64_t{KVM_SET_MSRS}, uint64_t{KVM_GET_LAPIC}, uint64_t{KVM_SET_LAPIC},
+        uint64_t{KVM_SET_CPUID2}, uint64_t{KVM_GET_TSC_KHZ}}) {
     EXPECT_TRUE(lets(ThreadKind::kBuilder, request)) << request;
     EXPECT_FALSE(lets(ThreadKind::kVcpu, request)) << request;
     EXPECT_FALSE(lets(ThreadKind::kLoop, request)) << request;
