@@ -193,7 +193,10 @@ size_t HostPort::send(std::span<const iovec> parts) {
       message.msg_iovlen = parts.size();
       count = ::sendmsg(peer_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     } else {
-      count = ::pwritev2(peer_.get(), parts.data(), static_cast<int>(parts.size()), kNoOffset, 0);
+      // The console's emergency register is written to on a vCPU's thread, which may not do the latter.
+      count = parts.size() == 1
+                  ? ::write(peer_.get(), parts.front().iov_base, parts.front().iov_len)
+                  : ::pwritev2(peer_.get(), parts.data(), static_cast<int>(parts.size()), kNoOffset, 0);
     }
     if (count >= 0) return static_cast<size_t>(count);
     if (errno == EINTR) continue;

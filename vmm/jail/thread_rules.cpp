@@ -202,6 +202,8 @@ Rules vcpu_rules() {
       // A driver that takes a device over: what came in before is dropped.
       {SYS_read, "frames of a tap", {}},
       receive_rule(),
+      // The console's emergency register.
+      send_rule(),
       epoll_ctl_rule(),
       {SYS_exit, "the thread ends", {}},
   };

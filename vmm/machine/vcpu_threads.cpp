@@ -82,7 +82,9 @@ void VcpuThreads::command(Command command) {
 void VcpuThreads::kick_all() {
   for (Worker& worker : workers_) {
     worker.vcpu->request_exit();
-    if (worker.thread.joinable()) ::pthread_kill(worker.thread.native_handle(), kick_signal());
+    // Whoever kicks is outside the guest itself.
+    const bool other = worker.thread.get_id() != std::this_thread::get_id();
+    if (other && worker.thread.joinable()) ::pthread_kill(worker.thread.native_handle(), kick_signal());
   }
 }
 
