@@ -38,6 +38,15 @@ Result<void> lock_disk(int fd, bool read_only) {
           : "stop that machine first, or give all of them a disk with ephemeral: true or readonly: true");
 }
 
+// The lock goes with the open file. io_uring keeps those that it works on open for some milliseconds after
+// whoever had the ring is gone, by which time the next machine may have asked for the disk.
+Result<UniqueFd> open_for_lock(int fd) {
+  const int flags = ::fcntl(fd, F_GETFL) & O_ACCMODE;
+  UniqueFd own(::open(fmt::format("/proc/self/fd/{}", fd).c_str(), flags | O_CLOEXEC));
+  if (own) return own;
+  return duplicate(fd);
+}
+
 // A file that is gone with its last descriptor.
 Result<UniqueFd> nameless_file(const std::string& folder) {
   UniqueFd fd(::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
@@ -96,7 +105,8 @@ Result<DiskFile> DiskFile::open(const DiskSpec& disk) {
                           "give it ephemeral: true if what the guest writes may be lost, or readonly: true");
   file.fd_ = SNUG_TRY(std::move(fd));
   SNUG_TRY(file.measure(disk.path));
-  SNUG_TRY(lock_disk(file.fd_.get(), !writes));
+  file.lock_fd_ = SNUG_TRY(open_for_lock(file.fd_.get()));
+  SNUG_TRY(lock_disk(file.lock_fd_.get(), !writes));
   file.block_.read_only = disk.readonly;
   file.block_.ephemeral = disk.ephemeral;
   file.block_.serial = disk.serial;

@@ -28,6 +28,7 @@ class DiskFile {
   Result<void> open_direct();
 
   UniqueFd fd_;
+  UniqueFd lock_fd_;  // the same file, open once more
   UniqueFd overlay_fd_;
   std::vector<UniqueFd> direct_fds_;
   std::vector<BlockFile> files_;

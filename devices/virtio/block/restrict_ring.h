@@ -25,8 +25,8 @@ inline int restrict_ring(io_uring& ring) {
       rule(IORING_RESTRICTION_SQE_OP, IORING_OP_FALLOCATE),
       // Other flags are refused then.
       rule(IORING_RESTRICTION_SQE_FLAGS_REQUIRED, IOSQE_FIXED_FILE),
-      // At the end: a ring that is closed lets go of its files some time later only, and of their locks.
-      rule(IORING_RESTRICTION_REGISTER_OP, IORING_UNREGISTER_FILES),
+      // One that changes nothing, so that there is a list of what may be registered, and nothing else is.
+      rule(IORING_RESTRICTION_REGISTER_OP, IORING_REGISTER_PROBE),
   };
   if (const int error = io_uring_register_restrictions(&ring, rules.data(), rules.size()); error < 0)
     return -error;

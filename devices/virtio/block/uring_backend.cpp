@@ -34,7 +34,6 @@ class UringBackend final : public BlockBackend {
       --under_way_;
       io_uring_cqe_seen(&ring_, done);
     }
-    io_uring_unregister_files(&ring_);
     io_uring_queue_exit(&ring_);
   }
 
