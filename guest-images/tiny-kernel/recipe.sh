@@ -39,7 +39,7 @@ make_image() {
 
 # Choices that newer kernels do not leave any more (they decide as our fragment does, but for microcode), and the
 # release that took them away.
-declare -A gone_since=([MICROCODE]=6.6 [RANDOM_TRUST_CPU]=6.2 [BASE_FULL]=6.10)
+declare -gA gone_since=([MICROCODE]=6.6 [RANDOM_TRUST_CPU]=6.2 [BASE_FULL]=6.10)
 
 # has_choice TREE SYMBOL
 has_choice() {

@@ -57,7 +57,7 @@ Result<void> LifeCycle::begin() {
   SNUG_TRY(build(SNUG_TRY(prepare_boot())));
   if (machine_->kernel().is_linux && !environment_.native) SNUG_TRY(check_kernel_mode(environment_.kvm));
   SNUG_TRY(builder_->start());
-  if (environment_.thread_begins) environment_.thread_begins(ThreadKind::kLoop);
+  environment_.before_first_run();
   SNUG_TRY(run_machine());
   limits_.run_begins(spec_.timeout);
   return {};

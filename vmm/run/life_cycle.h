@@ -36,8 +36,10 @@ class LifeCycle {
     WardenLink& warden;
     // What the machine is started for; it ends with them. nullptr: it runs until it ends by itself.
     const CommandPlan* commands = nullptr;
-    // What a thread does first, and the loop's own before the guest runs; may be empty.
+    // What a thread of the machine does first; may be empty.
     std::function<void(ThreadKind)> thread_begins;
+    // The machine is built, and nothing of the guest has run yet.
+    std::function<void()> before_first_run;
     bool native = false;  // the host's KVM is one that runs kernel mode on the CPU
   };
   static Result<std::unique_ptr<LifeCycle>> create(const Environment& environment);

@@ -41,6 +41,7 @@ Result<void> MachineProcess::begin() {
                                       .warden = given_.warden,
                                       .commands = given_.commands,
                                       .thread_begins = thread_begins_,
+                                      .before_first_run = [this] { before_first_run(); },
                                       .native = given_.native}));
   WardenLink::News news;
   news.signal = [this](int number, bool own_terminal) { on_signal(number, own_terminal); };
@@ -59,11 +60,16 @@ Result<void> MachineProcess::begin() {
   }
   settled_ = SNUG_TRY(given_.loop.timer(drop_setup_memory));
   SNUG_TRY(life_->begin());
-  given_.ends.kernel_cache.seal();
-  if (given_.leave_terminal) given_.leave_terminal();
   warden_cpu_ns_ = given_.warden.started();
   settled_.arm(kSettled);
   return {};
+}
+
+// What the loop's thread will not be able to do any more.
+void MachineProcess::before_first_run() {
+  given_.ends.kernel_cache.seal();
+  if (given_.leave_terminal) given_.leave_terminal();
+  if (thread_begins_) thread_begins_(ThreadKind::kLoop);
 }
 
 // From here on nothing is reached by name.
@@ -83,6 +89,7 @@ Result<void> MachineProcess::lock_in() {
   if (jail::kConfines) {
     SNUG_TRY(jail::watch_violations(STDERR_FILENO));
     thread_begins_ = [](ThreadKind kind) {
+      log_prepare_thread();
       // A thread that could not be confined must not run.
       if (auto confined = jail::confine_thread(kind); !confined) {
         log_error("jail: {}", confined.error().text());

@@ -38,7 +38,7 @@ class MachineProcess {
     VmDirectory* directory = nullptr;
     UniqueFd control;  // the listening socket of its interface; or none
     int known_pid = 0;  // by which the machine is known
-    std::function<void()> leave_terminal;
+    std::function<void()> leave_terminal;  // before the guest runs; may be empty
     std::function<int(const RunReport&, const std::vector<CommandResult>&)> ended;
   };
   explicit MachineProcess(Given given) : given_(std::move(given)) {}
@@ -51,6 +51,7 @@ class MachineProcess {
  private:
   Result<void> begin();
   Result<void> lock_in();
+  void before_first_run();
   void end();
   void on_signal(int number, bool own_terminal);
   void on_suspend();

@@ -36,7 +36,7 @@ struct RunnerOptions {
   std::function<void()> started;
   // In the warden. The guest was asked to power off and has this long.
   std::function<void(const TimeLimit& grace)> ending;
-  // In the machine's process. The guest runs, in the background: leave the terminal.
+  // In the machine's process. The guest is about to run, in the background: leave the terminal.
   std::function<void()> leave_terminal;
   // In the machine's process, at the end: tells the person, and returns the exit status. The commands that
   // have ended, in order.
