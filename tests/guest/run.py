@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
 """snug itself with micro-guests, on whatever /dev/kvm there is."""
+import os
 import sys
 
 sys.dont_write_bytecode = True
+# Whatever a guest does is done by one that is locked in.
+os.environ.setdefault("SNUG_JAIL", "require")
 
 from micro import *  # noqa: E402,F403
 import hostile  # noqa: E402

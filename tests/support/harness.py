@@ -3,11 +3,13 @@
 A test is a function decorated with @test. It fails by an exception (`check` makes readable ones) and is skipped
 by raising Skip with the reason. Nothing here asserts wall time: bounds are many times what a step usually takes.
 """
+import atexit
 import contextlib
 import os
 import pty
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +17,29 @@ import tempfile
 import time
 import traceback
 
-SNUG = os.environ.get("SNUG_BIN", "build/vmm/cli/snug")
+def _program():
+    """snug; with SNUG_JAIL=require, one whose machines run completely locked in or not at all."""
+    program = os.path.abspath(os.environ.get("SNUG_BIN", "build/vmm/cli/snug"))
+    mode = os.environ.get("SNUG_JAIL")
+    if not mode:
+        return os.environ.get("SNUG_BIN", "build/vmm/cli/snug")
+    folder = tempfile.mkdtemp(prefix="snug-jail-")
+    atexit.register(shutil.rmtree, folder, True)
+    os.chmod(folder, 0o755)
+    wrapper = os.path.join(folder, "snug")
+    with open(wrapper, "w") as file:
+        file.write(f"""#!/bin/sh
+if [ "$1" = run ]; then
+  shift
+  exec '{program}' run --jail {mode} "$@"
+fi
+exec '{program}' "$@"
+""")
+    os.chmod(wrapper, 0o755)
+    return wrapper
+
+
+SNUG = _program()
 STOPPED = 75  # exit status: a test failed, and whoever runs the tests wants to go on on another host
 BOUND = float(os.environ.get("SNUG_TEST_BOUND", "330"))  # seconds for one guest to end
 GONE_BOUND = 60  # seconds for a process to be gone, of which nothing is left but to go
