@@ -8,7 +8,7 @@ namespace snug {
 namespace {
 std::atomic<void (*)() noexcept> abort_hook = nullptr;
 std::atomic<bool> failed = false;
-}
+}  // namespace
 
 void assertion_failed(const char* condition, const char* file, int line) noexcept {
   failed = true;
