@@ -20,6 +20,10 @@ namespace {
 
 using Maker = Result<std::unique_ptr<BlockBackend>> (*)(std::vector<BlockFile>);
 
+Result<std::unique_ptr<BlockBackend>> make_backend_of_threads(std::vector<BlockFile> files) {
+  return make_thread_backend(std::move(files));
+}
+
 // Takes any file for one in memory.
 Result<std::unique_ptr<BlockBackend>> make_backend_of_memory(std::vector<BlockFile> files) {
   for (BlockFile& file : files) file.in_memory = true;
@@ -162,7 +166,7 @@ TEST_P(BlockBackendTest, EndsWithRequestsUnderWay) {
 constexpr std::array kBackendNames{"Uring", "Threads", "Memory"};
 
 INSTANTIATE_TEST_SUITE_P(, BlockBackendTest,
-                         testing::Values(&make_uring_backend, &make_thread_backend, &make_backend_of_memory),
+                         testing::Values(&make_uring_backend, &make_backend_of_threads, &make_backend_of_memory),
                          [](const auto& test) { return kBackendNames.at(test.index); });
 
 // --- the overlay ---------------------------------------------------------------------------------------
@@ -404,7 +408,7 @@ TEST_P(OverlayTest, AFailedWriteLeavesTheBaseInSight) {
 }
 
 INSTANTIATE_TEST_SUITE_P(, OverlayTest,
-                         testing::Values(&make_uring_backend, &make_thread_backend, &make_backend_of_memory),
+                         testing::Values(&make_uring_backend, &make_backend_of_threads, &make_backend_of_memory),
                          [](const auto& test) { return kBackendNames.at(test.index); });
 
 // --- direct I/O ----------------------------------------------------------------------------------------
