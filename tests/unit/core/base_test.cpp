@@ -3,15 +3,18 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <array>
 #include <filesystem>
 #include <limits>
 
 #include "vmm/base/assertion.h"
 #include "vmm/base/checked.h"
 #include "vmm/base/endian.h"
+#include "vmm/base/file_status.h"
 #include "vmm/base/log.h"
 #include "vmm/base/mapping.h"
 #include "vmm/base/socket_address.h"
+#include "vmm/base/socket_io.h"
 #include "vmm/base/unique_fd.h"
 
 namespace snug {
@@ -104,6 +107,37 @@ TEST(SocketAddress, AFolderMayBeAnywhere) {
   }
   EXPECT_TRUE(std::filesystem::is_socket(folder + "/vm.sock"));
   std::filesystem::remove_all(pattern);
+}
+
+TEST(SocketIo, BytesThereAndItsEnd) {
+  std::array<int, 2> ends{};
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()), 0);
+  UniqueFd here(ends[0]);
+  UniqueFd there(ends[1]);
+  EXPECT_EQ(send_some(here.get(), "abc", 3), 3);
+  std::array<char, 8> bytes{};
+  EXPECT_EQ(receive_some(there.get(), bytes.data(), bytes.size(), MSG_PEEK), 3);
+  EXPECT_EQ(receive_some(there.get(), bytes.data(), 2), 2);
+  EXPECT_EQ(receive_some(there.get(), bytes.data(), bytes.size()), 1);
+  EXPECT_EQ(receive_some(there.get(), bytes.data(), bytes.size(), MSG_DONTWAIT), -1);
+  EXPECT_EQ(errno, EAGAIN);
+  here.reset();
+  EXPECT_EQ(receive_some(there.get(), bytes.data(), bytes.size()), 0);
+  // No SIGPIPE.
+  EXPECT_EQ(send_some(there.get(), "abc", 3), -1);
+  EXPECT_EQ(errno, EPIPE);
+}
+
+TEST(FileStatus, AsTheLibrarysOwn) {
+  struct stat ours {};
+  struct stat theirs {};
+  const auto fd = open_file("/", O_RDONLY).value();
+  ASSERT_TRUE(file_status(fd.get(), ours));
+  ASSERT_EQ(::fstat(fd.get(), &theirs), 0);
+  EXPECT_EQ(ours.st_ino, theirs.st_ino);
+  EXPECT_EQ(ours.st_mode, theirs.st_mode);
+  EXPECT_FALSE(file_status(-1, ours));
+  EXPECT_EQ(errno, EBADF);
 }
 
 TEST(Result, ContextGoesInFrontAndTheHintStays) {

@@ -308,19 +308,19 @@ TEST_F(Confine, ThreadsKickEachOther) {
 // --- what is said -------------------------------------------------------------------------------------
 
 TEST_F(Confine, AViolationIsOneLine) {
-  for (const auto& [kind, text] :
+  for (const auto& expected :
        {std::pair{ThreadKind::kVcpu, "vCPU"}, std::pair{ThreadKind::kLoop, "event loop"},
         std::pair{ThreadKind::kDevice, "device"}, std::pair{ThreadKind::kBuilder, "builder"}}) {
     const Ended ended = in_a_process([&](int say) {
       (void)watch_violations(say);
-      return on_thread(kind, [] { return ::open("/etc/passwd", O_RDONLY); });
+      return on_thread(expected.first, [] { return ::open("/etc/passwd", O_RDONLY); });
     });
     EXPECT_EQ(ended.exit_status(), 159);
     EXPECT_EQ(ended.said,
               fmt::format("snug: error: the monitor's {} thread made a system call that it has no use "
                           "for: openat (257). Either the guest has broken into the monitor or this is "
                           "a bug of snug: ended. Please report it with this line.\n",
-                          text));
+                          expected.second));
   }
 }
 
