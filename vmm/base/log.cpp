@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <spdlog/sinks/base_sink.h>
-#include <spdlog/sinks/null_sink.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
@@ -106,11 +105,6 @@ Result<void> log_open(LogLevel level, const std::string& file_path) {
 // In place of the old descriptor, at once: other threads may be writing a line.
 void log_leave_stderr(int fd) {
   if (stderr_sink >= 0) ::dup3(fd, stderr_sink, O_CLOEXEC);
-}
-
-// spdlog asks the kernel for a thread's number, once, when it logs first.
-void log_prepare_thread() {
-  spdlog::logger("", std::make_shared<spdlog::sinks::null_sink_st>()).info("");
 }
 
 bool log_enabled(LogLevel level) { return spdlog::should_log(to_spdlog(level)); }

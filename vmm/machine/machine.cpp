@@ -129,14 +129,14 @@ Result<void> Machine::create_vcpus(const MachineConfig& config) {
   vcpus_ = std::make_unique<VcpuThreads>(
       std::move(vcpus),
       VcpuThreads::Environment{ports_, mmio_, memory_, [this] { bars_->apply(); },
-                               [begins = config.thread_begins] {
-                                 if (begins) begins(ThreadKind::kVcpu);
-                               },
                                [this](VcpuReport report) {
                                  vcpus_->request_stop();
                                  loop_.post([this, alive = std::weak_ptr<int>(alive_), report] {
                                    if (!alive.expired()) events_.vcpu_end(report);
                                  });
+                               },
+                               [begins = config.thread_begins] {
+                                 if (begins) begins(ThreadKind::kVcpu);
                                }});
   return {};
 }

@@ -41,10 +41,10 @@ class VcpuThreads {
     const GuestMemory& memory;
     // Called on the vCPU's thread after each access has been handled, with no lock held.
     std::function<void()> after_access;
-    // What each thread does first; may be empty.
-    std::function<void()> thread_begins;
     // Called on the vCPU's thread, once per vCPU at most; must not block. The vCPU stays parked afterwards.
     std::function<void(VcpuReport)> on_end;
+    // What each thread does first; may be empty.
+    std::function<void()> thread_begins = {};
   };
 
   VcpuThreads(std::vector<std::unique_ptr<kvm::Vcpu>> vcpus, Environment environment);

@@ -89,7 +89,6 @@ Result<void> MachineProcess::lock_in() {
   if (jail::kConfines) {
     SNUG_TRY(jail::watch_violations(STDERR_FILENO));
     thread_begins_ = [](ThreadKind kind) {
-      log_prepare_thread();
       // A thread that could not be confined must not run.
       if (auto confined = jail::confine_thread(kind); !confined) {
         log_error("jail: {}", confined.error().text());
