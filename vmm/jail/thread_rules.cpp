@@ -225,7 +225,9 @@ Rules loop_rules() {
               {SYS_accept4, "clients of listeners that are open already", {}},
               {SYS_shutdown, "one half of a connection ends", {}},
               {SYS_socketpair, "a connection to the guest's agent", {{is(0, AF_UNIX)}}},
-              {SYS_fcntl, "whether a stream blocks", {{one_of(1, {F_GETFL, F_SETFL})}}},
+              {SYS_fcntl,
+               "whether a stream blocks; copies of our own for a command",
+               {{one_of(1, {F_GETFL, F_SETFL, static_cast<uint32_t>(F_DUPFD_CLOEXEC)})}}},
               {SYS_fstat, "a disk's size; what a stream is", {}},
               {SYS_getrandom, "the entropy device", {}}});
   add(rules, common_rules());
