@@ -7,6 +7,8 @@
 
 #include <cstdlib>
 
+#include "vmm/base/file_status.h"
+
 namespace snug {
 namespace {
 
@@ -68,7 +70,7 @@ Result<std::unique_ptr<CommandSession>> CommandSession::start(EventLoop& loop, U
   if (options.interactive && (!terminal || is_own_terminal(STDIN_FILENO))) {
     struct stat status {};
     // The command is not to work with an input that is none.
-    if (::fstat(STDIN_FILENO, &status) == 0 && S_ISDIR(status.st_mode)) return fail_errno(EISDIR, "stdin");
+    if (file_status(STDIN_FILENO, status) && S_ISDIR(status.st_mode)) return fail_errno(EISDIR, "stdin");
     streams.input = copy_of(options.streams->input);
     if (options.tty && terminal)
       self->terminal_.emplace(SNUG_TRY(RawTerminal::enter(STDIN_FILENO, TerminalOutput::kUntouched)));

@@ -30,7 +30,7 @@ class GuestNetworks {
   // The devices of that boot have been made; before it ends: stop().
   void attach(VirtioDevices& devices) { devices_ = &devices; }
   void detach() { devices_ = nullptr; }
-  // Ends the processes, once nothing uses their sockets any more.
+  // Ends the processes. Nothing uses their sockets any more, or not for long.
   void stop();
   // Of an interface of mode user.
   void on_connected(size_t index, UniqueFd socket);

@@ -120,8 +120,9 @@ void LifeCycle::stop_machine(RunState state) {
     log_debug("{}", machine_->describe_vcpus());
   report_.exits.add(machine_->exit_stats());
   if (report_.cpu_ns_at_first_run == 0) report_.cpu_ns_at_first_run = machine_->cpu_ns_at_first_run();
-  machine_.reset();
+  // Before their sockets close: that is no end of theirs to be told.
   networks_.stop();
+  machine_.reset();
 }
 
 void LifeCycle::restart() {

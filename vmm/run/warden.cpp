@@ -118,12 +118,14 @@ bool Warden::answer(const warden::Call& call, const std::string& text) {
     case CallKind::kKeepKernel:
       if (started_) return false;
       return reply(call, kernel_file(static_cast<CallKind>(call.kind)));
-    case CallKind::kStarted:
+    case CallKind::kStarted: {
       if (started_) return false;
       started_ = true;
+      const bool replied = reply(call, 0, own_cpu_ns());
       if (duties_.started) duties_.started();
       drop_setup_memory();
-      return reply(call, 0, own_cpu_ns());
+      return replied;
+    }
     case CallKind::kEnding:
       if (duties_.ending)
         duties_.ending(call.argument > INT64_MAX
