@@ -54,8 +54,8 @@ Result<void> MachineProcess::begin() {
   given_.warden.on_news(std::move(news));
   if (given_.control) {
     own.jail_missing = jail_missing_;
-    target_ = std::make_unique<MachineControl>(std::move(own), given_.spec, *given_.directory, given_.ends,
-                                               *life_);
+    target_ =
+        std::make_unique<MachineControl>(std::move(own), given_.spec, *given_.directory, given_.ends, *life_);
     control_ = SNUG_TRY(ControlServer::create(given_.loop, std::move(given_.control), *target_));
   }
   settled_ = SNUG_TRY(given_.loop.timer(drop_setup_memory));
@@ -67,7 +67,9 @@ Result<void> MachineProcess::begin() {
 
 // What the loop's thread will not be able to do any more.
 void MachineProcess::before_first_run() {
+  // In the warden as well: a guest that takes this process over is not to make the kernels of others.
   given_.ends.kernel_cache.seal();
+  given_.warden.seal_kernels();
   if (given_.leave_terminal) given_.leave_terminal();
   if (thread_begins_) thread_begins_(ThreadKind::kLoop);
 }
@@ -98,10 +100,11 @@ Result<void> MachineProcess::lock_in() {
   }
   if (entry.missing.empty()) return {};
   if (given_.spec.jail == JailMode::kRequire)
-    return fail_with_hint(fmt::format("jail: this host refuses a part of it: {}", fmt::join(jail_missing_, "; ")),
-                          entry.missing.front().hint.empty()
-                              ? "choose jail: auto to run without that part"
-                              : entry.missing.front().hint + ", or choose jail: auto to run without that part");
+    return fail_with_hint(
+        fmt::format("jail: this host refuses a part of it: {}", fmt::join(jail_missing_, "; ")),
+        entry.missing.front().hint.empty()
+            ? "choose jail: auto to run without that part"
+            : entry.missing.front().hint + ", or choose jail: auto to run without that part");
   log_info("the jail lacks what this host refuses (snug doctor says what to do): {}",
            fmt::join(jail_missing_, "; "));
   return {};

@@ -3,9 +3,12 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include <algorithm>
 
 #include "vmm/base/log.h"
 #include "vmm/base/setup_memory.h"
@@ -29,6 +32,14 @@ uint64_t own_cpu_ns() {
   timespec now{};
   ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
   return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+}
+
+// Words of the machine's process, for a person: one line that does nothing to a terminal.
+std::string one_line(std::string text) {
+  constexpr char kDelete = 0x7f;
+  std::ranges::replace_if(
+      text, [](char c) { return static_cast<unsigned char>(c) < ' ' || c == kDelete; }, ' ');
+  return text;
 }
 
 // Of a process that has left no last words.
@@ -55,15 +66,14 @@ Result<std::unique_ptr<Warden>> Warden::create(Machine machine, Duties duties) {
   self->suspend_late_ = SNUG_TRY(self->loop_->timer([self] { self->stop_both(); }));
   self->end_late_ =
       SNUG_TRY(self->loop_->timer([self] { self->end_machine("the machine's process does not end"); }));
-  self->signals_ =
-      SNUG_TRY(SignalWatch::create(*self->loop_, SignalWatch::of_a_run(self->duties_.commands),
-                                   [self](int number) { self->on_signal(number); }));
+  self->signals_ = SNUG_TRY(SignalWatch::create(*self->loop_, SignalWatch::of_a_run(self->duties_.commands),
+                                                [self](int number) { self->on_signal(number); }));
   return warden;
 }
 
 Warden::~Warden() {
   if (machine_.pid < 0) return;
-  ::kill(machine_.pid, SIGKILL);
+  signal_machine(SIGKILL);
   while (::waitpid(machine_.pid, nullptr, 0) < 0 && errno == EINTR) continue;
 }
 
@@ -84,9 +94,12 @@ void Warden::on_calls() {
     if (error == EAGAIN) return;
     // It has ended, or is about to.
     if (error == EPIPE) return calls_watch_.reset();
-    if (error != 0 || !answer(call, text))
-      return end_machine(fmt::format("the machine's process asks for what there is not ({}, {})", call.kind,
-                                     call.argument));
+    if (error != 0) return end_machine("the machine's process sends what makes no sense");
+    if (!answer(call, text))
+      return end_machine(
+          fmt::format("the machine's process asks for what there is not ({}, {})", call.kind, call.argument));
+    // There was no room for the answer.
+    if (!calls_watch_) return;
   }
 }
 
@@ -99,7 +112,8 @@ bool Warden::answer(const warden::Call& call, const std::string& text) {
       return reply(call, std::move(*stream));
     }
     case CallKind::kStartNetwork:
-      if (call.argument >= duties_.ends.nics.size() || duties_.ends.taps.contains(call.argument)) return false;
+      if (call.argument >= duties_.ends.nics.size() || duties_.ends.taps.contains(call.argument))
+        return false;
       return reply(call, start_network(call.argument));
     case CallKind::kStopNetworks:
       networks_.clear();
@@ -116,11 +130,14 @@ bool Warden::answer(const warden::Call& call, const std::string& text) {
       return reply(call, next_log(call.argument));
     case CallKind::kBeginKernel:
     case CallKind::kKeepKernel:
-      if (started_) return false;
+      if (kernels_sealed_) return false;
       return reply(call, kernel_file(static_cast<CallKind>(call.kind)));
+    case CallKind::kSealKernels:
+      kernels_sealed_ = true;
+      return reply(call, 0);
     case CallKind::kStarted: {
       if (started_) return false;
-      started_ = true;
+      started_ = kernels_sealed_ = true;
       const bool replied = reply(call, 0, own_cpu_ns());
       if (duties_.started) duties_.started();
       drop_setup_memory();
@@ -128,7 +145,7 @@ bool Warden::answer(const warden::Call& call, const std::string& text) {
     }
     case CallKind::kEnding:
       if (duties_.ending)
-        duties_.ending(call.argument > INT64_MAX
+        duties_.ending(call.argument >= warden::kLongest
                            ? TimeLimit()
                            : TimeLimit(std::chrono::milliseconds(static_cast<int64_t>(call.argument))));
       return reply(call, 0);
@@ -138,25 +155,36 @@ bool Warden::answer(const warden::Call& call, const std::string& text) {
       return replied;
     }
     case CallKind::kEnded:
-      remember_end({static_cast<int>(call.argument & 0xff), text});
+      remember_end({static_cast<int>(call.argument & 0xff), one_line(text)});
       return reply(call, 0);
     case CallKind::kFailed:
       if (started_) return false;
       failure_ = warden::error_of(text);
+      failure_->message = one_line(std::move(failure_->message));
+      failure_->hint = one_line(std::move(failure_->hint));
+      end_late_.arm(kEndPatience);
       return reply(call, 0);
   }
   return false;
 }
 
-// A caller that does not take its answer has not waited for it.
 bool Warden::reply(const warden::Call& call, int error, uint64_t value) {
-  return warden::send(machine_.calls.get(), warden::Answer{call.id, error, value}) == 0;
+  return replied(warden::send(machine_.calls.get(), warden::Answer{call.id, error, value}));
 }
 
 bool Warden::reply(const warden::Call& call, Result<UniqueFd> asked) {
-  if (asked) return warden::send(machine_.calls.get(), warden::Answer{call.id, 0, 0}, {}, asked->get()) == 0;
-  return warden::send(machine_.calls.get(), warden::Answer{call.id, EIO, 0},
-                      warden::error_text(asked.error())) == 0;
+  if (asked)
+    return replied(warden::send(machine_.calls.get(), warden::Answer{call.id, 0, 0}, {}, asked->get()));
+  return replied(
+      warden::send(machine_.calls.get(), warden::Answer{call.id, EIO, 0}, warden::error_text(asked.error())));
+}
+
+// True: the call was one, whatever became of its answer. A process that has ended needs none; one that does
+// not take its answers has not waited for them.
+bool Warden::replied(int error) {
+  if (error != 0 && error != EPIPE && error != ECONNRESET)
+    end_machine(fmt::format("the machine's process does not take its answers ({})", errno_text(error)));
+  return true;
 }
 
 Result<UniqueFd> Warden::start_network(uint64_t index) {
@@ -194,7 +222,7 @@ void Warden::tell(const warden::News& news, int descriptor) {
 void Warden::on_signal(int number) {
   if (number == SIGCONT) {
     suspending_ = false;
-    ::kill(machine_.pid, SIGCONT);
+    signal_machine(SIGCONT);
   }
   if (number == SIGTSTP && !suspending_) {
     suspending_ = true;
@@ -210,7 +238,7 @@ void Warden::on_signal(int number) {
 void Warden::stop_both() {
   if (!suspending_) return;
   suspend_late_.disarm();
-  ::kill(machine_.pid, SIGSTOP);
+  signal_machine(SIGSTOP);
   ::raise(SIGSTOP);
 }
 
@@ -221,28 +249,36 @@ void Warden::remember_end(MachineEnd end) {
   end_late_.arm(kEndPatience);
 }
 
+// By its pidfd, which is nobody else's when it has ended and been waited for.
+void Warden::signal_machine(int number) const {
+  ::syscall(SYS_pidfd_send_signal, machine_.process.get(), number, nullptr, 0);
+}
+
 void Warden::end_machine(std::string why) {
   if (!end_ && !failure_) {
     log_error("{}", why);
     remember_end({kStatusFailure, std::move(why)});
   }
-  ::kill(machine_.pid, SIGKILL);
+  calls_watch_.reset();
+  signal_machine(SIGKILL);
 }
 
 void Warden::on_end() {
   // Its last words may still lie in the socket.
   if (calls_watch_) on_calls();
   siginfo_t info{};
-  if (::waitid(P_PID, static_cast<id_t>(machine_.pid), &info, WEXITED | WNOHANG) != 0 || info.si_pid == 0)
-    return;
+  const bool waited = ::waitid(P_PID, static_cast<id_t>(machine_.pid), &info, WEXITED | WNOHANG) == 0;
+  if (waited && info.si_pid == 0) return;
   machine_.pid = -1;
   if (!end_ && !failure_) {
-    MachineEnd end = end_without_words(info);
+    MachineEnd end =
+        waited ? end_without_words(info) : MachineEnd{kStatusFailure, "the machine's process is lost"};
     log_error("{}", end.message);
     // What it had made of the terminal.
     if (terminal_ && is_own_terminal(STDIN_FILENO)) ::tcsetattr(STDIN_FILENO, TCSANOW, &*terminal_);
     remember_end(std::move(end));
   }
+  calls_watch_.reset();
   process_watch_.reset();
   loop_->stop();
 }

@@ -33,16 +33,16 @@ class Warden {
   // The process behind the wall.
   struct Machine {
     pid_t pid = -1;
-    UniqueFd process;  // its pidfd
+    UniqueFd process;   // its pidfd
     UniqueFd lifeline;  // open for as long as it is to run
-    UniqueFd calls;    // our ends of its sockets
+    UniqueFd calls;     // our ends of its sockets
     UniqueFd news;
   };
   struct Duties {
     HostEnds& ends;
-    const VmDirectory* directory = nullptr;  // or none
-    bool commands = false;                   // it takes the signals of a command too
-    std::function<void()> started;           // the guest runs; may be empty
+    const VmDirectory* directory = nullptr;              // or none
+    bool commands = false;                               // it takes the signals of a command too
+    std::function<void()> started;                       // the guest runs; may be empty
     std::function<void(const TimeLimit& grace)> ending;  // it was asked to power off; may be empty
   };
 
@@ -53,7 +53,7 @@ class Warden {
   // Returns when the process has ended. Errors: what the machine's set-up met.
   Result<MachineEnd> run();
 
-  // One call, as it came; for tests too. False: it made no sense, and the machine ends.
+  // One call, as it came; for tests too. False: it made no sense, and the machine is to end.
   bool answer(const warden::Call& call, const std::string& text);
 
  private:
@@ -63,11 +63,13 @@ class Warden {
   void on_end();
   void stop_both();
   void tell(const warden::News& news, int descriptor = -1);
+  void signal_machine(int number) const;
   void end_machine(std::string why);
   void remember_end(MachineEnd end);
 
   bool reply(const warden::Call& call, int error, uint64_t value = 0);
   bool reply(const warden::Call& call, Result<UniqueFd> asked);
+  bool replied(int error);
   Result<UniqueFd> start_network(uint64_t index);
   Result<UniqueFd> next_log(uint64_t kind) const;
   Result<UniqueFd> kernel_file(warden::CallKind kind);
@@ -79,6 +81,7 @@ class Warden {
   EndingWish wish_;
   unsigned wishes_ = 0;
   std::map<uint64_t, std::unique_ptr<UserNetwork>> networks_;  // by interface
+  bool kernels_sealed_ = false;
   bool started_ = false;
   bool suspending_ = false;
   std::optional<Error> failure_;

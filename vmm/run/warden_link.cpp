@@ -79,6 +79,13 @@ Result<UniqueFd> WardenLink::next_log(warden::LogKind kind) {
 Result<UniqueFd> WardenLink::begin_kernel() { return ask(CallKind::kBeginKernel); }
 Result<UniqueFd> WardenLink::keep_kernel() { return ask(CallKind::kKeepKernel); }
 
+// The guest need not wait for the answer, which the next call passes over.
+void WardenLink::seal_kernels() {
+  const std::lock_guard lock(mutex_);
+  (void)warden::send(calls_.get(),
+                     warden::Call{static_cast<uint32_t>(CallKind::kSealKernels), next_id_++, 0});
+}
+
 uint64_t WardenLink::started() { return call(CallKind::kStarted).head.value; }
 
 void WardenLink::ending(const TimeLimit& grace) {

@@ -40,6 +40,8 @@ class WardenLink {
   Result<UniqueFd> next_log(warden::LogKind kind);
   Result<UniqueFd> begin_kernel();
   Result<UniqueFd> keep_kernel();
+  // No more of these two; whatever is called later finds it done.
+  void seal_kernels();
   // The guest runs. The warden's CPU time so far, in nanoseconds.
   uint64_t started();
   void ending(const TimeLimit& grace);

@@ -1,5 +1,6 @@
 #include "vmm/run/warden_protocol.h"
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -17,7 +18,7 @@ union Control {
   std::array<char, CMSG_SPACE(sizeof(int))> bytes;
 };
 
-// The one descriptor of a message; more than one does not fit.
+// The one descriptor of a message; for more there was no room.
 UniqueFd take_descriptor(msghdr& message) {
   for (cmsghdr* part = CMSG_FIRSTHDR(&message); part != nullptr; part = CMSG_NXTHDR(&message, part)) {
     if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
@@ -26,6 +27,12 @@ UniqueFd take_descriptor(msghdr& message) {
     return UniqueFd(number);
   }
   return {};
+}
+
+// An empty packet reads like the end of the other side.
+bool hung_up(int socket) {
+  pollfd end{.fd = socket, .events = POLLRDHUP, .revents = 0};
+  return ::poll(&end, 1, 0) > 0 && (end.revents & (POLLRDHUP | POLLHUP)) != 0;
 }
 
 }  // namespace
@@ -62,14 +69,15 @@ int receive_packet(int socket, void* head, size_t head_size, std::string& text, 
   Control control{};
   if (descriptor != nullptr) {
     message.msg_control = control.bytes.data();
-    message.msg_controllen = control.bytes.size();
+    message.msg_controllen = CMSG_LEN(sizeof(int));  // the padding behind would have room for another
   }
   ssize_t count = -1;
+  // ECONNRESET, once: the other side went without reading all of it. What it had sent is still there.
   do count = ::recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-  while (count < 0 && errno == EINTR);
-  if (count < 0) return errno == ECONNRESET ? EPIPE : errno;
+  while (count < 0 && (errno == EINTR || errno == ECONNRESET));
+  if (count < 0) return errno;
   if (descriptor != nullptr) *descriptor = take_descriptor(message);
-  if (count == 0) return EPIPE;
+  if (count == 0) return hung_up(socket) ? EPIPE : EPROTO;
   const auto size = static_cast<size_t>(count);
   if (size < head_size || (message.msg_flags & MSG_TRUNC) != 0) return EPROTO;
   std::memcpy(head, buffer.data(), head_size);

@@ -2,7 +2,8 @@
 // call and its answer on one, news of the warden on the other. One packet is one message: a head and a text.
 //
 // The warden believes nothing of what it reads: a head that is cut short, a kind that it does not know or an
-// index that there is not ends the machine. It takes no descriptors. All numbers are the machine's byte order.
+// index that there is not ends the machine, and so does an answer that there is no room for. It takes no
+// descriptors. All numbers are the machine's byte order.
 #pragma once
 
 #include <cstddef>
@@ -22,17 +23,19 @@ enum class CallKind : uint32_t {
   kConnectVsock = 1,  // `argument`: the port. A stream to the unix socket of that port
   kStartNetwork,      // `argument`: the interface. passt is at work; its socket
   kNextLog,           // `argument`: a LogKind. An empty file in the place of the one that is full
-  kBeginKernel,       // an empty file for the prepared kernel. Before kStarted
-  kKeepKernel,        // that file is whole: kept from now on, and open for reading. Before kStarted
+  kBeginKernel,       // an empty file for the prepared kernel. Before kSealKernels
+  kKeepKernel,        // that file is whole: kept from now on, and open for reading. Before kSealKernels
   // What is told. The answer is empty, but for its value.
+  kSealKernels,    // the guest is about to run: no kernel is kept from now on
   kStopNetworks,   // every passt
   kGiveUpNetwork,  // `argument`: the interface; what its passt sends makes no sense
   kStarted,        // the guest runs. Value: the warden's CPU time so far, in nanoseconds
-  kEnding,         // the guest was asked to power off. `argument`: milliseconds that it has, kForever: no limit
-  kSuspended,      // the terminal is as it was: both processes can be stopped
-  kEnded,          // `argument`: the exit status. Text: the message
-  kFailed,         // set-up failed. Text: message, NUL, hint
+  kEnding,  // the guest was asked to power off. `argument`: milliseconds that it has; from kLongest: no limit
+  kSuspended,  // the terminal is as it was: both processes can be stopped
+  kEnded,      // `argument`: the exit status. Text: the message
+  kFailed,     // set-up failed. Text: message, NUL, hint
 };
+constexpr uint64_t kLongest = uint64_t{1} << 40;  // 34 years: any unit of time can count them
 constexpr uint64_t kForever = ~uint64_t{0};
 
 enum class LogKind : uint32_t { kConsole, kOutput };
