@@ -136,6 +136,15 @@ def life_machine_process_killed():
 
 
 @test
+def life_under_a_parent_that_hears_of_no_children():
+    """Ignored signals are inherited; with SIGCHLD the kernel would forget how the machine's process ended."""
+    ended = snug("run", "--kernel", f"{MICRO}/hello.elf",
+                 prefix=("python3", "-c", "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN);"
+                                          " os.execv(sys.argv[1], sys.argv[1:])"))
+    check(ended.expect(0).out == "micro-guest: hello\r\n", "odd output", ended.out)
+
+
+@test
 def life_of_a_machine_in_the_foreground():
     with Place() as place:
         process = subprocess.Popen([SNUG, "run", "--kernel", MICRO + "/spin.elf", "--name", "fore"], env=place.env,

@@ -1,6 +1,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <pthread.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -63,6 +64,10 @@ void fill_standard_descriptors() {
     if (::fcntl(standard, F_GETFD) < 0 && errno == EBADF)
       (void)::open("/dev/null", standard == STDOUT_FILENO ? O_RDONLY : O_RDWR);
 }
+
+// Whoever started us may have it ignored, as some supervisors do: then the kernel tells nobody how a child
+// of ours has ended.
+void hear_of_children() { ::signal(SIGCHLD, SIG_DFL); }
 
 // Of the threads to come. Little enough that a host that likes huge pages cannot make one of a stack.
 void limit_stacks() {
@@ -233,6 +238,7 @@ std::function<int()> parse(int argc, char** argv, Arguments& given) {
 
 int main(int argc, char** argv) {
   fill_standard_descriptors();
+  hear_of_children();
   limit_stacks();
   (void)log_open(LogLevel::kWarn);
   Arguments given;
