@@ -1,5 +1,7 @@
 """Machines in the background: found by name, attached to, paused, stopped; what is left of them, and when nothing is."""
+import concurrent.futures
 import json
+import shutil
 import socket
 import threading
 
@@ -133,6 +135,121 @@ def life_machine_process_killed():
         check_gone(held)
         place.snug("rm", "--force", name)
         check(not place.left(), "something is left", place.left())
+
+
+def has_a_way_out():
+    """Whether passt works here."""
+    with open("/proc/net/route") as routes:
+        return shutil.which("passt") and any(line.split()[1] == "00000000" for line in routes)
+
+
+class Doomed:
+    """A machine in the foreground with a disk, a network and sockets, and what is known of its processes."""
+
+    def __init__(self, place, folder, name):
+        self.folder = f"{place.folder.name}/snug/{name}"
+        self.process = subprocess.Popen(
+            [SNUG, "run", "--kernel", f"{MICRO}/spin.elf", "--name", name, "--disk", f"{folder}/disk.img,readonly=true", "--net",
+             "user", "--vsock", "auto"], env=place.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        deadline = time.monotonic() + BOUND
+        while not self.machine() or not self.passt() or not os.path.exists(self.folder + "/control.sock"):
+            check(time.monotonic() < deadline and self.process.poll() is None, "it does not run")
+            time.sleep(0.01)
+
+    def machine(self):
+        """The process behind the wall; none before there is one."""
+        machine = machine_process(self.process.pid)
+        return machine if machine != self.process.pid else 0
+
+    def passt(self):
+        """Its process; 0 while it is not there, or still snug."""
+        for child in set(children_of(self.process.pid)) - {self.machine()}:
+            with contextlib.suppress(OSError), open(f"/proc/{child}/comm") as file:
+                if not file.read().startswith("snug"):
+                    return child
+        return 0
+
+    def end(self, status, *held):
+        """With that status, and nothing is left of it but what a killed one's folder holds."""
+        _, err = self.process.communicate(timeout=BOUND)
+        check(self.process.returncode == status, f"status {self.process.returncode}, not {status}", err)
+        check_gone(held)
+        return err.decode()
+
+
+def kill_rounds(rounds, do):
+    """`do` with so many machines, a few at a time: afterwards all is as it was."""
+    def mounts():
+        with open("/proc/self/mountinfo") as file:
+            return file.read()
+
+    before = mounts()
+    with folder_with_peer(None if has_a_way_out() else ECHO) as (folder, environment), Place() as place:
+        place.env["PATH"] = environment["PATH"]
+
+        def one(number):
+            doomed = Doomed(place, folder, f"doomed{number}")
+            try:
+                time.sleep(number % 5 / 100)
+                do(place, doomed)
+            finally:
+                doomed.process.kill()
+                doomed.process.wait()
+
+        with concurrent.futures.ThreadPoolExecutor(6) as pool:
+            for done in [pool.submit(one, number) for number in range(rounds)]:
+                done.result()
+        # What killed machines have left goes with the next command.
+        check(not place.names(), "machines are left", place.names())
+        check(not place.left(), "something is left", place.left())
+    check(mounts() == before, "a mount is left", mounts())
+
+
+@test
+def life_warden_killed_again_and_again():
+    def kill(_, doomed):
+        held = [os.pidfd_open(pid) for pid in (doomed.machine(), doomed.passt())]
+        os.kill(doomed.process.pid, signal.SIGKILL)
+        doomed.end(-signal.SIGKILL, *held)
+
+    kill_rounds(34, kill)
+
+
+@test
+def life_machine_process_killed_again_and_again():
+    def kill(_, doomed):
+        held = [os.pidfd_open(doomed.passt())]
+        os.kill(doomed.machine(), signal.SIGKILL)
+        err = doomed.end(128 + signal.SIGKILL, *held)
+        check("the machine's process was killed by SIGKILL" in err, "it is not said", err)
+        check(not os.path.exists(doomed.folder), "its folder is left")
+
+    kill_rounds(34, kill)
+
+
+@test
+def life_passt_killed_again_and_again():
+    def kill(place, doomed):
+        name = os.path.basename(doomed.folder)
+        deadline = time.monotonic() + BOUND
+        # Before, it would be no network that works.
+        while place.row(name)["state"] != "running":
+            check(time.monotonic() < deadline, "it does not run")
+        first, machine = doomed.passt(), doomed.machine()
+        held = os.pidfd_open(first)
+        os.kill(first, signal.SIGKILL)
+        check_gone([held])
+        while not (second := doomed.passt()) or second == first:
+            check(time.monotonic() < deadline and doomed.process.poll() is None, "passt is not started anew")
+            time.sleep(0.02)
+        check(doomed.machine() == machine and place.row(name)["state"] == "running", "not running")
+        held = [os.pidfd_open(pid) for pid in (machine, second)]
+        place.snug("kill", name).expect(0)
+        err = doomed.end(128 + signal.SIGKILL, *held)
+        check("without network" in err, "it is not said", err)
+        check(not os.path.exists(doomed.folder), "its folder is left")
+
+    kill_rounds(32, kill)
 
 
 @test
@@ -269,6 +386,15 @@ def life_detached_answers_when_the_network_is_known():
         check(not ended.out, "it prints a name", ended.out)
         check("passt: External interface not usable" in ended.err, "it does not say why", ended.err)
         check(not place.names(), "a machine is left", place.names())
+
+
+@test
+def life_the_network_ends_with_the_machine_without_a_word():
+    """Such a passt ends with its socket, at once."""
+    with folder_with_peer(SINK) as (_, environment):
+        ended = snug("run", "--kernel", f"{MICRO}/reset.elf", "--net", "user", "--timeout", "1s", "--stats", env=environment)
+        check(ended.expect(124).stat("boots") >= 2, "not booted again", ended.err)
+        check("passt" not in ended.err, "its end is told as if it were early", ended.err)
 
 
 @test

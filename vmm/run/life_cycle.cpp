@@ -115,13 +115,13 @@ void LifeCycle::stop_machine(RunState state) {
   if (ends_.vsock) ends_.vsock->detach();
   networks_.detach();
   machine_->stop(state);
+  // Before the machine lets go of its socket: a passt that ends by itself would be mourned and started anew.
+  networks_.stop();
   ends_.console->connect(nullptr);
   if (state == RunState::kKilled && log_enabled(LogLevel::kDebug))
     log_debug("{}", machine_->describe_vcpus());
   report_.exits.add(machine_->exit_stats());
   if (report_.cpu_ns_at_first_run == 0) report_.cpu_ns_at_first_run = machine_->cpu_ns_at_first_run();
-  // Before their sockets close: that is no end of theirs to be told.
-  networks_.stop();
   machine_.reset();
 }
 
