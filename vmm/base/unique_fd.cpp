@@ -1,8 +1,13 @@
 #include "vmm/base/unique_fd.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
+
+#include <charconv>
+#include <memory>
+#include <string_view>
 
 namespace snug {
 
@@ -38,6 +43,20 @@ Result<UniqueFd> reopen_nonblocking(int fd, int access_mode) {
       ::open(fmt::format("/proc/self/fd/{}", fd).c_str(), access_mode | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
   if (own) return own;
   return duplicate(fd);
+}
+
+Result<void> close_inherited() {
+  UniqueFd folder = SNUG_TRY(open_file("/proc/self/fd", O_RDONLY | O_DIRECTORY));
+  const std::unique_ptr<DIR, int (*)(DIR*)> listing(::fdopendir(folder.get()), ::closedir);
+  if (!listing) return fail_errno(errno, "/proc/self/fd");
+  folder.release();
+  while (const dirent* entry = ::readdir(listing.get())) {  // NOLINT(concurrency-mt-unsafe): its own stream
+    const std::string_view name(static_cast<const char*>(entry->d_name));
+    int number = -1;
+    std::from_chars(name.data(), name.data() + name.size(), number);
+    if (number > STDERR_FILENO && ::fcntl(number, F_GETFD) == 0) ::close(number);
+  }
+  return {};
 }
 
 }  // namespace snug

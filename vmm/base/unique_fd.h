@@ -49,4 +49,8 @@ Result<UniqueFd> make_eventfd();
 // which never block, and sockets, which may (the caller polls first and writes at most PIPE_BUF bytes).
 Result<UniqueFd> reopen_nonblocking(int fd, int access_mode);
 
+// Closes what this program was started with, but for its standard streams: all that is open without
+// close-on-exec, for nothing that it opens itself is. Errors: /proc cannot be read.
+Result<void> close_inherited();
+
 }  // namespace snug

@@ -30,6 +30,8 @@ void MachineProcess::run() {
 
 Result<void> MachineProcess::begin() {
   MachineControl::Own own{given_.known_pid, SNUG_TRY(open_file("/proc/self/smaps", O_RDONLY))};
+  // A shell's files, a supervisor's sockets, and folders of either.
+  SNUG_TRY(close_inherited());
   given_.ends.go_behind(given_.warden);
   if (given_.directory != nullptr) given_.directory->leave();
   SNUG_TRY(lock_in());

@@ -1,11 +1,13 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <filesystem>
 #include <limits>
+#include <vector>
 
 #include "vmm/base/assertion.h"
 #include "vmm/base/checked.h"
@@ -71,6 +73,29 @@ TEST(UniqueFd, ClosesOnceAndMovesAway) {
   EXPECT_NE(::fcntl(number, F_GETFD) & FD_CLOEXEC, 0);
   other.reset();
   EXPECT_EQ(::fcntl(number, F_GETFD), -1);
+}
+
+// In a process of its own, which has what this program was started with.
+TEST(UniqueFd, WhatWasInheritedIsClosed) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const UniqueFd own = *open_file("/", O_RDONLY | O_DIRECTORY);
+    std::vector<int> inherited;
+    for (int i = 0; i < 100; ++i) inherited.push_back(::dup(own.get()));
+    const int far = ::dup2(own.get(), 1000);
+    const auto is_open = [](int fd) { return ::fcntl(fd, F_GETFD) >= 0; };
+    if (!is_open(inherited.back()) || !is_open(far)) ::_exit(1);
+    if (!close_inherited()) ::_exit(2);
+    for (const int fd : inherited)
+      if (is_open(fd)) ::_exit(3);
+    if (is_open(far)) ::_exit(4);
+    for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO, own.get()})
+      if (!is_open(fd)) ::_exit(5);
+    ::_exit(0);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
 }
 
 TEST(UniqueFd, ErrorsNameTheFile) {
