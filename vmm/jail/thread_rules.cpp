@@ -95,7 +95,8 @@ Requests loop_requests() {
   return all;
 }
 
-// Besides what vCPUs and devices ask: all that makes a VM and its vCPUs.
+// Besides what vCPUs and devices ask: all that makes a VM and its vCPUs, and how large a console is that is a
+// terminal.
 Requests builder_requests() {
   Requests all = vcpu_requests();
   std::ranges::copy(Requests{kvm(0x03),                    // KVM_CHECK_EXTENSION
@@ -113,7 +114,7 @@ Requests builder_requests() {
                              kvm(0x8f, _IOC_WRITE, 1024),  // KVM_SET_LAPIC
                              kvm(0x90, _IOC_WRITE, 8),     // KVM_SET_CPUID2
                              kvm(0xa3),                    // KVM_GET_TSC_KHZ
-                             static_cast<uint32_t>(BLKGETSIZE64)},
+                             static_cast<uint32_t>(BLKGETSIZE64), TIOCGWINSZ},
                     std::back_inserter(all));
   return all;
 }
