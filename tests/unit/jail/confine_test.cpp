@@ -5,7 +5,6 @@
 #include <gtest/gtest.h>
 #include <linux/prctl.h>
 #include <sched.h>
-#include <setjmp.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -22,6 +21,7 @@
 #include <set>
 #include <thread>
 
+#include "tests/unit/jail/traps.h"
 #include "vmm/base/assertion.h"
 #include "vmm/base/unique_fd.h"
 #include "vmm/core/loop_thread.h"
@@ -32,10 +32,6 @@ namespace snug::jail {
 namespace {
 
 constexpr std::array kAll{ThreadKind::kVcpu, ThreadKind::kLoop, ThreadKind::kDevice, ThreadKind::kBuilder};
-constexpr long kHighest = 600;
-// uretprobe and uprobe: the kernel lets no filter see them, and ends whoever makes them elsewhere than it has
-// put them.
-const std::set<long> kUnseen{335, 336};
 
 // --- a process for each case --------------------------------------------------------------------------
 
@@ -78,36 +74,6 @@ int on_thread(ThreadKind kind, const std::function<int()>& work) {
 }
 
 // --- calls that are trapped ---------------------------------------------------------------------------
-
-sigjmp_buf after_trap;
-volatile sig_atomic_t trapped_call;
-
-// Left by a jump: most threads may not return from a signal.
-void on_trap(int, siginfo_t* info, void*) {
-  trapped_call = info->si_syscall;
-  siglongjmp(after_trap, 1);
-}
-
-void watch_traps() {
-  struct sigaction action {};
-  action.sa_sigaction = on_trap;
-  action.sa_flags = static_cast<int>(SA_SIGINFO | SA_NODEFER);
-  ::sigaction(SIGSYS, &action, nullptr);
-}
-
-struct Call {
-  long number;
-  std::array<unsigned long, 4> arguments;
-};
-
-// With arguments that no call can do anything with, lest one be made after all.
-bool is_trapped(const Call& call) {
-  trapped_call = -1;
-  if (sigsetjmp(after_trap, 0) == 0)
-    ::syscall(call.number, call.arguments[0], call.arguments[1], call.arguments[2], call.arguments[3], -1L,
-              -1L);
-  return trapped_call == call.number;
-}
 
 class Confine : public testing::Test {
  protected:
