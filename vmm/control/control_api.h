@@ -38,7 +38,7 @@ struct VmInfo {
   // Of the machine's process: "complete", "partial" or "off"; and the steps that the host has refused.
   std::string jail;
   std::vector<std::string> jail_missing;
-  std::string spec;                // YAML, every default filled in
+  std::string spec;  // YAML, every default filled in
 };
 
 struct VmUsage {

@@ -9,11 +9,11 @@
 
 namespace snug {
 
-Result<std::unique_ptr<LoopThread>> LoopThread::create(std::string name,
-                                                       std::function<void()> begins) {
+Result<std::unique_ptr<LoopThread>> LoopThread::create(std::string name, std::function<void()> begins) {
   constexpr size_t kNameMax = 15;  // pthread_setname_np(3)
   if (name.size() > kNameMax) name.resize(kNameMax);
-  return std::unique_ptr<LoopThread>(new LoopThread(std::move(name), std::move(begins), SNUG_TRY(EventLoop::create())));
+  return std::unique_ptr<LoopThread>(
+      new LoopThread(std::move(name), std::move(begins), SNUG_TRY(EventLoop::create())));
 }
 
 Result<void> LoopThread::start() {

@@ -23,7 +23,7 @@ SavedTerminal saved;
 // 1: our job is in the foreground, 0: it is not, -1: this process can see for itself.
 std::atomic<int> told_own = -1;
 
-constexpr std::array kFatalSignals{SIGSEGV, SIGBUS, SIGILL,  SIGFPE,  SIGABRT,
+constexpr std::array kFatalSignals{SIGSEGV, SIGBUS,  SIGILL,  SIGFPE, SIGABRT,
                                    SIGQUIT, SIGTRAP, SIGXCPU, SIGXFSZ};
 
 void restore() noexcept {

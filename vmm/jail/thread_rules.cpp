@@ -85,12 +85,14 @@ constexpr uint32_t kTerminalAttributes = _IOC(_IOC_READ, 'T', 0x2a, 44);
 constexpr uint32_t kSetTerminalAttributes = _IOC(_IOC_WRITE, 'T', 0x2b, 44);
 
 // Besides: pause and resume, the report on the vCPUs of a machine that was stopped, memory slots of one that
-// goes, sizes of terminals, a terminal that becomes raw and itself again, whether a stream is one, and sizes of disks.
+// goes, sizes of terminals, a terminal that becomes raw and itself again, whether a stream is one, and sizes
+// of disks.
 Requests loop_requests() {
   using namespace request;
   Requests all = device_requests();
   std::ranges::copy(Requests{kForgivePause, kSetMemory, kGetRegisters, kGetSpecial, kTranslate, TIOCGWINSZ,
-                             kTerminalAttributes, TCGETS, TCSETS, kSetTerminalAttributes, static_cast<uint32_t>(BLKGETSIZE64)},
+                             kTerminalAttributes, TCGETS, TCSETS, kSetTerminalAttributes,
+                             static_cast<uint32_t>(BLKGETSIZE64)},
                     std::back_inserter(all));
   return all;
 }

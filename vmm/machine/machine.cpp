@@ -93,12 +93,11 @@ Result<void> Machine::create_devices() {
 
 // In the order in which the guest sees them.
 Result<void> Machine::create_virtio_devices(MachineConfig& config) {
-  VirtioDevices::Environment environment{
-      loop_, memory_, *vm_, *pci_, *bars_, config.packed_rings, [this] {
-        loop_.post([this, alive = std::weak_ptr<int>(alive_)] {
-          if (!alive.expired()) events_.user_space();
-        });
-      }};
+  VirtioDevices::Environment environment{loop_, memory_, *vm_, *pci_, *bars_, config.packed_rings, [this] {
+                                           loop_.post([this, alive = std::weak_ptr<int>(alive_)] {
+                                             if (!alive.expired()) events_.user_space();
+                                           });
+                                         }};
   if (config.thread_begins)
     environment.thread_begins = [begins = config.thread_begins] { begins(ThreadKind::kDevice); };
   virtio_ = std::make_unique<VirtioDevices>(environment);

@@ -36,8 +36,8 @@ namespace snug {
 // Open files and numbers: building a machine opens nothing by name.
 struct MachineConfig {
   uint32_t cpus = 1;
-  uint64_t memory = 0;                        // bytes
-  int kernel_fd = -1;                         // the caller's, open for reading
+  uint64_t memory = 0;                  // bytes
+  int kernel_fd = -1;                   // the caller's, open for reading
   KernelCache* kernel_cache = nullptr;  // the caller's
   std::vector<int> initrd_fds;
   std::string cmdline;

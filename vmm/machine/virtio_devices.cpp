@@ -62,7 +62,8 @@ void VirtioDevices::call(Slot& slot, const std::function<void()>& task) {
 Result<VirtioDevices::Slot*> VirtioDevices::add(std::unique_ptr<VirtioDevice> device, bool own_thread) {
   const auto number = static_cast<uint8_t>(slots_.size() + 1);
   Slot slot;
-  if (own_thread) slot.thread = SNUG_TRY(LoopThread::create(std::string(device->name()), environment_.thread_begins));
+  if (own_thread)
+    slot.thread = SNUG_TRY(LoopThread::create(std::string(device->name()), environment_.thread_begins));
   slot.device = std::move(device);
   slot.line = irq_.input();
   slot.transport = SNUG_TRY(

@@ -14,7 +14,8 @@
 
 namespace snug {
 
-// This process's own streams, opened once more so that they never block: other processes share the first ones.
+// This process's own streams, opened once more so that they never block: other processes share the first
+// ones.
 struct CommandStreams {
   UniqueFd input, output, errors;  // none: closed
   static CommandStreams open();
@@ -24,9 +25,9 @@ class CommandSession {
  public:
   struct Options {
     const CommandStreams* streams = nullptr;  // the caller's, ours
-    bool interactive = false;  // the command gets our stdin; otherwise nothing
-    bool tty = false;          // it runs on a terminal, and ours, if there is one, becomes raw
-    bool prints_here = true;   // its outputs are ours; otherwise only `printed` has them
+    bool interactive = false;                 // the command gets our stdin; otherwise nothing
+    bool tty = false;                         // it runs on a terminal, and ours, if there is one, becomes raw
+    bool prints_here = true;                  // its outputs are ours; otherwise only `printed` has them
     // What it prints, by its channel (protocol::kOutput, kErrors); may be empty.
     std::function<void(uint8_t channel, std::string_view)> printed;
   };

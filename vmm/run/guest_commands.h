@@ -58,7 +58,8 @@ class GuestCommands {
   static constexpr size_t kKeptOfAll = 16 << 20;   // of all commands, but for
   static constexpr size_t kKeptAtLeast = 1 << 10;  // of each output
 
-  // `plan` and `streams` are the caller's. `printed`: takes what would else go to our own stdout and stderr; may be empty.
+  // `plan` and `streams` are the caller's. `printed`: takes what would else go to our own stdout and stderr;
+  // may be empty.
   GuestCommands(EventLoop& loop, const CommandPlan& plan, const CommandStreams& streams, Connect connect,
                 Ended ended, Printed printed);
 

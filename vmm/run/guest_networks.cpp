@@ -34,8 +34,7 @@ Result<std::vector<NicConfig>> GuestNetworks::start() {
       nic.backend = SNUG_TRY(with_context(make_tap_backend(tap->second.files()), nic.device.name));
       if (mtu == 0) mtu = tap->second.mtu();
     } else {
-      nic.backend =
-          make_stream_backend(SNUG_TRY(with_context(warden_.start_network(i), nic.device.name)));
+      nic.backend = make_stream_backend(SNUG_TRY(with_context(warden_.start_network(i), nic.device.name)));
       if (mtu == 0) mtu = kUserMtu;
     }
     nic.device.mtu = static_cast<uint16_t>(mtu);

@@ -144,8 +144,7 @@ void HostEnds::go_behind(WardenLink& warden) {
   if (vsock) vsock->leave_names_to([&warden](uint32_t port) { return warden.connect_vsock(port); });
   if (console_server)
     console_server->continue_log_with([&warden] { return warden.next_log(warden::LogKind::kConsole); });
-  if (output_log)
-    output_log->continue_with([&warden] { return warden.next_log(warden::LogKind::kOutput); });
+  if (output_log) output_log->continue_with([&warden] { return warden.next_log(warden::LogKind::kOutput); });
 }
 
 MachineConfig HostEnds::machine_config(const Spec& spec) {

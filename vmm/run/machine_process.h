@@ -36,8 +36,8 @@ class MachineProcess {
     const jail::Split& split;
     const CommandPlan* commands = nullptr;
     VmDirectory* directory = nullptr;
-    UniqueFd control;  // the listening socket of its interface; or none
-    int known_pid = 0;  // by which the machine is known
+    UniqueFd control;                      // the listening socket of its interface; or none
+    int known_pid = 0;                     // by which the machine is known
     std::function<void()> leave_terminal;  // before the guest runs; may be empty
     std::function<int(const RunReport&, const std::vector<CommandResult>&)> ended;
   };

@@ -61,8 +61,8 @@ Result<MachineEnd> Runner::run() {
   const bool own_terminal = is_own_terminal(STDIN_FILENO);
   const int known_pid = ::getpid();
   std::fflush(nullptr);
-  auto split = SNUG_TRY(jail::split(spec_.jail == JailMode::kOff ? jail::Confinement::kNone
-                                                                 : jail::Confinement::kNamespaces));
+  auto split = SNUG_TRY(
+      jail::split(spec_.jail == JailMode::kOff ? jail::Confinement::kNone : jail::Confinement::kNamespaces));
   if (split.child == 0) {
     calls[0].reset();
     news[0].reset();
@@ -74,8 +74,8 @@ Result<MachineEnd> Runner::run() {
   control_.reset();
   Warden::Machine machine{split.child, std::move(split.process), std::move(split.lifeline),
                           std::move(calls[0]), std::move(news[0])};
-  Warden::Duties duties{*ends_, options_.directory, options_.commands != nullptr,
-                        std::move(options_.started), std::move(options_.ending)};
+  Warden::Duties duties{*ends_, options_.directory, options_.commands != nullptr, std::move(options_.started),
+                        std::move(options_.ending)};
   const auto warden = SNUG_TRY(Warden::create(std::move(machine), std::move(duties)));
   return warden->run();
 }

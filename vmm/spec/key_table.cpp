@@ -251,8 +251,9 @@ Keys<Spec> all_keys() {
        .flags = "--jail",
        .placeholder = "WHAT",
        .group = "Life cycle",
-       .help = "Whether the process that the guest runs in is locked in, away from the host's files, processes "
-               "and networks: as far as the host allows (auto), completely or not at all (require), or off.",
+       .help =
+           "Whether the process that the guest runs in is locked in, away from the host's files, processes "
+           "and networks: as far as the host allows (auto), completely or not at all (require), or off.",
        .example = "require",
        .also = "sandbox confinement seccomp",
        .value = word(&Spec::jail,

@@ -62,6 +62,6 @@ Result<std::unique_ptr<BlockBackend>> make_uring_backend(std::vector<BlockFile> 
 // A few threads with preadv and pwritev, for where there is no io_uring. `thread_begins`: what each does
 // first; may be empty.
 Result<std::unique_ptr<BlockBackend>> make_thread_backend(std::vector<BlockFile> files,
-                                                         std::function<void()> thread_begins = {});
+                                                          std::function<void()> thread_begins = {});
 
 }  // namespace snug

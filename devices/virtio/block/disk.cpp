@@ -26,7 +26,7 @@ Result<std::unique_ptr<BlockBackend>> make_engine(const DiskConfig& config,
 }  // namespace
 
 Result<std::unique_ptr<BlockBackend>> make_disk_backend(const DiskConfig& config,
-                                                       const std::function<void()>& thread_begins) {
+                                                        const std::function<void()>& thread_begins) {
   std::unique_ptr<BlockBackend> backend = SNUG_TRY(make_engine(config, thread_begins));
   if (config.written != nullptr) backend = make_overlay_backend(std::move(backend), *config.written);
   return backend;

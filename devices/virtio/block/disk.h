@@ -32,7 +32,7 @@ struct DiskConfig {
 
 // With an overlay where `written` says so. Errors: io_uring is asked for, and refused.
 Result<std::unique_ptr<BlockBackend>> make_disk_backend(const DiskConfig& config,
-                                                       const std::function<void()>& thread_begins = {});
+                                                        const std::function<void()>& thread_begins = {});
 
 // Bytes of a file or block device, in whole sectors of 512: the last one of a file may be filled with zeros.
 Result<uint64_t> disk_size(int fd);

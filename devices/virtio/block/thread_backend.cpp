@@ -147,7 +147,7 @@ class ThreadBackend final : public BlockBackend {
 }  // namespace
 
 Result<std::unique_ptr<BlockBackend>> make_thread_backend(std::vector<BlockFile> files,
-                                                         std::function<void()> thread_begins) {
+                                                          std::function<void()> thread_begins) {
   auto backend = std::make_unique<ThreadBackend>(std::move(files), std::move(thread_begins));
   SNUG_TRY(backend->open());
   return backend;

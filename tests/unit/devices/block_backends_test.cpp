@@ -166,7 +166,8 @@ TEST_P(BlockBackendTest, EndsWithRequestsUnderWay) {
 constexpr std::array kBackendNames{"Uring", "Threads", "Memory"};
 
 INSTANTIATE_TEST_SUITE_P(, BlockBackendTest,
-                         testing::Values(&make_uring_backend, &make_backend_of_threads, &make_backend_of_memory),
+                         testing::Values(&make_uring_backend, &make_backend_of_threads,
+                                         &make_backend_of_memory),
                          [](const auto& test) { return kBackendNames.at(test.index); });
 
 // --- the overlay ---------------------------------------------------------------------------------------
@@ -408,7 +409,8 @@ TEST_P(OverlayTest, AFailedWriteLeavesTheBaseInSight) {
 }
 
 INSTANTIATE_TEST_SUITE_P(, OverlayTest,
-                         testing::Values(&make_uring_backend, &make_backend_of_threads, &make_backend_of_memory),
+                         testing::Values(&make_uring_backend, &make_backend_of_threads,
+                                         &make_backend_of_memory),
                          [](const auto& test) { return kBackendNames.at(test.index); });
 
 // --- direct I/O ----------------------------------------------------------------------------------------

@@ -108,8 +108,8 @@ TEST_F(KernelCacheTest, SealedKeepsNothingMore) {
   const UniqueFd file = kernel("k", 3);
   settle();
   store.choose(file.get());
-  KernelCache cache(KernelCache::Files{
-      {}, [&store] { return store.begin(); }, [&store] { return store.keep(); }});
+  KernelCache cache(
+      KernelCache::Files{{}, [&store] { return store.begin(); }, [&store] { return store.keep(); }});
   cache.seal();
   EXPECT_EQ(load(cache, file), 3);
   EXPECT_TRUE(kept().empty());
