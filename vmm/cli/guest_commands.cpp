@@ -67,8 +67,9 @@ Result<ExecEnd> run_in_guest(const ExecArguments& arguments) {
         asked_to_end = asked_to_end || ends;
         session->signal(number);
       }));
+  const CommandStreams streams = CommandStreams::open();
   session = SNUG_TRY(CommandSession::start(*loop, std::move(connection), std::move(request),
-                                           {.interactive = arguments.interactive, .tty = arguments.tty},
+                                           {.streams = &streams, .interactive = arguments.interactive, .tty = arguments.tty},
                                            [&](ExecEnd how) {
                                              end = std::move(how);
                                              loop->stop();

@@ -24,7 +24,7 @@ struct CommandStreams {
 class CommandSession {
  public:
   struct Options {
-    const CommandStreams* streams = nullptr;  // the caller's, ours
+    const CommandStreams* streams = nullptr;  // the caller's: ours
     bool interactive = false;                 // the command gets our stdin; otherwise nothing
     bool tty = false;                         // it runs on a terminal, and ours, if there is one, becomes raw
     bool prints_here = true;                  // its outputs are ours; otherwise only `printed` has them

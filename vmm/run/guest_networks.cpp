@@ -31,7 +31,6 @@ Result<std::vector<NicConfig>> GuestNetworks::start() {
     uint32_t mtu = net.mtu;
     if (tap != taps_.end()) {
       nic.device.control = true;
-      nic.backend = SNUG_TRY(with_context(make_tap_backend(tap->second.files()), nic.device.name));
       if (mtu == 0) mtu = tap->second.mtu();
     } else {
       nic.backend = make_stream_backend(SNUG_TRY(with_context(warden_.start_network(i), nic.device.name)));
@@ -41,6 +40,12 @@ Result<std::vector<NicConfig>> GuestNetworks::start() {
     configs.push_back(std::move(nic));
   }
   return configs;
+}
+
+Result<void> GuestNetworks::add_taps(std::vector<NicConfig>& configs) const {
+  for (const auto& [i, tap] : taps_)
+    configs[i].backend = SNUG_TRY(with_context(make_tap_backend(tap.files()), configs[i].device.name));
+  return {};
 }
 
 void GuestNetworks::stop() {

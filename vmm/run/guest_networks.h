@@ -26,7 +26,10 @@ class GuestNetworks {
 
   // For a new boot: what its interfaces are. Errors: those of UserNetwork::start(), with the interface's
   // name.
+  // Those of mode tap lack their backends.
   Result<std::vector<NicConfig>> start();
+  // Gives them theirs; in the process, and on the thread, that makes the machine.
+  Result<void> add_taps(std::vector<NicConfig>& configs) const;
   // The devices of that boot have been made; before it ends: stop().
   void attach(VirtioDevices& devices) { devices_ = &devices; }
   void detach() { devices_ = nullptr; }

@@ -82,6 +82,7 @@ Result<MachineConfig> LifeCycle::prepare_boot() {
 }
 
 Result<void> LifeCycle::build(MachineConfig config) {
+  SNUG_TRY(networks_.add_taps(config.nics));
   MachineEvents events;
   events.guest_event = [this](GuestEvent event, uint32_t value) { on_guest_event(event, value); };
   events.vcpu_end = [this](VcpuReport report) { on_vcpu_end(std::move(report)); };

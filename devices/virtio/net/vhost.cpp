@@ -48,11 +48,13 @@ Result<uint64_t> VhostNet::prepare(int fd) {
   uint64_t features = 0;
   if (::ioctl(fd, VHOST_GET_FEATURES, &features) != 0) return fail_errno(errno, "VHOST_GET_FEATURES");
   if ((features & kVirtioVersion1) == 0) return fail("vhost-net without virtio 1");
-  if (::ioctl(fd, VHOST_SET_OWNER, nullptr) != 0) return fail_errno(errno, "VHOST_SET_OWNER");
   return features;
 }
 
 Result<std::unique_ptr<VhostNet>> VhostNet::create(int fd) {
+  // The memory that it works on is this process's. EBUSY: it is so already, since an earlier boot.
+  if (::ioctl(fd, VHOST_SET_OWNER, nullptr) != 0 && errno != EBUSY)
+    return fail_errno(errno, "VHOST_SET_OWNER");
   std::unique_ptr<VhostNet> vhost(new VhostNet(fd));
   for (UniqueFd& kick : vhost->kicks_) kick = SNUG_TRY(make_eventfd());
   vhost->error_ = SNUG_TRY(make_eventfd());
