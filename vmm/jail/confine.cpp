@@ -17,6 +17,7 @@
 #include "vmm/base/assertion.h"
 #include "vmm/base/mapping.h"
 #include "vmm/jail/call_names.h"
+#include "vmm/jail/record.h"
 #include "vmm/jail/thread_rules.h"
 
 namespace snug::jail {
@@ -34,7 +35,7 @@ class Programs {
     std::array<std::vector<sock_filter>, kThreadKinds> built;
     size_t size = 0;
     for (size_t kind = 0; kind < kThreadKinds; ++kind) {
-      built[kind] = SNUG_TRY(build_filter(thread_rules(static_cast<ThreadKind>(kind)), programs.process_));
+      built[kind] = SNUG_TRY(build(static_cast<ThreadKind>(kind), programs.process_));
       size += built[kind].size() * sizeof(sock_filter);
     }
     programs.memory_ =
@@ -52,6 +53,11 @@ class Programs {
   const sock_fprog& of(ThreadKind kind) const { return programs_[static_cast<size_t>(kind)]; }
 
  private:
+  static Result<std::vector<sock_filter>> build(ThreadKind kind, pid_t process) {
+    if (records_calls()) return recorded_filter(kind, process);
+    return build_filter(thread_rules(kind), process);
+  }
+
   pid_t process_ = 0;
   Mapping memory_;
   std::array<sock_fprog, kThreadKinds> programs_{};
@@ -142,6 +148,7 @@ Result<void> confine_thread(ThreadKind kind) {
   if (::prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1 && ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
     return fail_errno(errno, "no_new_privs");
   own_kind = static_cast<int>(kind);
+  record_beginning(kind);
   if (::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) != 0)
     return fail_errno(errno, "seccomp filter of the {} thread", name(kind));
   return {};

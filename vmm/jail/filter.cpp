@@ -2,6 +2,7 @@
 
 #include <linux/audit.h>
 #include <linux/seccomp.h>
+#include <sys/syscall.h>
 
 #include <cstddef>
 #include <set>
@@ -96,14 +97,92 @@ Program alternative(const Arguments& arguments, pid_t process, uint32_t action) 
   return rest;
 }
 
+uint32_t action_of(const CallRule& rule) {
+  return rule.error == 0 ? SECCOMP_RET_ALLOW : SECCOMP_RET_ERRNO | static_cast<uint32_t>(rule.error);
+}
+
 // All that is to be known of one call; always answers.
 Program block(const CallRule& rule, pid_t process) {
-  const uint32_t action =
-      rule.error == 0 ? SECCOMP_RET_ALLOW : SECCOMP_RET_ERRNO | static_cast<uint32_t>(rule.error);
-  if (rule.allowed.empty()) return {answer(action)};
+  if (rule.allowed.empty()) return {answer(action_of(rule))};
   Program all;
-  for (const Arguments& arguments : rule.allowed) append(all, alternative(arguments, process, action));
+  for (const Arguments& arguments : rule.allowed)
+    append(all, alternative(arguments, process, action_of(rule)));
   all.push_back(answer(SECCOMP_RET_TRAP));
+  return all;
+}
+
+// The same of a call that is recorded: `number` is that of the rule's first entry, and becomes the next
+// one's.
+Program recorded_block(const CallRule& rule, pid_t process, uint32_t& number) {
+  Program all;
+  for (const CallEntry& entry : entries_of({&rule, 1})) {
+    const uint32_t action = rule.number == SYS_clone ? SECCOMP_RET_ALLOW : SECCOMP_RET_TRAP | number;
+    append(all, alternative(entry.arguments, process, action));
+    ++number;
+  }
+  if (!rule.allowed.empty()) all.push_back(answer(SECCOMP_RET_TRAP));
+  return all;
+}
+
+// Goes on with what begins there; always answers.
+template <typename BlockOf>
+void append_rules(Program& to, std::span<const CallRule> rules, const BlockOf& block_of) {
+  to.push_back(load(offsetof(seccomp_data, nr)));
+  std::set<int> seen;
+  for (const CallRule& rule : rules) {
+    SNUG_ASSERT(rule.number >= 0 && seen.insert(rule.number).second);
+    const Program of_call = block_of(rule);
+    append_branch(to, BPF_JEQ, static_cast<uint32_t>(rule.number), 0, of_call.size());
+    append(to, of_call);
+  }
+  to.push_back(answer(SECCOMP_RET_TRAP));
+}
+
+// Goes on behind it when the call was made there, otherwise `fail` instructions further.
+void append_place(Program& to, uint64_t address, size_t fail) {
+  constexpr size_t kPlace = offsetof(seccomp_data, instruction_pointer);
+  Program low;
+  append_half(low, kPlace, ~uint32_t{0}, static_cast<uint32_t>(address), fail);
+  append_half(to, kPlace + sizeof(uint32_t), ~uint32_t{0}, static_cast<uint32_t>(address >> 32),
+              low.size() + fail);
+  append(to, low);
+}
+
+// No other architecture.
+Program beginning() {
+  Program program;
+  program.push_back(load(offsetof(seccomp_data, arch)));
+  append_branch(program, BPF_JEQ, AUDIT_ARCH_X86_64, 1, 0);
+  program.push_back(answer(SECCOMP_RET_KILL_PROCESS));
+  program.push_back(load(offsetof(seccomp_data, nr)));
+  append_branch(program, BPF_JSET, kX32, 0, 1);
+  program.push_back(answer(SECCOMP_RET_KILL_PROCESS));
+  return program;
+}
+
+Result<Program> of_right_size(Program program) {
+  if (program.size() > kInstructions)
+    return fail("a filter of {} instructions; the kernel takes {}", program.size(), kInstructions);
+  return program;
+}
+
+// Each value of a list by itself.
+std::vector<Arguments> single_values(const Arguments& arguments) {
+  std::vector<Arguments> all{{}};
+  for (const ArgumentTest& wanted : arguments) {
+    std::vector<ArgumentTest> choices{wanted};
+    if (wanted.kind == ArgumentTest::Kind::kOneOf) {
+      choices.clear();
+      for (const uint32_t value : wanted.values) choices.push_back(is(wanted.argument, value));
+    }
+    std::vector<Arguments> longer;
+    for (const Arguments& before : all)
+      for (const ArgumentTest& choice : choices) {
+        longer.push_back(before);
+        longer.back().push_back(choice);
+      }
+    all = std::move(longer);
+  }
   return all;
 }
 
@@ -129,24 +208,39 @@ ArgumentTest is_own_process(uint8_t argument) {
 }
 
 Result<std::vector<sock_filter>> build_filter(std::span<const CallRule> rules, pid_t process) {
-  Program program;
-  program.push_back(load(offsetof(seccomp_data, arch)));
-  append_branch(program, BPF_JEQ, AUDIT_ARCH_X86_64, 1, 0);
-  program.push_back(answer(SECCOMP_RET_KILL_PROCESS));
-  program.push_back(load(offsetof(seccomp_data, nr)));
-  append_branch(program, BPF_JSET, kX32, 0, 1);
-  program.push_back(answer(SECCOMP_RET_KILL_PROCESS));
-  std::set<int> seen;
+  Program program = beginning();
+  append_rules(program, rules, [&](const CallRule& rule) { return block(rule, process); });
+  return of_right_size(std::move(program));
+}
+
+std::vector<CallEntry> entries_of(std::span<const CallRule> rules) {
+  std::vector<CallEntry> all;
   for (const CallRule& rule : rules) {
-    SNUG_ASSERT(rule.number >= 0 && seen.insert(rule.number).second);
-    const Program of_call = block(rule, process);
-    append_branch(program, BPF_JEQ, static_cast<uint32_t>(rule.number), 0, of_call.size());
-    append(program, of_call);
+    if (rule.allowed.empty()) all.push_back({&rule, {}});
+    for (const Arguments& arguments : rule.allowed)
+      for (Arguments& single : single_values(arguments)) all.push_back({&rule, std::move(single)});
   }
-  program.push_back(answer(SECCOMP_RET_TRAP));
-  if (program.size() > kInstructions)
-    return fail("a filter of {} instructions; the kernel takes {}", program.size(), kInstructions);
-  return program;
+  return all;
+}
+
+Result<std::vector<sock_filter>> build_recorded_filter(std::span<const CallRule> rules, pid_t process,
+                                                       const RecordedCalls& recorded) {
+  Program made;
+  append_rules(made, rules, [&](const CallRule& rule) { return block(rule, process); });
+  Program returned{load(offsetof(seccomp_data, nr))};
+  append_branch(returned, BPF_JEQ, SYS_rt_sigreturn, 1, 0);
+  returned.push_back(answer(SECCOMP_RET_TRAP));
+  returned.push_back(answer(SECCOMP_RET_ALLOW));
+
+  Program program = beginning();
+  append_place(program, recorded.made_at, made.size());
+  append(program, made);
+  append_place(program, recorded.returned_at, returned.size());
+  append(program, returned);
+  uint32_t number = recorded.first;
+  append_rules(program, rules, [&](const CallRule& rule) { return recorded_block(rule, process, number); });
+  SNUG_ASSERT(number <= SECCOMP_RET_DATA);
+  return of_right_size(std::move(program));
 }
 
 }  // namespace snug::jail

@@ -55,4 +55,25 @@ struct CallRule {
 // process. Errors: more instructions than the kernel takes.
 Result<std::vector<sock_filter>> build_filter(std::span<const CallRule> rules, pid_t process);
 
+// What a rule lets through, value by value: each of them is one that somebody has to need.
+struct CallEntry {
+  const CallRule* rule = nullptr;
+  Arguments arguments;  // of each list one value
+};
+// In the order of `rules`, which outlive them.
+std::vector<CallEntry> entries_of(std::span<const CallRule> rules);
+
+// How a program that is recorded tells itself: addresses behind an instruction "syscall" of its own.
+struct RecordedCalls {
+  uint64_t made_at = 0;      // by which the recorder makes calls: build_filter()'s rules hold there
+  uint64_t returned_at = 0;  // by which it returns from its signal
+  uint16_t first = 1;        // number of the first of entries_of(rules), not 0
+};
+
+// As build_filter(), but a call that a rule lets through, or answers, is a SIGSYS whose si_errno is the
+// number of its entry; what no rule lets through is one with 0. clone, which nobody can make for another, is
+// made.
+Result<std::vector<sock_filter>> build_recorded_filter(std::span<const CallRule> rules, pid_t process,
+                                                       const RecordedCalls& recorded);
+
 }  // namespace snug::jail

@@ -9,6 +9,7 @@
 #include "vmm/base/setup_memory.h"
 #include "vmm/host/terminal.h"
 #include "vmm/jail/confine.h"
+#include "vmm/jail/record.h"
 
 namespace snug {
 namespace {
@@ -92,6 +93,7 @@ Result<void> MachineProcess::lock_in() {
     jail_missing_.push_back(fmt::format("{}: {}", step.name, step.why));
   if (jail::kConfines) {
     SNUG_TRY(jail::watch_violations(STDERR_FILENO));
+    if (given_.record) SNUG_TRY(jail::record_calls(given_.record.get()));
     thread_begins_ = [](ThreadKind kind) {
       // A thread that could not be confined must not run.
       if (auto confined = jail::confine_thread(kind); !confined) {

@@ -63,6 +63,7 @@ class Runner {
   bool native_ = false;
   std::unique_ptr<EventLoop> loop_;  // the machine's process runs it
   std::unique_ptr<HostEnds> ends_;
+  UniqueFd record_;                                  // see MachineProcess::Given
   UniqueFd control_;                                 // the listening socket of its interface; or none
   std::unique_ptr<MachineProcess> machine_process_;  // in that process
 };

@@ -21,6 +21,7 @@
 #include <set>
 #include <thread>
 
+#include "tests/unit/jail/confined_process.h"
 #include "tests/unit/jail/traps.h"
 #include "vmm/base/assertion.h"
 #include "vmm/base/unique_fd.h"
@@ -32,46 +33,6 @@ namespace snug::jail {
 namespace {
 
 constexpr std::array kAll{ThreadKind::kVcpu, ThreadKind::kLoop, ThreadKind::kDevice, ThreadKind::kBuilder};
-
-// --- a process for each case --------------------------------------------------------------------------
-
-struct Ended {
-  int status = 0;  // of waitpid(2)
-  std::string said;
-  int exit_status() const { return WIFEXITED(status) ? WEXITSTATUS(status) : -1; }
-  int signal() const { return WIFSIGNALED(status) ? WTERMSIG(status) : 0; }
-};
-
-// `work` gets a descriptor for what it has to say; its result is the exit status.
-Ended in_a_process(const std::function<int(int)>& work) {
-  std::array<int, 2> pipe{};
-  EXPECT_EQ(::pipe2(pipe.data(), O_CLOEXEC), 0);
-  UniqueFd from(pipe[0]);
-  UniqueFd to(pipe[1]);
-  const pid_t child = ::fork();
-  if (child == 0) {
-    ::dup2(::open("/dev/null", O_WRONLY), STDERR_FILENO);
-    ::_exit(work(to.get()));
-  }
-  to.reset();
-  Ended ended;
-  std::array<char, 4096> buffer;
-  for (ssize_t count; (count = ::read(from.get(), buffer.data(), buffer.size())) > 0;)
-    ended.said.append(buffer.data(), static_cast<size_t>(count));
-  EXPECT_EQ(::waitpid(child, &ended.status, 0), child);
-  return ended;
-}
-
-// On a thread of `kind`; the event loop is a process's first. Ends the process.
-int on_thread(ThreadKind kind, const std::function<int()>& work) {
-  const auto confined = [&] {
-    if (!confine_thread(kind)) ::_exit(100);
-    ::_exit(work());
-  };
-  if (kind == ThreadKind::kLoop) confined();
-  std::thread(confined).join();
-  return 101;
-}
 
 // --- calls that are trapped ---------------------------------------------------------------------------
 
