@@ -117,6 +117,7 @@ def terminal_quits_however_much_the_guest_leaves_unread():
 
 
 @test
+@unrecorded()
 def sixty_four_kilobytes_through_the_console_are_exact():
     data = bytes(33 + i % 90 for i in range(65536))
     process = subprocess.Popen([SNUG, "run", "--kernel", MICRO + "/echo.elf", "--timeout", "250s"], stdin=subprocess.PIPE,
@@ -163,6 +164,7 @@ def console_to_a_full_disk_is_survived_and_said():
 
 
 @test
+@unrecorded()
 def loading_a_large_elf_is_cheap():
     def cpu_ms(kernel, *flags):
         return min(micro(kernel, "--stats", *flags).expect(0).stat("cpu_before_first_run") for _ in range(7))

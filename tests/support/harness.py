@@ -56,6 +56,18 @@ class Skip(Exception):
     """Raised by a test that cannot run here, with the reason."""
 
 
+@contextlib.contextmanager
+def unrecorded():
+    """For a `with`, and to decorate a test with: machines do not note their system calls (SNUG_JAIL_AUDIT), which takes
+    time and memory that is measured here."""
+    record = os.environ.pop("SNUG_JAIL_AUDIT", None)
+    try:
+        yield
+    finally:
+        if record is not None:
+            os.environ["SNUG_JAIL_AUDIT"] = record
+
+
 def test(function):
     _tests.append(function)
     return function
@@ -391,7 +403,7 @@ def main(title):
     sys.exit(1 if failed else 0)
 
 
-__all__ = ["Skip", "test", "add", "check", "Ended", "snug", "Terminal", "children_of", "tasks_of", "status_of", "state_of",
-           "machine_process", "processes_of", "stop_machine", "continue_machine", "hold", "check_gone", "kill_machine",
+__all__ = ["Skip", "test", "unrecorded", "add", "check", "Ended", "snug", "Terminal", "children_of", "tasks_of", "status_of",
+           "state_of", "machine_process", "processes_of", "stop_machine", "continue_machine", "hold", "check_gone", "kill_machine",
            "processes_in", "resident_kib", "descriptors", "main", "SNUG", "BOUND", "os", "re", "signal", "subprocess", "tempfile",
            "time"]

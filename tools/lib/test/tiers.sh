@@ -57,7 +57,7 @@ tier_guest() {
   fi
   prepare_images micro-guests
   run_gtest guest-tests build/tests/guest/guest-tests
-  run_script guest-run env SNUG_BIN="$snug" python3 tests/guest/run.py
+  run_script guest-run env SNUG_BIN="$snug" SNUG_JAIL_AUDIT="$called/guest" python3 tests/guest/run.py
   run_script guest-run-asan env SNUG_BIN="$top/build/asan/vmm/cli/snug" python3 tests/guest/run.py hostile
   said where "on this machine's /dev/kvm"
 }
@@ -69,13 +69,18 @@ tier_sandbox() { linux_guests sandbox; }
 linux_guests() {
   prepare_images micro-guests "${linux_images[@]}"
   export SNUG_BIN=$snug
+  local share=()
+  if [[ ${SNUG_TESTS_ALL:-0} != 0 ]]; then
+    export SNUG_JAIL_AUDIT=$called/$tier
+    share=(--share "$called")
+  fi
   if "$snug" doctor >"$logs/$tier-doctor.log"; then
     run_script "$tier" python3 tests/linux/run.py "$1"
     said where "on this machine's KVM"
   else
     note "Linux guests run in the lab: $(grep -m1 PROBLEM "$logs/$tier-doctor.log" | sed 's/ *PROBLEM *//')"
     tools/lab --prepare
-    run_in_labs --timeout 30m -- tests/linux/lab-suite "$1"
+    run_in_labs --timeout 30m "${share[@]}" -- tests/linux/lab-suite "$1"
     said where "in the lab"
   fi
 }
@@ -94,6 +99,18 @@ tier_intel() {
   tools/lab --host intel --prepare
   run_script intel tools/lab --host intel --timeout 40m -- tests/linux/intel-suite
   said where "in the Intel lab"
+}
+
+# The table of vmm/jail against what the machines of the tiers before have called. Linux guests note it with --all.
+tier_calls() {
+  local judge=(build/tests/unit/jail/judge-calls)
+  if ! cat "$called"/* >"$logs/called.txt" 2>/dev/null; then
+    skip calls "no tier has noted which system calls machines make (guest does, with --all linux and sandbox too)"
+    return
+  fi
+  [[ ! -s $called/linux || ! -s $called/sandbox ]] || judge+=(--linux)
+  run_check calls "${judge[@]}" "$logs/called.txt"
+  said where "over what the tiers before have noted"
 }
 
 tier_releases() {
