@@ -4,7 +4,6 @@
 
 logs=$top/build/test-logs
 failures=$logs/failures.log  # what failed, said once more at the end
-called=$logs/calls           # a file for each tier whose machines note which system calls they make
 
 # counts of the tier that runs in this shell
 passed=0 failed=0 skipped=0

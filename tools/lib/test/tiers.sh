@@ -2,6 +2,8 @@
 # The tiers of tools/test, one function each. Sourced by it after counting.sh and linux_lab.sh; each runs in a shell of
 # its own, with the folder of the sources as its own.
 
+called=$logs/calls  # a file for each tier whose machines note which system calls they make
+
 tier_checks() {
   run_check formatting tools/checks/formatting
   run_check dependencies tools/checks/dependencies
