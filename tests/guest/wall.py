@@ -209,6 +209,7 @@ def check_process(walled, user):
 
 
 @test
+@unrecorded()
 def wall_of_a_machine_of_root():
     only_root()
     with Walled() as walled:
@@ -217,6 +218,7 @@ def wall_of_a_machine_of_root():
 
 
 @test
+@unrecorded()
 def wall_of_a_machine_of_an_ordinary_user():
     only_root()
     if subprocess.run([*AS_USER, "test", "-w", "/dev/kvm"], stderr=subprocess.DEVNULL).returncode != 0:
@@ -227,6 +229,7 @@ def wall_of_a_machine_of_an_ordinary_user():
 
 
 @test
+@unrecorded()
 def wall_after_many_boots():
     """Machines are built anew behind the wall: each engine of a disk, with a thread and without, all the other ends."""
     only_root()
@@ -246,6 +249,7 @@ def wall_after_many_boots():
 
 
 @test
+@unrecorded()
 def wall_that_is_off():
     only_root()
     with Walled(jail="off") as walled:
@@ -261,6 +265,7 @@ def wall_that_is_off():
 
 
 @test
+@unrecorded()
 def wall_on_hosts_that_refuse_a_part_of_it():
     only_root()
     for prefix, hint in ((NO_USER_NAMESPACES, GENERAL_HINT), (NOR_CAPABILITIES, HINT)):
