@@ -68,12 +68,12 @@ Result<ExecEnd> run_in_guest(const ExecArguments& arguments) {
         session->signal(number);
       }));
   const CommandStreams streams = CommandStreams::open();
-  session = SNUG_TRY(CommandSession::start(*loop, std::move(connection), std::move(request),
-                                           {.streams = &streams, .interactive = arguments.interactive, .tty = arguments.tty},
-                                           [&](ExecEnd how) {
-                                             end = std::move(how);
-                                             loop->stop();
-                                           }));
+  session = SNUG_TRY(CommandSession::start(
+      *loop, std::move(connection), std::move(request),
+      {.streams = &streams, .interactive = arguments.interactive, .tty = arguments.tty}, [&](ExecEnd how) {
+        end = std::move(how);
+        loop->stop();
+      }));
   SNUG_TRY(loop->run());
   return *end;
 }

@@ -110,7 +110,7 @@ Requests builder_requests() {
                              kvm(0x89, _IOC_WRITE, 8),    // KVM_SET_MSRS
                              kvm(0x90, _IOC_WRITE, 8),    // KVM_SET_CPUID2
                              kvm(0xa3),                   // KVM_GET_TSC_KHZ
-                             static_cast<uint32_t>(BLKGETSIZE64), TIOCGWINSZ},
+                             static_cast<uint32_t>(BLKGETSIZE64), TIOCGWINSZ, VHOST_SET_OWNER},
                     std::back_inserter(all));
   return all;
 }
@@ -339,6 +339,7 @@ const std::vector<Unseen>& unseen_entries() {
         static_cast<uint32_t>(VHOST_NET_SET_BACKEND), static_cast<uint32_t>(VHOST_GET_VRING_BASE)},
        By::kAnyTest,
        "needs /dev/vhost-net"},
+      {{kBuilder}, SYS_ioctl, {VHOST_SET_OWNER}, By::kAnyTest, "needs /dev/vhost-net"},
       {devices, SYS_ioctl, {TUNSETOFFLOAD, TUNSETQUEUE}, By::kAnyTest, "needs /dev/net/tun"},
       {{kVcpu}, SYS_read, {}, By::kAnyTest, "needs /dev/net/tun"},
       {{kVcpu}, SYS_epoll_ctl, {}, By::kAnyTest, "needs /dev/vhost-net"},

@@ -19,11 +19,11 @@ class VhostNet {
  public:
   enum Ring : unsigned { kReceive, kTransmit, kRings };
 
-  // Makes an open /dev/vhost-net ours, once; its features. Errors: the kernel refuses, or cannot do what
-  // every driver asks for.
+  // The features of an open /dev/vhost-net. Errors: it cannot do what every driver asks for.
   static Result<uint64_t> prepare(int fd);
 
-  // `fd`: prepared, the caller's, outlives this. Errors: no descriptor left.
+  // `fd`: prepared, the caller's, outlives this; it belongs to this process from now on. Errors: it is
+  // another's, no descriptor left.
   static Result<std::unique_ptr<VhostNet>> create(int fd);
   VhostNet(const VhostNet&) = delete;
   VhostNet& operator=(const VhostNet&) = delete;
