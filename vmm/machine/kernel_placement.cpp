@@ -1,11 +1,11 @@
 #include "vmm/machine/kernel_placement.h"
 
-#include <sys/random.h>
 #include <sys/stat.h>
 
 #include <array>
 
 #include "vmm/base/checked.h"
+#include "vmm/base/random.h"
 
 namespace snug {
 namespace {
@@ -38,7 +38,7 @@ bool forbids_kaslr(std::string_view cmdline) {
 boot::Placement random_placement(std::span<const int> initrd_fds) {
   std::array<uint64_t, 2> random{};
   // 16 bytes come at once or not at all (getrandom(2)); it waits only while the host itself boots.
-  if (::getrandom(random.data(), sizeof random, 0) != sizeof random) return {};
+  if (get_random(std::as_writable_bytes(std::span(random))) != sizeof random) return {};
   return {true, room_for(initrd_fds), random[0], random[1]};
 }
 

@@ -1,13 +1,13 @@
 #include "vmm/machine/virtio_devices.h"
 
 #include <sys/epoll.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include <chrono>
 
 #include "devices/virtio/rng/rng.h"
 #include "vmm/base/log.h"
+#include "vmm/base/random.h"
 #include "vmm/core/address_map.h"
 
 namespace snug {
@@ -21,7 +21,7 @@ void take_events(int event_fd) {
 
 void host_random(std::span<std::byte> out) {
   while (!out.empty()) {
-    const ssize_t count = ::getrandom(out.data(), out.size(), 0);
+    const ssize_t count = get_random(out);
     // Fails only when interrupted: the pool is ready long before anybody runs guests.
     if (count > 0) out = out.subspan(static_cast<size_t>(count));
   }
