@@ -3,8 +3,12 @@
 #pragma once
 
 #include <liburing.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <array>
+#include <cerrno>
+#include <cstddef>
 
 namespace snug {
 
@@ -28,9 +32,12 @@ inline int restrict_ring(io_uring& ring) {
       // One that changes nothing, so that there is a list of what may be registered, and nothing else is.
       rule(IORING_RESTRICTION_REGISTER_OP, IORING_REGISTER_PROBE),
   };
-  if (const int error = io_uring_register_restrictions(&ring, rules.data(), rules.size()); error < 0)
-    return -error;
-  return -io_uring_enable_rings(&ring);
+  // liburing's own functions for it are missing in the shared library of Debian 12.
+  const auto tell = [&ring](unsigned operation, void* what, size_t count) {
+    return ::syscall(SYS_io_uring_register, ring.ring_fd, operation, what, count) < 0 ? errno : 0;
+  };
+  if (const int error = tell(IORING_REGISTER_RESTRICTIONS, rules.data(), rules.size())) return error;
+  return tell(IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
 }
 
 }  // namespace snug
