@@ -45,7 +45,7 @@ BOUND = float(os.environ.get("SNUG_TEST_BOUND", "330"))  # seconds for one guest
 GONE_BOUND = 60  # seconds for a process to be gone, of which nothing is left but to go
 
 # Whoever starts the tests as a job in a script's background has these ignored, and what we start would be too.
-for _number in (signal.SIGINT, signal.SIGQUIT):
+for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
     if signal.getsignal(_number) == signal.SIG_IGN:
         signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
 

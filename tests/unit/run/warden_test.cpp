@@ -23,6 +23,7 @@
 #include <random>
 
 #include "vmm/base/log.h"
+#include "vmm/jail/confine.h"
 #include "vmm/jail/process.h"
 #include "vmm/jail/steps.h"
 #include "vmm/run/warden_protocol.h"
@@ -126,6 +127,13 @@ size_t resident_kib() {
   return resident * static_cast<size_t>(::sysconf(_SC_PAGESIZE)) / 1024;
 }
 
+// A sanitizer keeps what was freed for a while.
+void expect_resident_below(size_t kib) {
+  if (jail::kConfines) {
+    EXPECT_LT(resident_kib(), kib);
+  }
+}
+
 std::string content(const fs::path& file) {
   std::ifstream stream(file);
   return {std::istreambuf_iterator<char>(stream), {}};
@@ -143,6 +151,8 @@ class WardenTest : public testing::Test {
     // Thousands of machines end badly.
     ASSERT_TRUE(log_open(LogLevel::kWarn, folder_ / "log"));
     ::pthread_sigmask(SIG_SETMASK, nullptr, &mask_);
+    // Whoever started the tests may have had them ignored (nohup).
+    for (const int number : {SIGTERM, SIGINT, SIGHUP}) ::signal(number, SIG_DFL);
     loop_ = *EventLoop::create();
     directory_.emplace(*VmDirectory::create("m", Keep::kYes, {folder_ / "machines"}));
     duties_.directory = &*directory_;
@@ -355,7 +365,7 @@ TEST_F(WardenTest, AnswersThatAreNotTakenEndTheMachine) {
         << static_cast<int>(kind);
     EXPECT_EQ(end.exit_status, kStatusFailure);
     EXPECT_EQ(open_descriptors(), descriptors);
-    EXPECT_LT(resident_kib(), before + 8 * 1024);
+    expect_resident_below(before + 8 * 1024);
   }
 }
 
@@ -412,7 +422,7 @@ TEST_F(WardenTest, ThousandsOfRandomPackets) {
   EXPECT_EQ(*sent, 100'000);
   EXPECT_GT(machines, 10) << "few packets end a machine";
   EXPECT_LT(most, descriptors + 20);
-  EXPECT_LT(resident_kib(), before + 16 * 1024);
+  expect_resident_below(before + 16 * 1024);
   ::munmap(sent, 4096);
 }
 
