@@ -12,7 +12,7 @@ SHARE = int(os.environ.get("SNUG_HOSTILE_SHARE", "1"))
 DISK_THREAD = os.environ.get("SNUG_HOSTILE_THREADS", "true")
 NET_THREAD = os.environ.get("SNUG_HOSTILE_THREADS", "false")
 # What a monitor may grow by; the sanitizer keeps what was freed for a while.
-ROOM_KIB = 65536 if "asan" in SNUG else 1024
+ROOM_KIB = 65536 if "asan" in PROGRAM else 1024
 IDLE_SHARE = 0.2  # of a processor
 LOW_END, HIGH_END = 0xc0000000, 0x140000000  # RAM of a guest of 4 GiB (vmm/core/address_map.h)
 

@@ -17,9 +17,11 @@ import tempfile
 import time
 import traceback
 
+PROGRAM = os.path.abspath(os.environ.get("SNUG_BIN", "build/vmm/cli/snug"))
+
+
 def _program():
     """snug; with SNUG_JAIL=require, one whose machines run completely locked in or not at all."""
-    program = os.path.abspath(os.environ.get("SNUG_BIN", "build/vmm/cli/snug"))
     mode = os.environ.get("SNUG_JAIL")
     if not mode:
         return os.environ.get("SNUG_BIN", "build/vmm/cli/snug")
@@ -31,9 +33,9 @@ def _program():
         file.write(f"""#!/bin/sh
 if [ "$1" = run ]; then
   shift
-  exec '{program}' run --jail {mode} "$@"
+  exec '{PROGRAM}' run --jail {mode} "$@"
 fi
-exec '{program}' "$@"
+exec '{PROGRAM}' "$@"
 """)
     os.chmod(wrapper, 0o755)
     return wrapper
@@ -405,5 +407,5 @@ def main(title):
 
 __all__ = ["Skip", "test", "unrecorded", "add", "check", "Ended", "snug", "Terminal", "children_of", "tasks_of", "status_of",
            "state_of", "machine_process", "processes_of", "stop_machine", "continue_machine", "hold", "check_gone", "kill_machine",
-           "processes_in", "resident_kib", "descriptors", "main", "SNUG", "BOUND", "os", "re", "signal", "subprocess", "tempfile",
+           "processes_in", "resident_kib", "descriptors", "main", "PROGRAM", "SNUG", "BOUND", "os", "re", "signal", "subprocess", "tempfile",
            "time"]
