@@ -38,7 +38,8 @@ Result<void> HostEnds::open_streams(const Spec& spec, EventLoop& loop, const Opt
   SNUG_TRY(open_console(spec, loop, options));
   SNUG_TRY(open_vsock(spec, loop, options));
   SNUG_TRY(open_ports(spec, loop));
-  if (options.commands) command_streams = CommandStreams::open();
+  // In the background they are nobody's, and whoever reads them waits for their end.
+  if (options.commands && !options.background) command_streams = CommandStreams::open();
   if (options.commands && options.background)
     output_log = SNUG_TRY(BoundedLog::create(options.directory->fd(), kOutputLog));
   return {};
