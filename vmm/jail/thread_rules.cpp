@@ -346,6 +346,12 @@ const std::vector<Unseen>& unseen_entries() {
       {{kLoop}, SYS_pwritev2, {}, By::kAnyTest, "needs /dev/net/tun, or a file system without io_uring"},
       // A driver without message interrupts, or one that gives its queues back, on a device with a thread.
       {{kDevice}, SYS_ioctl, {request::kIrqLine, request::kIoeventfd}, By::kAnyTest, "few drivers"},
+      // A matter of the moment.
+      {{kVcpu},
+       SYS_ioctl,
+       {request::kForgivePause},
+       By::kAnyTest,
+       "the process is stopped while its guest runs"},
       // What micro-guests do not do.
       {{kVcpu}, SYS_tgkill, {}, By::kLinuxGuests, "a machine with several vCPUs ends"},
       {{kVcpu}, SYS_getpid, {}, By::kLinuxGuests, "as tgkill"},

@@ -59,7 +59,9 @@ tier_guest() {
   fi
   prepare_images micro-guests
   run_gtest guest-tests build/tests/guest/guest-tests
-  run_script guest-run env SNUG_BIN="$snug" SNUG_JAIL_AUDIT="$called/guest" python3 tests/guest/run.py
+  local note=()
+  [[ -z $(wanted calls) ]] || note=(SNUG_JAIL_AUDIT="$called/guest")
+  run_script guest-run env SNUG_BIN="$snug" "${note[@]}" python3 tests/guest/run.py
   run_script guest-run-asan env SNUG_BIN="$top/build/asan/vmm/cli/snug" python3 tests/guest/run.py hostile
   said where "on this machine's /dev/kvm"
 }
@@ -72,7 +74,7 @@ linux_guests() {
   prepare_images micro-guests "${linux_images[@]}"
   export SNUG_BIN=$snug
   local share=()
-  if [[ ${SNUG_TESTS_ALL:-0} != 0 ]]; then
+  if [[ -n $(wanted calls) ]]; then
     export SNUG_JAIL_AUDIT=$called/$tier
     share=(--share "$called")
   fi
@@ -103,11 +105,11 @@ tier_intel() {
   said where "in the Intel lab"
 }
 
-# The table of vmm/jail against what the machines of the tiers before have called. Linux guests note it with --all.
+# The table of vmm/jail against what the machines of the tiers before have called, which note it when this tier is wanted.
 tier_calls() {
   local judge=(build/tests/unit/jail/judge-calls)
   if ! cat "$called"/* >"$logs/called.txt" 2>/dev/null; then
-    skip calls "no tier has noted which system calls machines make (guest does, with --all linux and sandbox too)"
+    skip calls "no tier has noted which system calls machines make (guest, linux and sandbox do)"
     return
   fi
   [[ ! -s $called/linux || ! -s $called/sandbox ]] || judge+=(--linux)
