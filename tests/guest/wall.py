@@ -28,6 +28,12 @@ def only_root():
         raise Skip("root alone may look behind the wall")
 
 
+def whole_jail():
+    only_root()
+    if missing := jail_missing():
+        raise Skip(f"this host refuses a part of the jail: {'; '.join(missing)}")
+
+
 USER = 12345
 # As that user, with a /dev/kvm that anybody may use: most hosts have one of a group's, this one may have root's.
 AS_USER = ("unshare", "--mount", "sh", "-c",
@@ -211,7 +217,7 @@ def check_process(walled, user):
 @test
 @unrecorded()
 def wall_of_a_machine_of_root():
-    only_root()
+    whole_jail()
     with Walled() as walled:
         check_descriptors(walled)
         check_process(walled, NOBODY)
@@ -220,7 +226,7 @@ def wall_of_a_machine_of_root():
 @test
 @unrecorded()
 def wall_of_a_machine_of_an_ordinary_user():
-    only_root()
+    whole_jail()
     if subprocess.run([*AS_USER, "test", "-w", "/dev/kvm"], stderr=subprocess.DEVNULL).returncode != 0:
         raise Skip("no /dev/kvm for such a user")
     with Walled(prefix=AS_USER) as walled:
@@ -267,7 +273,7 @@ def wall_that_is_off():
 @test
 @unrecorded()
 def wall_on_hosts_that_refuse_a_part_of_it():
-    only_root()
+    whole_jail()
     for prefix, hint in ((NO_USER_NAMESPACES, GENERAL_HINT), (NOR_CAPABILITIES, HINT)):
         if subprocess.run([*prefix, "true"], stderr=subprocess.DEVNULL).returncode != 0:
             raise Skip("no user namespaces here that could be such a host")
