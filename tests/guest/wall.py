@@ -44,7 +44,8 @@ AS_USER = ("unshare", "--mount", "sh", "-c",
 class Walled:
     """A machine with every kind of end, its folder and its two processes."""
 
-    def __init__(self, guest="spin", jail="require", prefix=()):
+    def __init__(self, guest="spin", jail=None, prefix=()):
+        jail = jail or ("auto" if jail_missing() else "require")
         self.jail, self.prefix, self.guest = jail, prefix, guest
 
     def __enter__(self):
