@@ -134,6 +134,21 @@ struct VsockSpec {
   bool operator==(const VsockSpec&) const = default;
 };
 
+enum class ShareCacheMode { kAuto, kAlways, kNone };
+
+// A folder or file of the host in the guest (virtio-fs).
+struct ShareSpec {
+  std::string source;  // absolute once loaded
+  std::string target;  // absolute path in the guest; empty: nobody mounts it by itself
+  std::string tag;     // 1 to 36 bytes; as loaded always set: given, or made ("share0", ...)
+  bool readonly = false;
+  ShareCacheMode cache = ShareCacheMode::kAuto;
+  bool submounts = false;       // what is mounted below the source on the host is seen too
+  std::optional<uint32_t> uid;  // the guest's user that files of the host's user belong to
+  std::optional<uint32_t> gid;
+  bool operator==(const ShareSpec&) const = default;
+};
+
 // snug's own log.
 struct LogSpec {
   LogLevel level = LogLevel::kWarn;
@@ -160,6 +175,7 @@ struct Spec {
   std::string cmdline;                    // appended to snug's own defaults
   std::vector<DiskSpec> disks;            // the guest sees them in this order; at most 16
   std::vector<NetSpec> net;               // at most 8; the guest sees them in this order
+  std::vector<ShareSpec> shares;          // at most 16; the guest sees them in this order
   std::vector<PortForward> ports;         // of the first interface of mode user, besides its own
   VsockSpec vsock;
   bool rng = true;           // an entropy device
