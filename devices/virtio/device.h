@@ -16,7 +16,7 @@
 namespace snug {
 
 // Device ids, virtio 1.2 chapter 5.
-enum class VirtioType : uint16_t { kNet = 1, kBlock = 2, kConsole = 3, kRng = 4, kBalloon = 5, kSocket = 19 };
+enum class VirtioType : uint16_t { kNet = 1, kBlock = 2, kConsole = 3, kRng = 4, kBalloon = 5, kSocket = 19, kFs = 26 };
 
 // Feature bits, 6.
 constexpr uint64_t kVirtioIndirect = uint64_t{1} << 28;
@@ -28,7 +28,8 @@ constexpr uint64_t kVirtioRingReset = uint64_t{1} << 40;
 // A queue, for whoever works on it in place of this process (the kernel's vhost).
 struct VirtioRingPlace {
   VirtQueueLayout layout;
-  int interrupt_fd = -1;  // adding 1 interrupts the guest for this queue
+  // Adding 1 interrupts the guest for this queue; -1: that takes VirtioHost::interrupt().
+  int interrupt_fd = -1;
 };
 
 // The transport, as its device sees it.
@@ -39,6 +40,8 @@ class VirtioHost {
   virtual const GuestMemory& memory() const = 0;
   // Interrupts the guest if it wants to hear of what was pushed to this queue.
   virtual void used(uint16_t queue) = 0;
+  // The same for a queue that somebody else works on, who knows that the guest wants it.
+  virtual void interrupt(uint16_t /*queue*/) {}
   // The device's configuration has changed.
   virtual void config_changed() = 0;
   // The same by what the guest has asked for: it need not be told.
@@ -52,7 +55,7 @@ class VirtioHost {
   virtual void stopped() = 0;
   // What stop_queue() has left under way is done.
   virtual void queue_stopped(uint16_t queue) = 0;
-  // Nothing when the queue is not running, or the guest cannot be interrupted by adding 1 to a descriptor.
+  // Nothing when the queue is not running.
   virtual std::optional<VirtioRingPlace> ring_place(uint16_t /*queue*/) const { return std::nullopt; }
   // The queue's doorbell adds 1 to this descriptor from now on, once at once, and queue_ready() is not
   // called; -1: as before.

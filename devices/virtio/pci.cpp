@@ -419,8 +419,10 @@ void VirtioPci::notified(uint16_t queue) {
 }
 
 void VirtioPci::used(uint16_t queue) {
-  if (queues_.ring(queue).needs_interrupt()) interrupt(queues_.vector(queue), kIsrQueue);
+  if (queues_.ring(queue).needs_interrupt()) raise(queues_.vector(queue), kIsrQueue);
 }
+
+void VirtioPci::interrupt(uint16_t queue) { raise(queues_.vector(queue), kIsrQueue); }
 
 void VirtioPci::config_updated() {
   if (!show_device_config()) return;
@@ -434,7 +436,7 @@ void VirtioPci::config_changed() {
   show_device_config();
   ++generation_;
   show_common();
-  if ((status_ & kDriverOk) != 0) interrupt(config_vector_, kIsrConfig);
+  if ((status_ & kDriverOk) != 0) raise(config_vector_, kIsrConfig);
 }
 
 void VirtioPci::needs_reset(const std::string& why) {
@@ -445,13 +447,12 @@ void VirtioPci::needs_reset(const std::string& why) {
   if ((status_ & kNeedsReset) != 0) return;
   status_ |= kNeedsReset;
   show_common();
-  if ((status_ & kDriverOk) != 0) interrupt(config_vector_, kIsrConfig);
+  if ((status_ & kDriverOk) != 0) raise(config_vector_, kIsrConfig);
 }
 
 std::optional<VirtioRingPlace> VirtioPci::ring_place(uint16_t queue) const {
-  const int interrupt = msix_->event_fd(queues_.vector(queue));
-  if (!queues_.ring(queue).running() || interrupt < 0) return std::nullopt;
-  return VirtioRingPlace{queues_.layout(queue), interrupt};
+  if (!queues_.ring(queue).running()) return std::nullopt;
+  return VirtioRingPlace{queues_.layout(queue), msix_->event_fd(queues_.vector(queue))};
 }
 
 void VirtioPci::ring_elsewhere(uint16_t queue, int event_fd) {
@@ -461,7 +462,7 @@ void VirtioPci::ring_elsewhere(uint16_t queue, int event_fd) {
   doorbells_.ring(queue);
 }
 
-void VirtioPci::interrupt(uint16_t vector, uint8_t cause) {
+void VirtioPci::raise(uint16_t vector, uint8_t cause) {
   if (msix_->enabled()) {
     msix_->raise(vector);
     return;

@@ -72,6 +72,7 @@ class VirtioPci final : public PciDevice, public BusDevice, private VirtioHost {
   VirtQueue& queue(uint16_t index) override { return queues_.ring(index); }
   const GuestMemory& memory() const override { return memory_; }
   void used(uint16_t queue) override;
+  void interrupt(uint16_t queue) override;
   void config_changed() override;
   void config_updated() override;
   void needs_reset(const std::string& why) override;
@@ -94,7 +95,7 @@ class VirtioPci final : public PciDevice, public BusDevice, private VirtioHost {
   void reset();
   void reset_registers();
   uint16_t checked_vector(uint64_t value) const;
-  void interrupt(uint16_t vector, uint8_t cause);
+  void raise(uint16_t vector, uint8_t cause);
   void update_line();
   bool config_access(uint64_t& offset, size_t& length) const;
 

@@ -16,6 +16,7 @@ namespace {
 std::atomic<uint64_t> dropped_lines = 0;
 // The sink's descriptor, where it leads to stderr.
 std::atomic<int> stderr_sink = -1;
+int sink_descriptor = -1;
 
 // Writes whole lines to a non-blocking descriptor; what does not fit at once is dropped.
 class NonBlockingSink final : public spdlog::sinks::base_sink<std::mutex> {
@@ -95,6 +96,7 @@ Result<void> log_open(LogLevel level, const std::string& file_path) {
     fd = SNUG_TRY(open_file(file_path, O_WRONLY | O_CREAT | O_APPEND, 0600));
     stderr_sink = -1;
   }
+  sink_descriptor = fd.get();
   auto sink = std::make_shared<NonBlockingSink>(std::move(fd));
   auto logger = std::make_shared<spdlog::logger>("snug", std::move(sink));
   logger->set_level(to_spdlog(level));
@@ -103,6 +105,8 @@ Result<void> log_open(LogLevel level, const std::string& file_path) {
 }
 
 // In place of the old descriptor, at once: other threads may be writing a line.
+int log_descriptor() { return sink_descriptor; }
+
 void log_leave_stderr(int fd) {
   if (stderr_sink >= 0) ::dup3(fd, stderr_sink, O_CLOEXEC);
 }

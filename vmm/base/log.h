@@ -24,6 +24,8 @@ std::string_view log_level_name(LogLevel level);
 Result<void> log_open(LogLevel level, const std::string& file_path = {});
 // Where stderr gets the lines, this file gets them from now on: for a process that leaves its terminal.
 void log_leave_stderr(int fd);
+// The descriptor that lines go to, for a process that closes all others; -1 before log_open().
+int log_descriptor();
 bool log_enabled(LogLevel level);
 void log_line(LogLevel level, std::string_view text);
 // Lines lost because the consumer stalled.

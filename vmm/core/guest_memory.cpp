@@ -1,6 +1,9 @@
 #include "vmm/core/guest_memory.h"
 
+#include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -12,16 +15,41 @@ namespace snug {
 namespace {
 
 constexpr uint64_t kHugePage = 2 * kMiB;
+constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 
 }  // namespace
 
-Result<GuestMemory> GuestMemory::create(uint64_t size) {
+Result<GuestMemory> GuestMemory::create_shared(uint64_t size) {
+  UniqueFd file(::memfd_create("guest-memory", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!file) return fail_errno(errno, "guest memory: memfd_create");
+  if (::ftruncate(file.get(), static_cast<off_t>(size)) != 0)
+    return fail_errno(errno, "guest memory of {} bytes", size);
+  // What is mapped stays there, whoever else has the file.
+  if (::fcntl(file.get(), F_ADD_SEALS, kSeals) != 0) return fail_errno(errno, "guest memory: seals");
+  return make(size, std::move(file));
+}
+
+Result<GuestMemory> GuestMemory::attach(UniqueFd file, uint64_t size) {
+  struct stat status {};
+  if (::fstat(file.get(), &status) != 0) return fail_errno(errno, "guest memory");
+  if ((::fcntl(file.get(), F_GET_SEALS) & kSeals) != kSeals || static_cast<uint64_t>(status.st_size) != size)
+    return fail("guest memory: not a sealed file of {} bytes", size);
+  return make(size, std::move(file));
+}
+
+Result<GuestMemory> GuestMemory::make(uint64_t size, UniqueFd file) {
   if (size < kMiB || size % 4096 != 0)
     return fail("guest memory of {} bytes: not a multiple of 4 KiB of at least 1 MiB", size);
   GuestMemory memory;
   memory.size_ = size;
-  const auto add = [&memory](uint64_t gpa, uint64_t length) -> Result<void> {
-    auto mapping = SNUG_TRY(with_context(Mapping::anonymous(length, kHugePage), "guest memory"));
+  memory.file_ = std::move(file);
+  const auto mapped = [&memory](uint64_t offset, uint64_t length) -> Result<Mapping> {
+    if (!memory.file_) return Mapping::anonymous(length, kHugePage);
+    return Mapping::create(length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, memory.file_.get(),
+                           offset);
+  };
+  const auto add = [&](uint64_t gpa, uint64_t offset, uint64_t length) -> Result<void> {
+    auto mapping = SNUG_TRY(with_context(mapped(offset, length), "guest memory"));
     // Advice only: a host without transparent huge pages runs the guest all the same.
     ::madvise(mapping.data(), length, MADV_HUGEPAGE);
     ::madvise(mapping.data(), length, MADV_DONTFORK);
@@ -30,8 +58,8 @@ Result<GuestMemory> GuestMemory::create(uint64_t size) {
     return {};
   };
   const uint64_t low = std::min(size, map::kHoleStart);
-  SNUG_TRY(add(0, low));
-  if (size > low) SNUG_TRY(add(map::kHoleEnd, size - low));
+  SNUG_TRY(add(0, 0, low));
+  if (size > low) SNUG_TRY(add(map::kHoleEnd, low, size - low));
   return memory;
 }
 
@@ -68,7 +96,7 @@ bool GuestMemory::discard(uint64_t gpa, uint64_t length) const {
   const uint64_t end = gpa + length;
   const auto host = [&](uint64_t address) { return region->host + (address - region->gpa); };
   const auto drop_anonymous = [&](uint64_t to) {
-    const bool done = gpa == to || ::madvise(host(gpa), to - gpa, MADV_DONTNEED) == 0;
+    const bool done = gpa == to || ::madvise(host(gpa), to - gpa, file_ ? MADV_REMOVE : MADV_DONTNEED) == 0;
     gpa = to;
     return done;
   };
@@ -113,6 +141,7 @@ Result<void> GuestMemory::read_file(int fd, uint64_t offset, uint64_t gpa, uint6
 Result<void> GuestMemory::map_file(int fd, uint64_t offset, uint64_t gpa, uint64_t length) const {
   const Region* region = find(gpa, length);
   if (region == nullptr) return fail("{:#x} bytes at {:#x} do not fit into guest memory", length, gpa);
+  if (file_) return read_file(fd, offset, gpa, length);
   std::byte* to = region->host + (gpa - region->gpa);
   if (::mmap(to, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd,
              static_cast<off_t>(offset)) == MAP_FAILED)

@@ -18,6 +18,7 @@
 
 #include "vmm/base/mapping.h"
 #include "vmm/base/result.h"
+#include "vmm/base/unique_fd.h"
 
 namespace snug {
 
@@ -31,7 +32,15 @@ class GuestMemory {
 
   // `size`: bytes, a multiple of 4 KiB, at least 1 MiB. RAM above map::kHoleStart continues at 4 GiB.
   // Sparse (nothing is allocated before it is touched), advised for transparent huge pages.
-  static Result<GuestMemory> create(uint64_t size);
+  static Result<GuestMemory> create(uint64_t size) { return make(size, UniqueFd()); }
+  // The same for more than one process: it lies in a file without a name, sealed against other sizes, which
+  // file() is. Files are read into it instead of mapped. Huge pages only where the host has them for such
+  // files.
+  static Result<GuestMemory> create_shared(uint64_t size);
+  // What create_shared() has made in another process. Errors: a file that is not like that.
+  static Result<GuestMemory> attach(UniqueFd file, uint64_t size);
+  // -1: nobody else can have it.
+  int file() const { return file_.get(); }
 
   uint64_t size() const { return size_; }
   // Ascending by gpa, one or two entries.
@@ -114,7 +123,8 @@ class GuestMemory {
 
   // Puts `length` bytes of `fd` from `offset` in the place of RAM at `gpa`, copy-on-write; all three are
   // multiples of 4 KiB. The file must never get shorter: touching what it lost is a SIGBUS. Errors: range
-  // outside RAM, a file that cannot be mapped; RAM is as before then. During set-up only.
+  // outside RAM, a file that cannot be mapped; RAM is as before then. During set-up only. Memory that is
+  // shared gets a copy.
   Result<void> map_file(int fd, uint64_t offset, uint64_t gpa, uint64_t length) const;
 
  private:
@@ -127,6 +137,7 @@ class GuestMemory {
   template <class T>
   static constexpr bool has_word = sizeof(T) == sizeof(Word<sizeof(T)>);
 
+  static Result<GuestMemory> make(uint64_t size, UniqueFd file);
   const Region* find(uint64_t gpa, uint64_t length) const;
   // Where it is in this process; nullptr unless all of it is RAM.
   std::byte* host(uint64_t gpa, uint64_t length) const {
@@ -142,6 +153,7 @@ class GuestMemory {
 
   uint64_t size_ = 0;
   mutable std::vector<Range> files_;
+  UniqueFd file_;
   std::vector<Mapping> mappings_;
   std::vector<Region> regions_;
 };

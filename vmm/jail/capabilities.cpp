@@ -34,11 +34,19 @@ int lock_capabilities() {
   return ::prctl(PR_SET_SECUREBITS, kSecureBits) == 0 ? 0 : errno;
 }
 
-int drop_capabilities() {
-  // The ambient set follows what is not permitted any more.
+int drop_capabilities() { return keep_capabilities({}); }
+
+int keep_capabilities(std::initializer_list<int> kept) {
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
-  const Sets none{};
-  return ::syscall(SYS_capset, &header, none.data()) == 0 ? 0 : errno;
+  Sets sets{};
+  if (::syscall(SYS_capget, &header, sets.data()) != 0) return errno;
+  Sets wanted{};
+  for (const int capability : kept)
+    wanted[CAP_TO_INDEX(capability)].permitted |=
+        sets[CAP_TO_INDEX(capability)].permitted & CAP_TO_MASK(capability);
+  for (auto& set : wanted) set.effective = set.permitted;
+  // The ambient set follows what is not permitted any more.
+  return ::syscall(SYS_capset, &header, wanted.data()) == 0 ? 0 : errno;
 }
 
 }  // namespace snug::jail

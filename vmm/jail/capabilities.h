@@ -1,6 +1,8 @@
 // Capabilities of the calling thread (capabilities(7)). Any thread; no library, for it takes three calls.
 #pragma once
 
+#include <initializer_list>
+
 namespace snug::jail {
 
 // Whether it is among the effective ones.
@@ -12,5 +14,8 @@ int lock_capabilities();
 
 // Empties the effective, permitted, inheritable and ambient sets. 0 or an errno.
 int drop_capabilities();
+
+// The same but for these, of which it keeps what it has, permitted and effective. 0 or an errno.
+int keep_capabilities(std::initializer_list<int> kept);
 
 }  // namespace snug::jail

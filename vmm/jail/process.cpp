@@ -88,7 +88,9 @@ Result<Split> split(Confinement confinement) {
   int process = -1;
   // Root, but of a container that keeps it from mounting.
   const bool could_be_another = has_capability(CAP_SETUID) && has_capability(CAP_SETGID);
-  if (confinement == Confinement::kNamespaces) {
+  result.user = ::geteuid();
+  result.group = ::getegid();
+  if (confinement != Confinement::kNone) {
     // Who may do without a user namespace gets one later, as another user: see enter().
     result.namespaces = has_capability(CAP_SYS_ADMIN) ? Namespaces::kAllButUser : Namespaces::kAll;
     result.child = clone_process(flags_of(result.namespaces), process);
@@ -106,7 +108,8 @@ Result<Split> split(Confinement confinement) {
     result.process = UniqueFd(process);
     result.lifeline = std::move(for_parent);
   }
-  if (result.namespaces == Namespaces::kAll && could_be_another) agree_on_nobody(result);
+  if (confinement == Confinement::kNamespaces && result.namespaces == Namespaces::kAll && could_be_another)
+    agree_on_nobody(result);
   return result;
 }
 

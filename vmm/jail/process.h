@@ -35,9 +35,17 @@ struct Split {
   bool maps_nobody = false;
   // Why there are no namespaces though some were asked for: an errno, or 0.
   int refused = 0;
+  // Who the parent is.
+  uid_t user = 0;
+  gid_t group = 0;
 };
 
-enum class Confinement { kNone, kNamespaces };
+enum class Confinement {
+  kNone,
+  kNamespaces,
+  // The child stays who it is and has no other user in its user namespace, if it has one: see map_self().
+  kNamespacesAsSelf,
+};
 
 // The child is the first of its PID namespace (kNone: an ordinary child), which makes it an init: signals
 // without a handler do nothing to it, its own and the parent's alike, but for the parent's SIGKILL and

@@ -19,6 +19,8 @@
 #include <cerrno>
 #include <iterator>
 
+#include "vmm/jail/share_rules.h"
+
 namespace snug::jail {
 namespace {
 
@@ -228,7 +230,7 @@ Rules loop_rules() {
   add(rules, common_rules());
   add(rules, kick_rules());
   // The balloon takes memory that a kernel was mapped into.
-  add(rules, memory_rules({MADV_DONTFORK}));
+  add(rules, memory_rules({MADV_DONTFORK, MADV_REMOVE}));
   return rules;
 }
 
@@ -258,6 +260,11 @@ Rules builder_rules() {
   add(rules, {timer_rule(),
               {SYS_timerfd_create, "timers of the new machine", {}},
               {SYS_eventfd2, "doorbells, interrupts, disks", {}},
+              {SYS_memfd_create, "guest memory that the server of shares has, too", {}},
+              {SYS_ftruncate, "guest memory that the server of shares has, too", {}},
+              {SYS_fcntl,
+               "guest memory that the server of shares has, too",
+               {{one_of(1, {static_cast<uint32_t>(F_ADD_SEALS)})}}},
               {SYS_epoll_create1, "loops of devices", {}},
               {SYS_pread64, "the kernel is read", {}},
               {SYS_fstat, "sizes of kernel, initrd, disks", {}},
@@ -291,6 +298,8 @@ std::vector<CallRule> thread_rules(ThreadKind kind) {
       return loop_rules();
     case ThreadKind::kDevice:
       return device_rules();
+    case ThreadKind::kShare:
+      return share_rules();
     case ThreadKind::kBuilder:
       break;
   }

@@ -38,7 +38,9 @@ Result<std::unique_ptr<Machine>> Machine::build(const kvm::Kvm& kvm, MachineConf
   if (config.cpus > kvm.max_vcpus())
     return fail_with_hint(fmt::format("{} vCPUs: this host's KVM allows {}", config.cpus, kvm.max_vcpus()),
                           "lower cpus");
-  auto memory = SNUG_TRY(GuestMemory::create(config.memory));
+  // Who serves shares works on the guest's memory too.
+  auto memory = SNUG_TRY(config.shares.empty() ? GuestMemory::create(config.memory)
+                                               : GuestMemory::create_shared(config.memory));
   std::unique_ptr<Machine> machine(new Machine(loop, console, std::move(events), std::move(memory)));
   machine->stop_on_panic_ = config.stop_on_panic;
   // The cheap and likely failures first: a broken kernel is reported before anything is asked of KVM.
@@ -103,6 +105,7 @@ Result<void> Machine::create_virtio_devices(MachineConfig& config) {
   virtio_ = std::make_unique<VirtioDevices>(environment);
   for (DiskConfig& disk : config.disks) SNUG_TRY(virtio_->add_disk(std::move(disk)));
   for (NicConfig& nic : config.nics) SNUG_TRY(virtio_->add_nic(std::move(nic)));
+  for (FsConfig& share : config.shares) SNUG_TRY(virtio_->add_share(std::move(share)));
   if (config.vsock) SNUG_TRY(virtio_->add_vsock(*config.vsock));
   if (config.rng) SNUG_TRY(virtio_->add_rng());
   if (config.balloon) SNUG_TRY(virtio_->add_balloon(*config.balloon));

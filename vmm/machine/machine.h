@@ -45,6 +45,7 @@ struct MachineConfig {
   bool stop_on_panic = true;  // vCPUs stop as soon as the guest reports a panic
   std::vector<DiskConfig> disks;
   std::vector<NicConfig> nics;
+  std::vector<FsConfig> shares;
   std::optional<VsockDeviceConfig> vsock;
   bool rng = true;                  // an entropy device
   bool packed_rings = true;         // offered to virtio drivers

@@ -193,6 +193,21 @@ Result<void> VirtioDevices::connect_nic(size_t index, std::unique_ptr<NetBackend
   return watched;
 }
 
+// --- shares -------------------------------------------------------------------------------------------
+
+Result<void> VirtioDevices::add_share(FsConfig config) {
+  auto device = SNUG_TRY(VirtioFs::create(std::move(config), environment_.memory));
+  VirtioFs& share = *device;
+  Slot& slot = *SNUG_TRY(add(std::move(device)));
+  slot.watches.push_back(SNUG_TRY(watch(slot, share.server_fd(), EPOLLIN | EPOLLOUT | EPOLLET,
+                                        [&share] { share.server_ready(); })));
+  slot.watches.push_back(SNUG_TRY(watch(slot, share.interrupt_fd(), EPOLLIN, [&share] {
+    take_events(share.interrupt_fd());
+    share.interrupts_wanted();
+  })));
+  return {};
+}
+
 // --- sockets ------------------------------------------------------------------------------------------
 
 Result<void> VirtioDevices::add_vsock(const VsockDeviceConfig& config) {

@@ -19,6 +19,7 @@
 #include "devices/virtio/console/channels.h"
 #include "devices/virtio/console/console.h"
 #include "devices/virtio/console/peer.h"
+#include "devices/virtio/fs/fs.h"
 #include "devices/virtio/net/net.h"
 #include "devices/virtio/pci.h"
 #include "devices/virtio/vsock/vsock.h"
@@ -78,6 +79,7 @@ class VirtioDevices {
   // host refuses, a bus that is full.
   Result<void> add_disk(DiskConfig config);
   Result<void> add_nic(NicConfig config);
+  Result<void> add_share(FsConfig config);
   Result<void> add_vsock(const VsockDeviceConfig& config);
   Result<void> add_rng();
   Result<void> add_balloon(uint64_t target);

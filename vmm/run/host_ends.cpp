@@ -2,9 +2,11 @@
 
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <filesystem>
 
+#include "devices/virtio/fs/share_protocol.h"
 #include "vmm/base/cache_folder.h"
 #include "vmm/base/log.h"
 #include "vmm/host/host_network.h"
@@ -23,6 +25,9 @@ constexpr std::chrono::milliseconds kOutputPatience{1000};
 // there are none here, and each look is an exit (46 in all).
 constexpr std::string_view kDefaultCmdline = "console=ttyS0 panic=-1 pci=noearly";
 
+// For requests. A guest uses as many as it has processors, at most.
+constexpr size_t kShareQueuesMax = share::kQueuesMax - 1;
+
 }  // namespace
 
 Result<std::unique_ptr<HostEnds>> HostEnds::open(const Spec& spec) {
@@ -31,6 +36,7 @@ Result<std::unique_ptr<HostEnds>> HostEnds::open(const Spec& spec) {
   SNUG_TRY(ends->open_networks(spec));
   for (const DiskSpec& disk : spec.disks)
     ends->disks.push_back(SNUG_TRY(with_context(DiskFile::open(disk), "disk " + disk.path)));
+  ends->shares = SNUG_TRY(ShareEnd::open(spec));
   return ends;
 }
 
@@ -160,6 +166,10 @@ MachineConfig HostEnds::machine_config(const Spec& spec) {
   config.kaslr = spec.kaslr;
   if (!spec.cmdline.empty()) config.cmdline += " " + spec.cmdline;
   for (DiskFile& disk : disks) config.disks.push_back(disk.config());
+  for (size_t i = 0; i < shares.size(); ++i)
+    config.shares.push_back({.tag = spec.shares[i].tag,
+                             .queues = static_cast<uint16_t>(std::min<size_t>(spec.cpus, kShareQueuesMax)),
+                             .socket = shares[i].device.get()});
   if (vsock) config.vsock = {{.cid = spec.vsock.cid}, vsock.get()};
   config.rng = spec.rng;
   config.packed_rings = spec.packed_rings;

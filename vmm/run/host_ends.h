@@ -26,6 +26,7 @@
 #include "vmm/machine/kernel_cache.h"
 #include "vmm/machine/machine.h"
 #include "vmm/run/command_session.h"
+#include "vmm/run/share_server.h"
 #include "vmm/run/warden_link.h"
 #include "vmm/spec/spec.h"
 
@@ -61,6 +62,7 @@ struct HostEnds {
   KernelCache kernel_cache;
   std::vector<UniqueFd> initrds;
   std::vector<DiskFile> disks;
+  std::vector<ShareEnd> shares;  // as the spec has them
   std::vector<NetSpec> nics;   // with every default, and the ports that were chosen
   std::map<size_t, Tap> taps;  // of those of mode tap, by index
   std::unique_ptr<Console> console;

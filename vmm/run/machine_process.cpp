@@ -83,6 +83,7 @@ Result<void> MachineProcess::lock_in() {
     (void)jail::end_with_parent(given_.split);
     return {};
   }
+  jail_missing_ = given_.jail_missing;
   rlimit descriptors{};
   ::getrlimit(RLIMIT_NOFILE, &descriptors);
   // Those of io_uring count too.
@@ -102,8 +103,8 @@ Result<void> MachineProcess::lock_in() {
       }
     };
   }
-  if (entry.missing.empty()) return {};
-  if (given_.spec.jail == JailMode::kRequire)
+  if (jail_missing_.empty()) return {};
+  if (!entry.missing.empty() && given_.spec.jail == JailMode::kRequire)
     return fail_with_hint(
         fmt::format("jail: this host refuses a part of it: {}", fmt::join(jail_missing_, "; ")),
         entry.missing.front().hint.empty()

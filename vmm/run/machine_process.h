@@ -39,6 +39,7 @@ class MachineProcess {
     UniqueFd record;                       // for tests: where its system calls are noted (vmm/jail); or none
     UniqueFd control;                      // the listening socket of its interface; or none
     int known_pid = 0;                     // by which the machine is known
+    std::vector<std::string> jail_missing; // of the share server's jail
     std::function<void()> leave_terminal;  // before the guest runs; may be empty
     std::function<int(const RunReport&, const std::vector<CommandResult>&)> ended;
   };

@@ -71,6 +71,10 @@ Result<MachineEnd> Runner::run() {
   const int known_pid = ::getpid();
   record_ = record_of_calls();
   std::fflush(nullptr);
+  std::unique_ptr<ShareServer> share_server;
+  if (!ends_->shares.empty())
+    share_server = SNUG_TRY(ShareServer::start(spec_, ends_->shares, options_.leave_terminal, record_.get()));
+  if (share_server) jail_missing_ = share_server->jail_missing();
   auto split = SNUG_TRY(
       jail::split(spec_.jail == JailMode::kOff ? jail::Confinement::kNone : jail::Confinement::kNamespaces));
   if (split.child == 0) {
@@ -85,8 +89,13 @@ Result<MachineEnd> Runner::run() {
   record_.reset();
   Warden::Machine machine{split.child, std::move(split.process), std::move(split.lifeline),
                           std::move(calls[0]), std::move(news[0])};
-  Warden::Duties duties{*ends_, options_.directory, options_.commands != nullptr, std::move(options_.started),
-                        std::move(options_.ending)};
+  for (ShareEnd& share : ends_->shares) share.device.reset();
+  Warden::Duties duties{.ends = *ends_,
+                        .directory = options_.directory,
+                        .share_server = share_server.get(),
+                        .commands = options_.commands != nullptr,
+                        .started = std::move(options_.started),
+                        .ending = std::move(options_.ending)};
   const auto warden = SNUG_TRY(Warden::create(std::move(machine), std::move(duties)));
   return warden->run();
 }
@@ -107,6 +116,7 @@ void Runner::be_the_machine(const jail::Split& split, UniqueFd calls, UniqueFd n
                             .record = std::move(record_),
                             .control = std::move(control_),
                             .known_pid = known_pid,
+                            .jail_missing = std::move(jail_missing_),
                             .leave_terminal = std::move(options_.leave_terminal),
                             .ended = std::move(options_.ended)});
   machine_process_->run();

@@ -65,6 +65,7 @@ class Runner {
   std::unique_ptr<HostEnds> ends_;
   UniqueFd record_;                                  // see MachineProcess::Given
   UniqueFd control_;                                 // the listening socket of its interface; or none
+  std::vector<std::string> jail_missing_;            // of the share server
   std::unique_ptr<MachineProcess> machine_process_;  // in that process
 };
 

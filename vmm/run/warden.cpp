@@ -63,6 +63,13 @@ Result<std::unique_ptr<Warden>> Warden::create(Machine machine, Duties duties) {
       self->loop_->watch(self->machine_.calls.get(), EPOLLIN, [self](uint32_t) { self->on_calls(); }));
   self->process_watch_ = SNUG_TRY(
       self->loop_->watch(self->machine_.process.get(), EPOLLIN, [self](uint32_t) { self->on_end(); }));
+  if (ShareServer* server = self->duties_.share_server)
+    self->share_server_watch_ =
+        SNUG_TRY(self->loop_->watch(server->process(), EPOLLIN, [self, server](uint32_t) {
+          self->share_server_watch_.reset();
+          // A guest whose files are gone would hang sooner or later.
+          self->end_machine(server->end());
+        }));
   self->suspend_late_ = SNUG_TRY(self->loop_->timer([self] { self->stop_both(); }));
   self->end_late_ =
       SNUG_TRY(self->loop_->timer([self] { self->end_machine("the machine's process does not end"); }));

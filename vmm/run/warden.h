@@ -24,6 +24,7 @@
 #include "vmm/host/user_network.h"
 #include "vmm/run/host_ends.h"
 #include "vmm/run/run_report.h"
+#include "vmm/run/share_server.h"
 #include "vmm/run/warden_protocol.h"
 
 namespace snug {
@@ -41,6 +42,7 @@ class Warden {
   struct Duties {
     HostEnds& ends;
     const VmDirectory* directory = nullptr;              // or none
+    ShareServer* share_server = nullptr;                 // or none; the caller's
     bool commands = false;                               // it takes the signals of a command too
     std::function<void()> started;                       // the guest runs; may be empty
     std::function<void(const TimeLimit& grace)> ending;  // it was asked to power off; may be empty
@@ -89,6 +91,7 @@ class Warden {
   std::optional<termios> terminal_;  // as it was
   EventLoop::Watch calls_watch_;
   EventLoop::Watch process_watch_;
+  EventLoop::Watch share_server_watch_;
   EventLoop::Timer suspend_late_;
   EventLoop::Timer end_late_;
 };

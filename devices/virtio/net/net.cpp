@@ -116,7 +116,8 @@ void VirtioNet::offer_rings(uint16_t index) {
   const auto receive = host_->ring_place(static_cast<uint16_t>(2 * index));
   const auto transmit = host_->ring_place(static_cast<uint16_t>(2 * index + 1));
   std::optional<NetBackend::Kicks> kicks;
-  if (receive && transmit) kicks = backend_->take_over(index, host_->memory(), *receive, *transmit);
+  if (receive && transmit && receive->interrupt_fd >= 0 && transmit->interrupt_fd >= 0)
+    kicks = backend_->take_over(index, host_->memory(), *receive, *transmit);
   if (!kicks) {
     if (pair.foreign) host_->needs_reset("a queue that the kernel worked on cannot be taken up again");
     return;

@@ -1,0 +1,216 @@
+#include "devices/virtio/fs/fs.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+
+#include "vmm/base/assertion.h"
+#include "vmm/base/endian.h"
+#include "vmm/base/packet_socket.h"
+
+namespace snug {
+namespace {
+
+constexpr size_t kTagSize = 36;  // 5.11.4
+
+// Of machines of this process; the server tells answers to an earlier one by it.
+uint32_t next_generation() {
+  static std::atomic<uint32_t> last{0};
+  return ++last;
+}
+
+int send_call(int socket, const share::Call& call, std::span<const int> descriptors = {}) {
+  const iovec part{const_cast<share::Call*>(&call), sizeof call};
+  return send_packet(socket, {&part, 1}, descriptors);
+}
+
+}  // namespace
+
+VirtioFs::VirtioFs(FsConfig config)
+    : config_(std::move(config)),
+      name_("share " + config_.tag),
+      queue_sizes_(size_t{1} + config_.queues, config_.queue_size),
+      generation_(next_generation()) {
+  SNUG_ASSERT(config_.queues >= 1 && queue_sizes_.size() <= share::kQueuesMax);
+  SNUG_ASSERT(!config_.tag.empty() && config_.tag.size() <= kTagSize);
+}
+
+Result<std::unique_ptr<VirtioFs>> VirtioFs::create(FsConfig config, const GuestMemory& memory) {
+  std::unique_ptr<VirtioFs> device(new VirtioFs(std::move(config)));
+  SNUG_TRY(with_context(device->attach(memory), std::string(device->name())));
+  return device;
+}
+
+Result<void> VirtioFs::attach(const GuestMemory& memory) {
+  SNUG_ASSERT(memory.file() >= 0);
+  interrupts_ = SNUG_TRY(make_eventfd());
+  std::vector<int> descriptors{memory.file()};
+  for (size_t queue = 0; queue < queue_sizes_.size(); ++queue) {
+    kicks_.push_back(SNUG_TRY(make_eventfd()));
+    descriptors.push_back(kicks_.back().get());
+  }
+  share::Call call;
+  call.kind = static_cast<uint32_t>(share::CallKind::kAttach);
+  call.generation = generation_;
+  call.argument = memory.size();
+  if (const int error = send_call(config_.socket, call, descriptors); error != 0)
+    return fail_errno(error, "its server does not listen");
+  return {};
+}
+
+VirtioFs::~VirtioFs() {
+  share::Call call;
+  call.kind = static_cast<uint32_t>(share::CallKind::kDetach);
+  call.generation = generation_;
+  // One that has no room for it hears of the next machine instead.
+  (void)send_call(config_.socket, call);
+}
+
+// 5.11.4; the size of the notification buffer is behind a feature that is not offered.
+void VirtioFs::read_config(uint64_t offset, std::span<std::byte> data) const {
+  std::array<std::byte, kTagSize + sizeof(uint32_t)> image{};
+  std::memcpy(image.data(), config_.tag.data(), config_.tag.size());
+  store_le(std::span<std::byte>(image).subspan(kTagSize), config_.queues);
+  if (offset >= image.size()) return;
+  const size_t length = std::min<size_t>(data.size(), image.size() - offset);
+  std::copy_n(image.begin() + static_cast<ptrdiff_t>(offset), length, data.begin());
+}
+
+void VirtioFs::start(VirtioHost& host, uint64_t features) {
+  host_ = &host;
+  features_ = features;
+  start_unsaid_ = true;
+  moved_unsaid_ = 0;
+  say();
+  for (uint16_t queue = 0; queue < queue_sizes_.size(); ++queue)
+    if (host.ring_place(queue)) host.ring_elsewhere(queue, kicks_[queue].get());
+}
+
+bool VirtioFs::stop() {
+  give_rings_back();
+  if (gone_ || start_unsaid_) {
+    start_unsaid_ = false;
+    host_ = nullptr;
+    return true;
+  }
+  stopping_ = stop_unsaid_ = true;
+  moved_unsaid_ = 0;
+  say();
+  if (gone_) host_ = nullptr;
+  return gone_;
+}
+
+void VirtioFs::give_rings_back() {
+  for (uint16_t queue = 0; queue < queue_sizes_.size(); ++queue) host_->ring_elsewhere(queue, -1);
+}
+
+void VirtioFs::interrupt_moved(uint16_t queue) {
+  if (queue >= queue_sizes_.size() || stopping_) return;
+  moved_unsaid_ |= uint32_t{1} << queue;
+  say();
+}
+
+// --- to the server ----------------------------------------------------------------------------------------
+
+bool VirtioFs::said(int error) {
+  if (error == 0) return true;
+  // It has room again soon, and server_ready() comes with that.
+  if (error != EAGAIN) gone_ = true;
+  return false;
+}
+
+void VirtioFs::say() {
+  if (gone_ || host_ == nullptr) return;
+  if (start_unsaid_) {
+    if (!said(say_start())) return;
+    start_unsaid_ = false;
+    moved_unsaid_ = 0;
+  }
+  for (uint16_t queue = 0; queue < queue_sizes_.size() && moved_unsaid_ != 0; ++queue) {
+    const uint32_t bit = uint32_t{1} << queue;
+    if ((moved_unsaid_ & bit) == 0) continue;
+    if (!said(say_moved(queue))) return;
+    moved_unsaid_ &= ~bit;
+  }
+  if (stop_unsaid_) {
+    share::Call call;
+    call.kind = static_cast<uint32_t>(share::CallKind::kStop);
+    call.generation = generation_;
+    stop_unsaid_ = !said(send_call(config_.socket, call));
+  }
+}
+
+int VirtioFs::say_start() {
+  share::Call call;
+  call.kind = static_cast<uint32_t>(share::CallKind::kStart);
+  call.generation = generation_;
+  call.argument = features_;
+  std::vector<int> descriptors;
+  for (uint16_t queue = 0; queue < queue_sizes_.size(); ++queue) {
+    const auto place = host_->ring_place(queue);
+    if (!place) continue;
+    const VirtQueueLayout& layout = place->layout;
+    call.rings[queue] = {layout.descriptors, layout.available, layout.used, layout.size};
+    descriptors.push_back(interrupt_of(queue));
+  }
+  return send_call(config_.socket, call, descriptors);
+}
+
+int VirtioFs::say_moved(uint16_t queue) {
+  if (!host_->ring_place(queue)) return 0;
+  share::Call call;
+  call.kind = static_cast<uint32_t>(share::CallKind::kMoved);
+  call.generation = generation_;
+  call.argument = queue;
+  const int interrupt = interrupt_of(queue);
+  return send_call(config_.socket, call, {&interrupt, 1});
+}
+
+int VirtioFs::interrupt_of(uint16_t queue) const {
+  const auto place = host_->ring_place(queue);
+  return place && place->interrupt_fd >= 0 ? place->interrupt_fd : interrupts_.get();
+}
+
+// --- from the server --------------------------------------------------------------------------------------
+
+void VirtioFs::interrupts_wanted() {
+  if (host_ == nullptr || stopping_) return;
+  for (uint16_t queue = 0; queue < queue_sizes_.size(); ++queue)
+    if (host_->ring_place(queue)) host_->interrupt(queue);
+}
+
+void VirtioFs::server_ready() {
+  for (;;) {
+    std::array<char, sizeof(share::News) + share::kTextMax> buffer;
+    size_t size = 0;
+    std::vector<UniqueFd> none;
+    const int error = receive_packet(config_.socket, buffer, size, none, 0);
+    if (error == EAGAIN) break;
+    if (error != 0 || size < sizeof(share::News)) {
+      gone_ = true;
+      break;
+    }
+    share::News news;
+    std::memcpy(&news, buffer.data(), sizeof news);
+    if (news.generation == generation_)
+      on_news(news, std::string(buffer.data() + sizeof news, size - sizeof news));
+  }
+  say();
+  if (!gone_ || host_ == nullptr) return;
+  if (std::exchange(stopping_, false)) {
+    std::exchange(host_, nullptr)->stopped();
+    return;
+  }
+  host_->needs_reset("its server is gone");
+}
+
+void VirtioFs::on_news(const share::News& news, const std::string& text) {
+  if (host_ == nullptr) return;
+  if (news.kind == static_cast<uint32_t>(share::NewsKind::kBroken) && !stopping_) host_->needs_reset(text);
+  if (news.kind != static_cast<uint32_t>(share::NewsKind::kStopped) || !stopping_) return;
+  stopping_ = false;
+  std::exchange(host_, nullptr)->stopped();
+}
+
+}  // namespace snug

@@ -1,0 +1,59 @@
+// What a file system device says to the process that serves its share, and what that says to it: packets of a
+// SOCK_SEQPACKET pair, with descriptors. The server works on the device's rings by itself; the device tells it
+// where they are. All numbers are this machine's byte order.
+//
+// The device's side is taken for the guest's, and the server believes nothing of it: what makes no sense ends
+// the server.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+namespace snug::share {
+
+constexpr size_t kQueuesMax = 9;  // the one of high priority among them
+
+enum class CallKind : uint32_t {
+  // A machine has been built. `argument`: bytes of its memory. Descriptors: that (GuestMemory::attach()), and
+  // what its doorbells add to, one for each queue. What was there before is over.
+  kAttach = 1,
+  // Its driver is ready. `argument`: the features that were negotiated. Descriptors: what interrupts, one for
+  // each ring that has a size, in their order.
+  kStart,
+  // The guest wants to be interrupted for queue `argument` elsewhere: by that descriptor.
+  kMoved,
+  // The driver is gone. The answer, kStopped, comes when nothing of it is under way.
+  kStop,
+  // The machine is gone.
+  kDetach,
+};
+
+struct Ring {
+  uint64_t descriptors = 0;
+  uint64_t available = 0;
+  uint64_t used = 0;
+  uint64_t size = 0;  // entries; 0: the queue is not in use
+};
+
+struct Call {
+  uint32_t kind = 0;
+  uint32_t generation = 0;  // of the machine; answers have it too
+  uint64_t argument = 0;
+  std::array<Ring, kQueuesMax> rings;
+};
+static_assert(std::is_trivially_copyable_v<Call>);
+
+enum class NewsKind : uint32_t {
+  kStopped = 1,
+  kBroken,  // the driver has broken the rules; text behind the head: how
+};
+
+struct News {
+  uint32_t kind = 0;
+  uint32_t generation = 0;
+};
+constexpr size_t kTextMax = 512;  // bytes behind a head
+
+}  // namespace snug::share

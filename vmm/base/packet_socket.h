@@ -1,0 +1,26 @@
+// Packets over SOCK_SEQPACKET sockets, with descriptors (unix(7)). Any thread; nothing here waits.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include "vmm/base/unique_fd.h"
+
+namespace snug {
+
+constexpr size_t kPacketDescriptorsMax = 32;
+
+// Sends one packet, whole or not at all. `descriptors`: at most kPacketDescriptorsMax. 0 or an errno (EAGAIN:
+// the other side does not read).
+int send_packet(int socket, std::span<const iovec> parts, std::span<const int> descriptors = {});
+
+// Receives one packet into `buffer`. 0, or an errno: EAGAIN: none yet; EPIPE: the other side is gone; EPROTO:
+// it is empty, or longer than the buffer. At most `descriptors_max` of the descriptors that come are kept,
+// the others are dropped by the kernel.
+int receive_packet(int socket, std::span<char> buffer, size_t& size, std::vector<UniqueFd>& descriptors,
+                   size_t descriptors_max);
+
+}  // namespace snug

@@ -1,0 +1,93 @@
+#include "vmm/jail/share_rules.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include <cerrno>
+
+namespace snug::jail {
+namespace {
+
+constexpr long kOpenat2 = 437;
+
+Arguments no_code(uint8_t protection) { return {without(protection, ~uint64_t{PROT_READ | PROT_WRITE})}; }
+
+}  // namespace
+
+// What a name leads to is for the root of the process and openat2 to say: a filter sees no names.
+std::vector<CallRule> share_rules() {
+  return {
+      // The guest's requests.
+      {SYS_epoll_wait, "doorbells", {}},
+      {SYS_write, "interrupts, log lines", {}},
+      {SYS_futex, "locks, joins", {}},
+      {kOpenat2, "a name in a folder", {}},
+      {SYS_openat, "a file that was found, for reading or writing", {{without(2, O_CREAT)}}},
+      {SYS_close, "files", {}},
+      {SYS_newfstatat, "what a file is", {}},
+      {SYS_fstat, "what a file is", {}},
+      {SYS_statx, "what a file is", {}},
+      {SYS_preadv2, "files to guest memory", {}},
+      {SYS_pwritev2, "guest memory to files", {}},
+      {SYS_getdents64, "folders", {}},
+      {SYS_lseek, "holes; places in folders", {}},
+      {SYS_readlinkat, "symbolic links", {}},
+      {SYS_mkdirat, "changes", {}},
+      // Regular files, pipes and sockets: nothing that leads to a device.
+      {SYS_mknodat, "changes", {{is(3, 0)}}},
+      {SYS_unlinkat, "changes", {}},
+      {SYS_renameat2, "changes", {}},
+      {SYS_linkat, "changes", {}},
+      {SYS_symlinkat, "changes", {}},
+      {SYS_fchmod, "changes", {{without(1, S_ISUID)}}},
+      {SYS_fchmodat, "changes", {{without(2, S_ISUID)}}},
+      {SYS_fchown, "changes", {}},
+      {SYS_fchownat, "changes", {}},
+      {SYS_utimensat, "changes", {}},
+      {SYS_ftruncate, "changes", {}},
+      {SYS_fallocate, "changes", {}},
+      {SYS_copy_file_range, "changes", {}},
+      {SYS_fsetxattr, "changes", {}},
+      {SYS_fremovexattr, "changes", {}},
+      {SYS_fgetxattr, "owners that the host refuses; the guest's own", {}},
+      {SYS_flistxattr, "the guest's own", {}},
+      {SYS_fsync, "what is to be on the medium", {}},
+      {SYS_fdatasync, "what is to be on the medium", {}},
+      {SYS_syncfs, "what is to be on the medium", {}},
+      {SYS_fstatfs, "room", {}},
+      {SYS_flock, "locks between machines and programs", {}},
+      {SYS_fcntl,
+       "locks between machines and programs; flags of open files",
+       {{one_of(1, {static_cast<uint32_t>(F_OFD_GETLK), static_cast<uint32_t>(F_OFD_SETLK), F_GETFL, F_SETFL,
+                    static_cast<uint32_t>(F_DUPFD_CLOEXEC), static_cast<uint32_t>(F_GET_SEALS)})}}},
+      // The device: guests come and go, each with its memory.
+      {SYS_recvmsg, "calls of the device", {}},
+      {SYS_sendmsg, "answers to it", {}},
+      {SYS_poll, "whether it has gone; locks that are waited for", {}},
+      {SYS_read, "the loop is told", {}},
+      {SYS_epoll_ctl, "doorbells come and go", {}},
+      {SYS_timerfd_settime, "locks that are waited for", {}},
+      // Any thread.
+      {SYS_mmap, "malloc; guest memory", {no_code(2)}},
+      {SYS_munmap, "malloc; guest memory", {}},
+      {SYS_mprotect, "malloc's arenas", {no_code(2)}},
+      {SYS_madvise,
+       "malloc; guest memory",
+       {{one_of(2, {MADV_DONTNEED, MADV_HUGEPAGE, MADV_DONTFORK})}}},
+      {SYS_brk, "malloc", {}},
+      {SYS_mremap, "malloc can do without", {}, ENOMEM},
+      {SYS_sched_getaffinity, "malloc can do without", {}, EPERM},
+      {SYS_clock_gettime, "time, where the kernel's page for it has none", {}},
+      {SYS_clock_nanosleep, "locks that are waited for", {}},
+      {SYS_getrandom, "numbers of inodes", {}},
+      {SYS_rt_sigprocmask, "to end, to abort", {}},
+      {SYS_exit, "a thread ends", {}},
+      {SYS_exit_group, "the end of the process", {}},
+      {SYS_restart_syscall, "after SIGSTOP and SIGCONT", {}, EINTR},
+  };
+}
+
+}  // namespace snug::jail

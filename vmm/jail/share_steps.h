@@ -1,0 +1,34 @@
+// The way in of the process that serves shares: like that of the machine's process (steps.h), but with some
+// folders in its root, and with the rights over files that their user has.
+//
+// Thread: the only one of its process; threads made later have all of it from the start.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "vmm/base/unique_fd.h"
+#include "vmm/jail/steps.h"
+
+namespace snug::jail {
+
+// What the process is to reach: a folder with all that is in it, or a file.
+struct SharedFolder {
+  std::string path;       // absolute
+  UniqueFd opened;        // O_PATH, as it was found when the machine was set up
+  bool readonly = false;  // in truth: by the kernel, wherever it can
+};
+
+struct ShareEntry {
+  Entry steps;
+  std::vector<UniqueFd> roots;  // O_PATH, one for each folder
+};
+
+// In the child of split(kNamespacesAsSelf). As take_steps(), with these differences: the child stays who it
+// is, an ordinary user with no other user in its namespace; the root holds the folders, where they lie under
+// numbers, without devices, programs and set-user-id bits; of its capabilities it keeps those over files.
+// Errors: a folder that is not there any more.
+Result<ShareEntry> take_share_steps(const Split& split, const Limits& limits, std::span<SharedFolder> folders);
+
+}  // namespace snug::jail

@@ -1,0 +1,151 @@
+#include "vmm/shares/share_service.h"
+
+#include <sys/epoll.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+#include "devices/virtio/device.h"
+#include "vmm/base/packet_socket.h"
+
+namespace snug {
+namespace {
+
+// Of one share. More than that wait in the guest's rings.
+constexpr unsigned kThreads = 4;
+
+// Between two looks at locks that are waited for.
+constexpr std::chrono::milliseconds kShortest{1};
+constexpr std::chrono::milliseconds kLongest{50};
+
+VirtQueueFeatures ring_features(uint64_t features) {
+  return {.indirect = (features & kVirtioIndirect) != 0,
+          .event_idx = (features & kVirtioEventIdx) != 0,
+          .packed = (features & kVirtioRingPacked) != 0};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<ShareService>> ShareService::create(EventLoop& loop, Share share) {
+  UniqueFd root = std::move(share.root);
+  UniqueFd proc_self_fd = std::move(share.proc_self_fd);
+  ShareOptions options = std::move(share.options);
+  std::function<void()> thread_begins = std::move(share.thread_begins);
+  std::unique_ptr<ShareService> service(new ShareService(loop, std::move(share)));
+  ShareService* self = service.get();
+  self->session_ = SNUG_TRY(ShareSession::create(
+      std::move(root), std::move(proc_self_fd), std::move(options),
+      [self](uint64_t ticket, uint32_t written) { self->threads_->finish(ticket, written); }));
+  QueueThreads::Events events;
+  events.serve = [self](const GuestMemory& memory, const VirtChain& chain, uint64_t ticket) {
+    const auto written = self->session_->serve(memory, chain, ticket);
+    if (!written) self->loop_.post([self] {
+      self->patience_ = kShortest;
+      self->locks_.arm(self->patience_);
+    });
+    return written;
+  };
+  // Not on the thread that has found it: its lock is held.
+  events.broken = [self](const std::string& why) {
+    self->loop_.post([self, why] { self->tell(share::NewsKind::kBroken, why); });
+  };
+  events.stopped = [self] { self->loop_.post([self] { self->on_stopped(); }); };
+  self->locks_ = SNUG_TRY(loop.timer([self] { self->look_at_locks(); }));
+  self->threads_ = SNUG_TRY(QueueThreads::create(std::move(events), kThreads, std::move(thread_begins)));
+  self->watch_ = SNUG_TRY(loop.watch(self->socket_.get(), EPOLLIN, [self](uint32_t) { self->on_calls(); }));
+  return service;
+}
+
+void ShareService::on_calls() {
+  for (;;) {
+    share::Call call;
+    std::array<char, sizeof call> buffer;
+    size_t size = 0;
+    std::vector<UniqueFd> descriptors;
+    const int error = receive_packet(socket_.get(), buffer, size, descriptors, share::kQueuesMax + 1);
+    if (error == EAGAIN) return;
+    if (error != 0 || size != sizeof call)
+      return failed_(error == EPIPE ? "" : "a device says what makes no sense");
+    std::memcpy(&call, buffer.data(), sizeof call);
+    if (const std::string wrong = obey(call, std::move(descriptors)); !wrong.empty()) return failed_(wrong);
+  }
+}
+
+std::string ShareService::obey(const share::Call& call, std::vector<UniqueFd> descriptors) {
+  const auto kind = static_cast<share::CallKind>(call.kind);
+  if (kind == share::CallKind::kAttach) return attach(call, std::move(descriptors));
+  // A machine that has ended, whose successor was quicker.
+  if (!attached_ || call.generation != generation_) return {};
+  switch (kind) {
+    case share::CallKind::kStart:
+      return start(call, std::move(descriptors));
+    case share::CallKind::kMoved:
+      if (call.argument >= threads_->queue_count() || descriptors.size() != 1)
+        return "interrupts of a queue that there is not";
+      threads_->move_interrupt(call.argument, std::move(descriptors.front()));
+      return {};
+    case share::CallKind::kStop:
+      threads_->stop();
+      return {};
+    case share::CallKind::kDetach:
+      threads_->detach();
+      session_->reset();
+      attached_ = false;
+      return {};
+    case share::CallKind::kAttach:
+      break;
+  }
+  return "a device says what makes no sense";
+}
+
+std::string ShareService::attach(const share::Call& call, std::vector<UniqueFd> descriptors) {
+  if (descriptors.size() < 3) return "a machine without memory or queues";
+  auto memory = GuestMemory::attach(std::move(descriptors.front()), call.argument);
+  if (!memory) return memory.error().message;
+  descriptors.erase(descriptors.begin());
+  if (auto attached = threads_->attach(std::move(*memory), std::move(descriptors)); !attached)
+    return attached.error().message;
+  session_->reset();
+  generation_ = call.generation;
+  attached_ = true;
+  return {};
+}
+
+std::string ShareService::start(const share::Call& call, std::vector<UniqueFd> descriptors) {
+  std::vector<QueueThreads::Ring> rings(threads_->queue_count());
+  auto next = descriptors.begin();
+  for (size_t i = 0; i < rings.size(); ++i) {
+    const share::Ring& ring = call.rings[i];
+    if (ring.size == 0) continue;
+    if (next == descriptors.end() || ring.size > UINT16_MAX) return "a ring without interrupts";
+    rings[i].layout = {static_cast<uint16_t>(ring.size), ring.descriptors, ring.available, ring.used};
+    rings[i].interrupt = std::move(*next++);
+  }
+  // The transport has looked at them already; memory has not changed since.
+  return threads_->start(ring_features(call.argument), std::move(rings));
+}
+
+void ShareService::on_stopped() {
+  session_->reset();
+  tell(share::NewsKind::kStopped);
+}
+
+// The host tells nobody that a lock is free.
+void ShareService::look_at_locks() {
+  if (!session_->poll()) return;
+  patience_ = std::min(2 * patience_, kLongest);
+  locks_.arm(patience_);
+}
+
+void ShareService::tell(share::NewsKind kind, const std::string& text) {
+  const share::News news{static_cast<uint32_t>(kind), generation_};
+  const std::string_view words = std::string_view(text).substr(0, share::kTextMax);
+  const std::array parts{iovec{const_cast<share::News*>(&news), sizeof news},
+                         iovec{const_cast<char*>(words.data()), words.size()}};
+  const int error = send_packet(socket_.get(), parts);
+  if (error == EAGAIN) failed_("a device does not listen");
+}
+
+}  // namespace snug
