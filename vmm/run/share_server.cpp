@@ -77,7 +77,7 @@ Result<void> close_all_but(std::set<int> kept) {
   return {};
 }
 
-ShareOptions options_of(const ShareSpec& share, size_t descriptors) {
+ShareOptions options_of(const ShareSpec& share, bool real_ids, size_t descriptors) {
   ShareOptions options;
   options.readonly = share.readonly;
   options.cache = share.cache == ShareCacheMode::kAlways ? ShareCache::kAlways
@@ -86,7 +86,7 @@ ShareOptions options_of(const ShareSpec& share, size_t descriptors) {
   options.submounts = share.submounts;
   options.uid = share.uid;
   options.gid = share.gid;
-  options.real_ids = ::geteuid() == 0;
+  options.real_ids = real_ids;
   options.descriptors = std::min(descriptors, kDescriptorsMax);
   options.file_name = std::filesystem::path(share.source).filename();
   return options;
@@ -114,7 +114,9 @@ class Process {
       share.socket = std::move(shares_[i].server);
       share.root = std::move(roots[i]);
       share.proc_self_fd = SNUG_TRY(duplicate(own_files.get()));
-      share.options = options_of(spec_.shares[i], shared / shares_.size());
+      // Root in a user namespace that knows no other user has no say over theirs.
+      const bool real_ids = ::geteuid() == 0 && split_.namespaces != jail::Namespaces::kAll;
+      share.options = options_of(spec_.shares[i], real_ids, shared / shares_.size());
       share.thread_begins = thread_begins_;
       share.failed = [this](const std::string& why) { end(why); };
       services_.push_back(SNUG_TRY(with_context(ShareService::create(*loop_, std::move(share)),

@@ -1,0 +1,65 @@
+#include "vmm/shares/attributes.h"
+
+#include "vmm/shares/privileges.h"
+
+namespace snug {
+
+fuse_attr attributes_of(const Share& share, const FileStatus& status, const Look& look) {
+  fuse_attr attr{};
+  attr.ino = share.number(device_of(status), status.stx_ino);
+  attr.size = status.stx_size;
+  attr.blocks = status.stx_blocks;
+  attr.atime = static_cast<uint64_t>(status.stx_atime.tv_sec);
+  attr.mtime = static_cast<uint64_t>(status.stx_mtime.tv_sec);
+  attr.ctime = static_cast<uint64_t>(status.stx_ctime.tv_sec);
+  attr.atimensec = status.stx_atime.tv_nsec;
+  attr.mtimensec = status.stx_mtime.tv_nsec;
+  attr.ctimensec = status.stx_ctime.tv_nsec;
+  attr.mode = look.mode;
+  attr.nlink = status.stx_nlink;
+  attr.uid = look.uid;
+  attr.gid = look.gid;
+  attr.rdev = look.device;
+  attr.blksize = status.stx_blksize;
+  return attr;
+}
+
+Seen seen_as(const Share& share, const InodeRef& inode, const FileStatus& status) {
+  Seen seen{status, share.owners.look(inode, status)};
+  if (inode.is_file() && (seen.look.mode & (S_ISUID | S_ISGID)) != 0) note_privileges(*inode);
+  return seen;
+}
+
+Outcome<Seen> see(const Share& share, const InodeRef& inode) {
+  return seen_as(share, inode, SNUG_TRY(share.host.status(inode.fd())));
+}
+
+void put_attributes(const Share& share, Reply& reply, const Seen& seen) {
+  fuse_attr_out out{};
+  out.attr_valid = share.validity();
+  out.attr = attributes_of(share, seen.status, seen.look);
+  reply.put(out);
+}
+
+Outcome<Entered> enter(Share& share, const InodeRef& folder, std::string_view name, HostFiles::Found found) {
+  const FileStatus status = found.status;
+  Entered entered{SNUG_TRY(share.inodes.enter(folder.id(), name, std::move(found))), {}};
+  const Seen seen = seen_as(share, entered.inode, status);
+  fuse_entry_out& out = entered.out;
+  out.nodeid = entered.inode.id();
+  out.entry_valid = out.attr_valid = share.validity();
+  out.attr = attributes_of(share, status, seen.look);
+  const bool elsewhere = device_of(status) != folder->device || status.stx_mnt_id != folder->mount;
+  if (elsewhere && S_ISDIR(status.stx_mode) && share.agreed.has(FUSE_SUBMOUNTS))
+    out.attr.flags |= FUSE_ATTR_SUBMOUNT;
+  return entered;
+}
+
+Outcome<Entered> look_up(Share& share, const InodeRef& folder, std::string_view name) {
+  if (!folder.is_folder()) return refuse(ENOTDIR);
+  const std::string text(name);
+  auto found = SNUG_TRY(share.with_descriptors([&] { return share.host.look_up(folder.fd(), text); }));
+  return enter(share, folder, name, std::move(found));
+}
+
+}  // namespace snug

@@ -1,0 +1,48 @@
+// What the guest has open. A number is never given out twice.
+//
+// Thread: any number at a time. A handle that is closed while another thread uses it lives on until that is
+// done.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <shared_mutex>
+#include <unordered_map>
+
+#include "vmm/base/unique_fd.h"
+#include "vmm/shares/descriptor_budget.h"
+#include "vmm/shares/directory_reader.h"
+#include "vmm/shares/inode_table.h"
+#include "vmm/shares/outcome.h"
+
+namespace snug {
+
+struct Handle {
+  DescriptorBudget::Share descriptor;
+  InodeRef inode;
+  UniqueFd fd;
+  DirectoryReader reader;  // of a folder
+};
+
+class HandleTable {
+ public:
+  static constexpr size_t kMaxHandles = size_t{1} << 16;
+
+  explicit HandleTable(DescriptorBudget& budget) : budget_(budget) {}
+
+  // ENFILE: there are too many.
+  Outcome<uint64_t> add(InodeRef inode, UniqueFd fd);
+  // EBADF: nothing that is open, or it is another inode's.
+  Outcome<std::shared_ptr<Handle>> find(uint64_t number, uint64_t inode) const;
+  // The same, which is no longer in the table.
+  Outcome<std::shared_ptr<Handle>> remove(uint64_t number, uint64_t inode);
+  void clear();
+
+ private:
+  DescriptorBudget& budget_;
+  mutable std::shared_mutex mutex_;
+  std::unordered_map<uint64_t, std::shared_ptr<Handle>> handles_;
+  uint64_t given_ = 0;
+};
+
+}  // namespace snug

@@ -1,0 +1,85 @@
+#include "vmm/shares/host_files.h"
+
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/syscall.h>
+
+#include <charconv>
+
+namespace snug {
+namespace {
+
+constexpr int kLookFlags = O_PATH | O_NOFOLLOW | O_CLOEXEC;
+constexpr unsigned kStatusFields = STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID;
+
+}  // namespace
+
+uint64_t nanoseconds(const statx_timestamp& time) {
+  return static_cast<uint64_t>(time.tv_sec) * 1'000'000'000 + time.tv_nsec;
+}
+
+uint64_t birth_of(const FileStatus& status) {
+  return (status.stx_mask & STATX_BTIME) != 0 ? nanoseconds(status.stx_btime) : 0;
+}
+
+uint32_t device_number(uint32_t major, uint32_t minor) {
+  return (minor & 0xff) | (major << 8) | ((minor & ~0xffu) << 12);
+}
+
+FdName::FdName(int fd) { *std::to_chars(text_, text_ + sizeof text_ - 1, fd).ptr = '\0'; }
+
+HostFiles::HostFiles(UniqueFd proc_self_fd, const ShareOptions& options)
+    : proc_self_fd_(std::move(proc_self_fd)),
+      submounts_(options.submounts),
+      openat2_(options.resolver != ShareResolver::kOpenat),
+      openat_(options.resolver != ShareResolver::kOpenat2) {}
+
+void HostFiles::set_root(const FileStatus& root) {
+  root_device_ = device_of(root);
+  root_mount_ = root.stx_mnt_id;
+  if (!openat2_ || !openat_) return;
+  // Some containers refuse openat2 by EPERM, which is nothing that opening our own folder would bring.
+  open_how how{.flags = kLookFlags, .mode = 0, .resolve = RESOLVE_BENEATH};
+  const UniqueFd tried(static_cast<int>(::syscall(SYS_openat2, proc_self_fd_.get(), ".", &how, sizeof how)));
+  openat2_ = static_cast<bool>(tried) || (errno != ENOSYS && errno != EPERM);
+}
+
+Outcome<FileStatus> HostFiles::status(int fd) const {
+  FileStatus status;
+  if (::statx(fd, "", AT_EMPTY_PATH | AT_STATX_SYNC_AS_STAT, kStatusFields, &status) != 0)
+    return refuse(errno);
+  if ((status.stx_mask & STATX_MNT_ID) == 0) status.stx_mnt_id = 0;
+  return status;
+}
+
+UniqueFd HostFiles::open_below(int folder, const char* name) const {
+  if (!openat2_) return UniqueFd(::openat(folder, name, kLookFlags));
+  open_how how{.flags = kLookFlags,
+               .mode = 0,
+               .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS};
+  if (!submounts_) how.resolve |= RESOLVE_NO_XDEV;
+  return UniqueFd(static_cast<int>(::syscall(SYS_openat2, folder, name, &how, sizeof how)));
+}
+
+// openat2 has seen to it already; a second look costs nothing. Devices say less than mounts: a bind mount has
+// that of its source, and a subvolume of btrfs one of its own.
+bool HostFiles::is_elsewhere(const FileStatus& status) const {
+  if (root_mount_ != 0 && status.stx_mnt_id != 0) return status.stx_mnt_id != root_mount_;
+  return device_of(status) != root_device_;
+}
+
+Outcome<HostFiles::Found> HostFiles::look_up(int folder, const std::string& name) const {
+  Found found{open_below(folder, name.c_str()), {}};
+  if (!found.fd) return refuse(errno);
+  found.status = SNUG_TRY(status(found.fd.get()));
+  if (!submounts_ && is_elsewhere(found.status)) return refuse(EXDEV);
+  return found;
+}
+
+Outcome<UniqueFd> HostFiles::reopen(int fd, int flags) const {
+  UniqueFd opened(::openat(proc_self_fd_.get(), FdName(fd).text(), flags | O_CLOEXEC | O_NOCTTY));
+  if (!opened) return refuse(errno);
+  return opened;
+}
+
+}  // namespace snug

@@ -1,0 +1,41 @@
+// Files that the guest makes: whose they are, and how they get to be it. Nothing is given away by name: what
+// has been made is looked at through a descriptor first.
+//
+// Thread: any number at a time.
+#pragma once
+
+#include <string>
+
+#include "vmm/shares/attributes.h"
+#include "vmm/shares/share.h"
+
+namespace snug {
+
+class NewFile {
+ public:
+  // `type_and_mode` as the guest wants it, its caller's umask taken off. EEXIST and the like come later.
+  static Outcome<NewFile> in(Share& share, const InodeRef& folder, std::string_view name,
+                             const fuse_in_header& caller, uint32_t type_and_mode, uint32_t device = 0);
+
+  const std::string& name() const { return name_; }
+  // What the host makes: never with setuid or setgid bits, but for a folder's.
+  uint32_t host_mode() const;
+  // After it has been made: finds it, makes it the caller's and known to the guest. `opened` as in
+  // Owners::change(). Of a file system that keeps no owners it is made all the same. EPERM: a device node
+  // there; the name is gone again.
+  Outcome<Entered> enter(int opened = -1);
+  // The same of one whose descriptor is known to be what was made.
+  Outcome<Entered> enter_found(HostFiles::Found found, int opened);
+
+ private:
+  NewFile(Share& share, const InodeRef& folder, std::string_view name)
+      : share_(&share), folder_(&folder), name_(name) {}
+
+  Share* share_;
+  const InodeRef* folder_;
+  std::string name_;
+  Look wanted_;
+  uint64_t begun_ = 0;
+};
+
+}  // namespace snug

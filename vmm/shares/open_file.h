@@ -1,0 +1,22 @@
+// Opening what the guest knows. Any thread.
+#pragma once
+
+#include "vmm/shares/share.h"
+
+namespace snug {
+
+struct Opened {
+  fuse_open_out out;
+};
+
+// What an open(2) of the guest is on the host: the access mode, whether to write through, O_TRUNC. Appending
+// and direct access are told with each request.
+int host_flags(const Share& share, uint32_t guest_flags);
+
+// Opens a regular file. EROFS, EISDIR, ELOOP (links, and whatever else is not to be opened here).
+Outcome<Opened> open_inode(Share& share, const InodeRef& inode, uint32_t guest_flags, uint32_t fuse_flags);
+Outcome<Opened> open_folder(Share& share, const InodeRef& inode);
+// A regular file that is open already.
+Outcome<Opened> keep_open(Share& share, const InodeRef& inode, UniqueFd fd, uint32_t guest_flags);
+
+}  // namespace snug

@@ -1,0 +1,189 @@
+#include "vmm/shares/owner.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/xattr.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <array>
+#include <charconv>
+
+namespace snug {
+namespace {
+
+constexpr uint32_t kNobody = 65534;
+constexpr uint32_t kPrivilegeBits = S_ISUID | S_ISGID;
+// File systems date changes by ticks of the clock: two of one tick look like one.
+constexpr uint64_t kTick = 20'000'000;
+constexpr size_t kLongestText = 64;
+
+bool take_number(std::string_view& text, uint32_t& number, int base, bool last) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number, base);
+  if (error != std::errc() || end == text.data()) return false;
+  text.remove_prefix(static_cast<size_t>(end - text.data()));
+  if (text.empty()) return last;
+  if (text.front() != ':') return false;
+  text.remove_prefix(1);
+  return !text.empty();
+}
+
+uint32_t host_mode(const Look& wanted) {
+  const bool is_folder = S_ISDIR(wanted.mode);
+  return wanted.mode & (is_folder ? 07777u : 01777u);
+}
+
+}  // namespace
+
+std::optional<Override> Override::parse(std::string_view text) {
+  Override found;
+  if (!take_number(text, found.uid, 10, false) || !take_number(text, found.gid, 10, false) ||
+      !take_number(text, found.mode, 8, true) || found.mode > 0177777)
+    return std::nullopt;
+  const bool is_device = S_ISCHR(found.mode) || S_ISBLK(found.mode);
+  if (is_device == text.empty()) return std::nullopt;
+  if (!is_device) return found;
+  uint32_t major = 0;
+  uint32_t minor = 0;
+  if (!take_number(text, major, 10, false) || !take_number(text, minor, 10, true) || !text.empty() ||
+      major > 0xfff || minor > 0xfffff)
+    return std::nullopt;
+  found.device = device_number(major, minor);
+  return found;
+}
+
+std::string Override::text() const {
+  std::string text = fmt::format("{}:{}:{:o}", uid, gid, mode);
+  if (!S_ISCHR(mode) && !S_ISBLK(mode)) return text;
+  return text + fmt::format(":{}:{}", device >> 8 & 0xfff, (device & 0xff) | (device >> 12 & 0xfff00));
+}
+
+Owners::Owners(const HostFiles& host, const ShareOptions& options)
+    : host_(host),
+      real_ids_(options.real_ids && !options.uid && !options.gid),
+      user_(::geteuid()),
+      group_(::getegid()),
+      guest_uid_(options.uid.value_or(0)),
+      guest_gid_(options.gid.value_or(0)) {}
+
+uint64_t Owners::now() {
+  timespec time{};
+  ::clock_gettime(CLOCK_REALTIME_COARSE, &time);
+  return static_cast<uint64_t>(time.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(time.tv_nsec);
+}
+
+bool Owners::is_ours(const FileStatus& status, uint64_t moment) const {
+  const uint64_t born = birth_of(status);
+  return status.stx_uid == user_ && (born == 0 || born >= moment);
+}
+
+Look Owners::plain(const FileStatus& status) const {
+  Look look{.mode = status.stx_mode, .uid = status.stx_uid, .gid = status.stx_gid};
+  if (!real_ids_) {
+    look.uid = status.stx_uid == user_ ? guest_uid_ : kNobody;
+    look.gid = status.stx_gid == group_ ? guest_gid_ : kNobody;
+  }
+  if (look.is_device()) look.device = device_number(status.stx_rdev_major, status.stx_rdev_minor);
+  return look;
+}
+
+// Of others' files a server of root's believes no more than what they could do to them themselves.
+bool Owners::may_override(const FileStatus& status) const {
+  if (S_ISDIR(status.stx_mode)) return status.stx_uid == user_;
+  return S_ISREG(status.stx_mode) && (real_ids_ || status.stx_uid == user_);
+}
+
+Look Owners::with_override(Look look, const FileStatus& status, const Override& override) const {
+  const uint32_t type = override.mode & S_IFMT;
+  const bool is_device = S_ISCHR(override.mode) || S_ISBLK(override.mode);
+  if (is_device) {
+    if (!S_ISREG(status.stx_mode) || status.stx_size != 0 || status.stx_uid != user_) return look;
+    look.mode = type | (look.mode & 01777);
+    look.device = override.device;
+  } else {
+    if (type != (look.mode & S_IFMT)) return look;
+    look.mode |= override.mode & kPrivilegeBits;
+  }
+  if (!real_ids_ || is_device) {
+    look.uid = override.uid;
+    look.gid = override.gid;
+  }
+  look.overridden = true;
+  return look;
+}
+
+Look Owners::look(const InodeRef& inode, const FileStatus& status) const {
+  Look look = plain(status);
+  if (!may_override(status)) return look;
+  const uint64_t changed = nanoseconds(status.stx_ctime);
+  if (inode->plain_as_of.load(std::memory_order_relaxed) == changed) return look;
+  const auto opened = host_.reopen(inode.fd(), O_RDONLY);
+  if (!opened) return look;
+  std::array<char, kLongestText> text;
+  const ssize_t length = ::fgetxattr(opened->get(), kOverrideName, text.data(), text.size());
+  if (length >= 0) {
+    const auto override = Override::parse({text.data(), static_cast<size_t>(length)});
+    if (override) look = with_override(look, status, *override);
+  } else if ((errno == ENODATA || errno == ENOTSUP) && changed + kTick < now()) {
+    inode->plain_as_of.store(changed, std::memory_order_relaxed);
+  }
+  inode->is_device.store(look.is_device(), std::memory_order_relaxed);
+  return look;
+}
+
+// Null: there shall be none. The descriptor is of use for attributes whatever it was opened for.
+Outcome<> Owners::keep_override(int fd, int opened, const Override* override) const {
+  UniqueFd own;
+  if (opened < 0) {
+    auto reopened = host_.reopen(fd, O_RDONLY);
+    if (!reopened) return refuse(reopened.error() == EACCES ? EPERM : reopened.error());
+    own = std::move(*reopened);
+    opened = own.get();
+  }
+  if (override == nullptr) {
+    if (::fremovexattr(opened, kOverrideName) != 0 && errno != ENODATA && errno != ENOTSUP)
+      return refuse(errno);
+    return {};
+  }
+  const std::string text = override->text();
+  if (::fsetxattr(opened, kOverrideName, text.data(), text.size(), 0) == 0) return {};
+  return refuse(errno == ENOTSUP || errno == EACCES ? EPERM : errno);
+}
+
+// Root's part: files belong on the host to whom they belong to in the guest.
+Outcome<> Owners::give_away(int fd, FileStatus& status, const Look& wanted) const {
+  if (status.stx_uid == wanted.uid && status.stx_gid == wanted.gid) return {};
+  SNUG_TRY(outcome_of(::fchownat(fd, "", wanted.uid, wanted.gid, AT_EMPTY_PATH)));
+  status = SNUG_TRY(host_.status(fd));
+  return {};
+}
+
+Outcome<> Owners::change(const InodeRef& inode, int opened, const FileStatus& before, const Look& now,
+                         const Look& wanted) const {
+  FileStatus status = before;
+  const bool is_folder = S_ISDIR(status.stx_mode);
+  const bool is_device = wanted.is_device() && S_ISREG(status.stx_mode);
+  if (real_ids_ && !is_device) SNUG_TRY(give_away(inode.fd(), status, wanted));
+  const uint32_t mode = host_mode(wanted);
+  Look would_be = plain(status);
+  would_be.mode = (status.stx_mode & S_IFMT) | mode;
+  bool needed =
+      is_device || would_be.uid != wanted.uid || would_be.gid != wanted.gid || would_be.mode != wanted.mode;
+  const Override override{wanted.uid, wanted.gid, wanted.mode, wanted.device};
+  if (needed) {
+    if ((!is_folder && !S_ISREG(status.stx_mode)) || !may_override(status)) return refuse(EPERM);
+    SNUG_TRY(keep_override(inode.fd(), opened, &override));
+  }
+  if ((status.stx_mode & 07777) != mode && !S_ISLNK(status.stx_mode)) {
+    SNUG_TRY(outcome_of(::fchmodat(host_.proc_self_fd(), FdName(inode.fd()).text(), mode, 0)));
+    if (is_folder && (mode & S_ISGID) != 0 && !needed) {
+      // The host leaves that bit out where its user is not of the folder's group.
+      needed = ((SNUG_TRY(host_.status(inode.fd()))).stx_mode & S_ISGID) == 0;
+      if (needed) SNUG_TRY(keep_override(inode.fd(), opened, &override));
+    }
+  }
+  if (!needed && now.overridden) SNUG_TRY(keep_override(inode.fd(), opened, nullptr));
+  return {};
+}
+
+}  // namespace snug

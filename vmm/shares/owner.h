@@ -1,0 +1,79 @@
+// Whose a file is to the guest, and which mode it has. The host's user owns what the guest makes; what the
+// host would refuse that user (other owners, device nodes) and what would be a danger there (setuid and
+// setgid bits) lies in an extended attribute of regular files and folders:
+//
+//   user.snug.stat = UID:GID:MODE or UID:GID:MODE:MAJOR:MINOR     (MODE in octal, with the file's type)
+//
+// It is believed only of files that belong to the user who serves, for others could write it as well. The
+// bits for reading, writing and executing are always those of the file itself.
+//
+// Thread: any number at a time; nothing changes.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+#include "vmm/shares/host_files.h"
+#include "vmm/shares/inode_table.h"
+#include "vmm/shares/outcome.h"
+#include "vmm/shares/share_options.h"
+
+namespace snug {
+
+inline constexpr char kOverrideName[] = "user.snug.stat";
+
+struct Override {
+  uint32_t uid = 0;
+  uint32_t gid = 0;
+  uint32_t mode = 0;
+  uint32_t device = 0;  // as device_number() has it
+
+  // Nothing unless it is exactly of that form.
+  static std::optional<Override> parse(std::string_view text);
+  std::string text() const;
+};
+
+// What the guest sees.
+struct Look {
+  uint32_t mode = 0;  // with the type
+  uint32_t uid = 0;
+  uint32_t gid = 0;
+  uint32_t device = 0;
+  bool overridden = false;
+
+  bool is_device() const { return S_ISCHR(mode) || S_ISBLK(mode); }
+};
+
+class Owners {
+ public:
+  // The process's user now is the one who serves.
+  Owners(const HostFiles& host, const ShareOptions& options);
+
+  Look look(const InodeRef& inode, const FileStatus& status) const;
+  // Makes a file look as wanted, whose type stays. `opened`: a descriptor of it for more than its path, or
+  // -1. EPERM: the host does not let it be, and nothing has changed.
+  Outcome<> change(const InodeRef& inode, int opened, const FileStatus& status, const Look& now,
+                   const Look& wanted) const;
+  // Whether it was made by this process, after `moment` (of now()): not something that has been put in its
+  // place.
+  bool is_ours(const FileStatus& status, uint64_t moment) const;
+  // The clock that files get their times of.
+  static uint64_t now();
+
+ private:
+  Look plain(const FileStatus& status) const;
+  bool may_override(const FileStatus& status) const;
+  Look with_override(Look look, const FileStatus& status, const Override& override) const;
+  Outcome<> keep_override(int fd, int opened, const Override* override) const;
+  Outcome<> give_away(int fd, FileStatus& status, const Look& wanted) const;
+
+  const HostFiles& host_;
+  const bool real_ids_;
+  const uint32_t user_;
+  const uint32_t group_;
+  const uint32_t guest_uid_;
+  const uint32_t guest_gid_;
+};
+
+}  // namespace snug

@@ -1,0 +1,99 @@
+// A request of the guest and its answer. What the guest sends is copied once, then looked at; data of reads
+// and writes stays where it is.
+//
+// Thread: one for each request.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <string_view>
+#include <type_traits>
+#include <vector>
+
+#include "devices/virtio/chain.h"
+#include "vmm/shares/fuse_abi.h"
+#include "vmm/shares/outcome.h"
+
+namespace snug {
+
+class Request {
+ public:
+  Request(const GuestMemory& memory, const VirtChain& chain) : memory_(memory), chain_(chain) {}
+
+  // False: not even a header is there.
+  bool read_header();
+  // Copies what is behind the header, at most `most` bytes; more is EINVAL unless it is data of a write.
+  Outcome<> read_arguments(size_t most, bool data_follows);
+  const fuse_in_header& header() const { return header_; }
+
+  // The next argument. EINVAL: the request ends earlier.
+  template <class T>
+  requires std::is_trivially_copyable_v<T> Outcome<T> take() {
+    T value;
+    const auto bytes = SNUG_TRY(take_bytes(sizeof value));
+    std::memcpy(&value, bytes.data(), sizeof value);
+    return value;
+  }
+  Outcome<std::span<const std::byte>> take_bytes(size_t size);
+  // Ended by a NUL, which is not part of it.
+  Outcome<std::string_view> take_text();
+  // The same, checked to be the name of one entry of a folder.
+  Outcome<std::string_view> take_name();
+
+  // Data that follows the arguments, in guest memory. False: there is less.
+  bool data(uint64_t size, std::vector<iovec>& iovecs) const;
+
+ private:
+  const GuestMemory& memory_;
+  const VirtChain& chain_;
+  fuse_in_header header_{};
+  std::array<std::byte, 1024> few_;
+  std::vector<std::byte> many_;
+  std::span<const std::byte> arguments_;
+  size_t taken_ = 0;
+};
+
+class Reply {
+ public:
+  Reply(const GuestMemory& memory, const VirtChain& chain)
+      : memory_(memory), chain_(chain), size_(chain.writable_bytes()) {}
+
+  bool fits_header() const { return size_ >= sizeof(fuse_out_header); }
+  // Bytes behind the header that are left.
+  uint64_t room() const { return fits_header() ? size_ - sizeof(fuse_out_header) - payload_ : 0; }
+
+  // The caller knows that there is room.
+  template <class T>
+  requires std::is_trivially_copyable_v<T>
+  void put(const T& value) { put_bytes(std::as_bytes(std::span(&value, 1))); }
+  void put_bytes(std::span<const std::byte> bytes);
+  void put_zeros(size_t size);
+  // Where a system call puts the next bytes; filled(count) says how many there were.
+  bool space(uint64_t size, std::vector<iovec>& iovecs) const;
+  void filled(uint64_t size) { payload_ += size; }
+
+  // There is none, or not yet.
+  void never() { kind_ = Kind::kNever; }
+  void later() { kind_ = Kind::kLater; }
+  bool is_later() const { return kind_ == Kind::kLater; }
+
+  // Writes the header; how many bytes of the chain have been written.
+  uint32_t finish(uint64_t unique, const Outcome<>& outcome);
+
+ private:
+  enum class Kind : uint8_t { kNow, kNever, kLater };
+  const GuestMemory& memory_;
+  const VirtChain& chain_;
+  const uint64_t size_;
+  uint64_t payload_ = 0;
+  Kind kind_ = Kind::kNow;
+};
+
+// The answer of an error, or of nothing but success, written into a chain; how many bytes.
+uint32_t write_header(const GuestMemory& memory, const std::vector<VirtBuffer>& writable, uint64_t unique,
+                      int error_number, uint64_t payload = 0);
+
+}  // namespace snug
