@@ -32,7 +32,8 @@ Result<GuestMemory> GuestMemory::create_shared(uint64_t size) {
 Result<GuestMemory> GuestMemory::attach(UniqueFd file, uint64_t size) {
   struct stat status {};
   if (::fstat(file.get(), &status) != 0) return fail_errno(errno, "guest memory");
-  if ((::fcntl(file.get(), F_GET_SEALS) & kSeals) != kSeals || static_cast<uint64_t>(status.st_size) != size)
+  const int seals = ::fcntl(file.get(), F_GET_SEALS);
+  if (seals < 0 || (seals & kSeals) != kSeals || static_cast<uint64_t>(status.st_size) != size)
     return fail("guest memory: not a sealed file of {} bytes", size);
   return make(size, std::move(file));
 }
