@@ -17,8 +17,13 @@ std::string folder_of(const std::string& path) {
   return slash == 0 ? "/" : path.substr(0, slash);
 }
 
-// What a failed look at the file means. A path with a '~' is nearly always one that a shell would have
-// expanded.
+// Nearly always a path that a shell would have expanded.
+bool has_tilde(std::string_view path) {
+  return path.starts_with("~") || path.find("/~") != std::string_view::npos;
+}
+constexpr const char* kTildeHint = "; '~' is not expanded, write the folder out";
+
+// What a failed look at the file means.
 // One in the cache belongs to an image that nobody has made yet.
 std::string not_found(const FileUse& file, int error) {
   const std::string cache = cache_folder() + "/";
@@ -28,9 +33,7 @@ std::string not_found(const FileUse& file, int error) {
     return fmt::format("no such file: {}; to make it: snug image build {}", file.path, image);
   }
   if (error != ENOENT) return fmt::format("{}: {}", errno_text(error), file.path);
-  const bool tilde = file.path.starts_with("~") || file.path.find("/~") != std::string::npos;
-  return fmt::format("no such file: {}{}", file.path,
-                     tilde ? "; '~' is not expanded, write the folder out" : "");
+  return fmt::format("no such file: {}{}", file.path, has_tilde(file.path) ? kTildeHint : "");
 }
 
 bool is_input_type(const FileUse& file, mode_t mode) {
@@ -69,6 +72,28 @@ std::optional<std::string> output_problem(const FileUse& file) {
   return fmt::format("cannot be made ({}): {}", errno_text(errno), file.path);
 }
 
+const char* kind_name(mode_t mode) {
+  if (S_ISSOCK(mode)) return "a socket";
+  if (S_ISFIFO(mode)) return "a pipe";
+  return "a device";
+}
+
+// Nothing is made: a slip would become an empty folder in the guest.
+std::optional<std::string> share_problem(const FileUse& file) {
+  struct stat status {};
+  if (::stat(file.path.c_str(), &status) != 0) {
+    if (errno != ENOENT) return not_found(file, errno);
+    return fmt::format("no such folder or file: {}{}", file.path,
+                       has_tilde(file.path) ? kTildeHint : "; docker makes what is missing, snug does not");
+  }
+  const bool folder = S_ISDIR(status.st_mode);
+  if (!folder && !S_ISREG(status.st_mode))
+    return fmt::format("is {}, not a folder or a file: {}", kind_name(status.st_mode), file.path);
+  if (::faccessat(AT_FDCWD, file.path.c_str(), folder ? R_OK | X_OK : R_OK, AT_EACCESS) == 0)
+    return std::nullopt;
+  return fmt::format("cannot be read ({}): {}", errno_text(errno), file.path);
+}
+
 // A socket left behind by a machine that was killed is no problem.
 std::optional<std::string> socket_problem(const FileUse& file) {
   struct stat status {};
@@ -84,6 +109,7 @@ std::optional<std::string> socket_problem(const FileUse& file) {
 
 std::optional<std::string> file_problem(const FileUse& file) {
   if (file.kind == FileUse::Kind::kSocket) return socket_problem(file);
+  if (file.kind == FileUse::Kind::kShare) return share_problem(file);
   return file.kind == FileUse::Kind::kOutput ? output_problem(file) : input_problem(file);
 }
 

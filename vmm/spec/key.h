@@ -18,7 +18,7 @@ namespace snug {
 
 // A file that a value names, to be checked once file and flags are merged.
 struct FileUse {
-  enum class Kind { kInput, kOutput, kDisk, kSocket };
+  enum class Kind { kInput, kOutput, kDisk, kSocket, kShare };
   Kind kind = Kind::kInput;
   std::string path;       // resolved
   bool relative = false;  // as written
@@ -53,8 +53,9 @@ struct Nested;
 
 struct Key {
   // Literals of the table.
-  std::string_view name;               // as in YAML
-  std::string_view flags;              // "-c,--cpus"; empty for maps and for keys inside of lists
+  std::string_view name;   // as in YAML
+  std::string_view flags;  // "-c,--cpus", the key's own name first of the long ones; empty for maps and for
+                           // keys inside of lists
   std::string_view placeholder;        // "N"
   std::string_view group;              // of the help
   std::string_view help;               // a sentence
@@ -67,6 +68,17 @@ struct Key {
 
 using KeyList = std::vector<Key>;
 
+// A text in place of a map that sets several of its keys ("src:/work:ro").
+struct ShortForm {
+  struct Part {
+    std::string key, value;
+    bool implied = false;  // only where nothing else sets the key
+  };
+  std::string expected;  // "SOURCE[:TARGET]"
+  // `base_dir`: as SetContext has it. Empty: the text is the value of the shorthand key alone.
+  std::function<Result<std::vector<Part>>(const std::string& text, std::string_view base_dir)> take_apart;
+};
+
 // Access to a nested struct or to a list of them.
 struct Nested {
   KeyList keys;
@@ -74,6 +86,7 @@ struct Nested {
   // A scalar in place of the map sets this key ("log: debug"); empty: a map is needed. For flags of lists
   // ("--disk a.img,readonly=yes"): the key that the first part sets without saying so.
   std::string shorthand;
+  ShortForm short_form = {};                // of lists: what the text in the shorthand's place may be
   std::function<void*(void* object)> open;  // the member; of lists: appends an item
   std::function<void(void* object)> clear;  // of lists: removes all items
   std::function<size_t(const void* object)> count;
@@ -132,11 +145,13 @@ NestedOf<T> map_of(M T::*member, Keys<M> keys, std::string shorthand = {}) {
 
 // A list of maps.
 template <class T, class M>
-NestedOf<T> list_of(std::vector<M> T::*member, Keys<M> keys, std::string shorthand = {}) {
+NestedOf<T> list_of(std::vector<M> T::*member, Keys<M> keys, std::string shorthand = {},
+                    ShortForm short_form = {}) {
   Nested nested;
   nested.keys = std::move(keys.list);
   nested.is_list = true;
   nested.shorthand = std::move(shorthand);
+  nested.short_form = std::move(short_form);
   nested.open = [member](void* object) -> void* {
     return &(static_cast<T*>(object)->*member).emplace_back();
   };
@@ -148,7 +163,7 @@ NestedOf<T> list_of(std::vector<M> T::*member, Keys<M> keys, std::string shortha
   return {std::make_shared<const Nested>(std::move(nested))};
 }
 
-// The long form of the flag: "--cpus".
+// The long form of the flag, the first where there are two: "--cpus".
 std::string long_flag(const Key& key);
 
 // The table for Spec.

@@ -2,6 +2,7 @@
 #include "vmm/base/checked.h"
 #include "vmm/spec/key.h"
 #include "vmm/spec/nested_keys.h"
+#include "vmm/spec/shares.h"
 #include "vmm/spec/spec.h"
 #include "vmm/spec/values.h"
 
@@ -86,7 +87,7 @@ Keys<Spec> all_keys() {
            "A disk, or a list of several; the guest sees them as vda, vdb, ... On the command line a comma "
            "in a path, and in every other value of such a list, is written twice.",
        .example = "disk.img,readonly=true",
-       .also = "disk drive drives block volumes",
+       .also = "disk drive drives block",
        .nested = list_of(&Spec::disks, disk_keys(), "path")},
       {.name = "net",
        .flags = "-n,--net",
@@ -106,6 +107,17 @@ Keys<Spec> all_keys() {
        .example = "8080:80",
        .also = "publish forward",
        .value = port_list(&Spec::ports, kPortsMax)},
+      {.name = "shares",
+       .flags = "-v,--share,--volume",
+       .placeholder = "SOURCE[:TARGET][:ro|rw][,KEY=VALUE...]",
+       .group = "Devices",
+       .help = "A folder or file of the host in the guest, or a list of several. Without TARGET it has the "
+               "same path in the guest; the agent there mounts it. A source with a colon in it is written "
+               "source=PATH,target=DIR.",
+       .example = ".:/work:ro",
+       .also = "share volume volumes mount mounts virtiofs virtio_fs filesystem filesystems fs bind binds "
+               "shared_folders 9p",
+       .nested = list_of(&Spec::shares, share_keys(), "source", share_short_form())},
       {.name = "vsock",
        .help = "Sockets between host and guest (AF_VSOCK).",
        .example = "auto",
@@ -185,7 +197,7 @@ Keys<Spec> all_keys() {
        .group = "Command",
        .help = "The folder of the guest in which the command runs.",
        .example = "/tmp",
-       .default_text = "the user's home",
+       .default_text = "where the working folder is shared, else the user's home",
        .also = "working_dir cwd chdir",
        .value = checked_text(&Spec::workdir, detail::guest_folder_value(), detail::parse_guest_folder)},
       {.name = "user",
@@ -270,7 +282,8 @@ Keys<Spec> all_keys() {
 
 std::string long_flag(const Key& key) {
   const auto start = key.flags.find("--");
-  return std::string(start == std::string_view::npos ? key.flags : key.flags.substr(start));
+  if (start == std::string_view::npos) return std::string(key.flags);
+  return std::string(key.flags.substr(start, key.flags.find(',', start) - start));
 }
 
 const KeyList& spec_keys() {

@@ -12,6 +12,7 @@
 #include "vmm/spec/file_checks.h"
 #include "vmm/spec/network.h"
 #include "vmm/spec/reader.h"
+#include "vmm/spec/shares.h"
 
 namespace snug {
 namespace {
@@ -120,6 +121,24 @@ void check_balloon(SpecReader& reader, const Spec& spec, const std::string& file
     reader.add({file, 0, 0, "balloon: the guest cannot give back all of its memory"});
 }
 
+void check_shares(SpecReader& reader, Spec& spec) {
+  for (auto& found : share_problems(spec.shares)) {
+    const std::string item = fmt::format("shares[{}]", found.share);
+    const std::string key = found.key.empty() ? item : fmt::format("{}.{}", item, found.key);
+    Problem problem = reader.place_of(key);
+    problem.message = fmt::format("{}: {}", problem.file.empty() ? "--share" : key, found.text);
+    reader.add(std::move(problem));
+  }
+  for (size_t i = 0; i < spec.shares.size(); ++i) {
+    const std::string item = fmt::format("shares[{}]", i);
+    if (reader.was_set(item + ".source") || reader.was_set("shares.source")) continue;
+    Problem problem = reader.place_of(item);
+    problem.message = fmt::format("{}: source is missing", problem.file.empty() ? "--share" : item);
+    reader.add(std::move(problem));
+  }
+  name_shares(spec.shares);
+}
+
 }  // namespace
 
 std::string default_name(std::string_view file_name) {
@@ -148,6 +167,7 @@ ParseOutcome parse_spec_text(std::string_view yaml, const std::string& file_name
     reader.read_yaml(yaml, file_name, base_dir, &outcome.spec);
   }
   if (!reader.was_set("name")) outcome.spec.name = default_name(file_name);
+  check_shares(reader, outcome.spec);
   outcome.problems = reader.take_problems();
   return outcome;
 }
@@ -175,6 +195,7 @@ ParseOutcome load_spec(const std::optional<std::string>& spec_path, const FlagVa
   check_vsock(reader, outcome.spec, file.shown_name);
   check_channels(reader, outcome.spec, file.shown_name);
   check_balloon(reader, outcome.spec, file.shown_name);
+  check_shares(reader, outcome.spec);
   for (auto& problem : network_problems(outcome.spec))
     reader.add({file.shown_name, 0, 0, std::move(problem)});
   outcome.problems = reader.take_problems();

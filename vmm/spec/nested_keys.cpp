@@ -3,6 +3,11 @@
 #include "vmm/spec/values.h"
 
 namespace snug {
+namespace {
+
+constexpr uint32_t kMaxId = 0xfffffffe;  // the last one is nobody's
+
+}  // namespace
 
 Keys<LogSpec> log_keys() {
   return {
@@ -220,6 +225,65 @@ Keys<ChannelSpec> channel_keys() {
        .example = "agent.sock",
        .also = "path to unix",
        .value = path(&ChannelSpec::socket, FileUse::Kind::kSocket)},
+  };
+}
+
+Keys<ShareSpec> share_keys() {
+  return {
+      {.name = "source",
+       .placeholder = "PATH",
+       .help = "The folder or file of the host.",
+       .example = "src",
+       .also = "src path host_path host_dir dir directory location device file shared_dir",
+       .value = share_source(&ShareSpec::source)},
+      {.name = "target",
+       .placeholder = "DIR",
+       .help = "Where the guest's agent mounts it, an absolute path; without one nobody does by himself, and "
+               "mount -t virtiofs TAG DIR in the guest does.",
+       .example = "/work",
+       .also = "dst destination to mount_point mount_path mountpoint container_path guest_path",
+       .value = checked_text(&ShareSpec::target, detail::share_target_value(), detail::parse_share_target)},
+      {.name = "tag",
+       .placeholder = "NAME",
+       .help = "What the guest's kernel finds it by; without one it is share0, share1 and so on.",
+       .example = "src",
+       .also = "name mount_tag id",
+       .value = checked_text(&ShareSpec::tag, detail::share_tag_value(), detail::parse_share_tag)},
+      {.name = "readonly",
+       .placeholder = "BOOL",
+       .help = "Whether the guest can only read it.",
+       .example = "true",
+       .also = "ro read_only writable rw",
+       .value = boolean(&ShareSpec::readonly)},
+      {.name = "cache",
+       .placeholder = "WORD",
+       .help = "When the guest sees what the host changes: auto is within a second, and the content of files "
+               "as they are opened; none at once; always is for what the guest alone changes.",
+       .example = "none",
+       .also = "cache_mode cache_policy caching",
+       .value = word(&ShareSpec::cache, {{"auto", ShareCacheMode::kAuto},
+                                         {"always", ShareCacheMode::kAlways},
+                                         {"none", ShareCacheMode::kNone}})},
+      {.name = "submounts",
+       .placeholder = "BOOL",
+       .help = "Whether what is mounted below the source on the host is seen too.",
+       .example = "true",
+       .also = "announce_submounts recursive rbind",
+       .value = boolean(&ShareSpec::submounts)},
+      {.name = "uid",
+       .placeholder = "N",
+       .help = "The guest's user that files of the host's user belong to.",
+       .example = "1000",
+       .default_text = "root; served by root, as it is on the host",
+       .also = "user owner",
+       .value = optional_number(&ShareSpec::uid, 0, kMaxId)},
+      {.name = "gid",
+       .placeholder = "N",
+       .help = "The guest's group that files of the host's group belong to.",
+       .example = "1000",
+       .default_text = "root; served by root, as it is on the host",
+       .also = "group",
+       .value = optional_number(&ShareSpec::gid, 0, kMaxId)},
   };
 }
 

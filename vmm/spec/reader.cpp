@@ -1,6 +1,7 @@
 #include "vmm/spec/reader.h"
 
 #include <algorithm>
+#include <set>
 #include <tuple>
 #include <utility>
 
@@ -41,7 +42,14 @@ std::string unknown_key(const KeyList& keys, const std::string& name, const std:
   if (name == "<<")
     return "merge keys ('<<') are not supported; repeat the keys, or use an alias for each value";
   const auto names = names_of(keys);
-  std::string hint = did_you_mean(name, names);
+  std::string hint;
+  // What others call it is no slip.
+  for (const Key& key : keys) {
+    const auto others = split(key.also, ' ');
+    if (!hint.empty() || std::find(others.begin(), others.end(), name) == others.end()) continue;
+    hint = fmt::format(" (did you mean '{}'?)", key.name);
+  }
+  if (hint.empty()) hint = did_you_mean(name, names);
   for (size_t i = 0; hint.empty() && i < keys.size(); ++i) {
     const auto others = split(keys[i].also, ' ');
     if (keys[i].also.empty() || !closest(name, others)) continue;
@@ -54,7 +62,9 @@ std::string unknown_key(const KeyList& keys, const std::string& name, const std:
 std::string map_expected(const Nested& nested) {
   const std::string map = "a map with " + or_list(names_of(nested.keys));
   const Key* key = find_key(nested.keys, nested.shorthand);
-  const std::string item = key == nullptr ? map : key->value->expected + ", or " + map;
+  const std::string& text = nested.short_form.expected;
+  const std::string item =
+      key == nullptr ? map : (text.empty() ? key->value->expected : text) + ", or " + map;
   return nested.is_list ? item + ", or a list of them" : item;
 }
 
@@ -103,6 +113,15 @@ Problem SpecReader::place_of(const YamlRef& ref) const {
   return {file_name_, ref.position.line, ref.position.column, {}};
 }
 
+Problem SpecReader::place_of(std::string_view key) const {
+  for (;;) {
+    if (const auto found = set_.find(key); found != set_.end()) return found->second;
+    const size_t end = key.find_last_of(".[");
+    if (end == std::string_view::npos) return {};
+    key = key.substr(0, end);
+  }
+}
+
 void SpecReader::report(const YamlRef& ref, std::string message) {
   Problem problem = place_of(ref);
   problem.message = std::move(message);
@@ -111,9 +130,11 @@ void SpecReader::report(const YamlRef& ref, std::string message) {
 
 // A later source replaces what an earlier one said.
 void SpecReader::forget(const std::string& path) {
-  std::erase_if(files_, [&](const NamedFile& file) {
-    return file.key == path || (file.key.starts_with(path) && file.key[path.size()] == '[');
-  });
+  const auto is_of = [&](const std::string& key) {
+    return key == path || (key.starts_with(path) && key[path.size()] == '[');
+  };
+  std::erase_if(files_, [&](const NamedFile& file) { return is_of(file.key); });
+  std::erase_if(set_, [&](const auto& entry) { return is_of(entry.first); });
 }
 
 void SpecReader::read_yaml(std::string_view text, const std::string& file_name, std::string_view base_dir,
@@ -163,14 +184,13 @@ void SpecReader::read_map(const KeyList& keys, const YamlRef& ref, const std::st
 }
 
 void SpecReader::read_key(const Key& key, const YamlRef& ref, const std::string& path, void* object) {
-  set_.insert(path);
+  set_.insert_or_assign(path, place_of(ref));
   if (document_.at(ref).kind == YamlNode::Kind::kNull) {
     const std::string expected = key.nested ? map_expected(*key.nested) : key.value->expected;
     report(ref, fmt::format("{}: needs a value: {}", path, expected));
   } else if (key.nested) {
     read_nested(key, ref, path, object);
   } else {
-    forget(path);
     key.value->clear(object);
     read_values(key, ref, path, object);
   }
@@ -184,7 +204,9 @@ void SpecReader::read_nested(const Key& key, const YamlRef& ref, const std::stri
   // One item needs no list around it.
   if (node.kind != YamlNode::Kind::kSequence) return read_nested_item(nested, ref, path, nested.open(object));
   for (size_t i = 0; i < node.children.size(); ++i) {
-    read_nested_item(nested, node.children[i], fmt::format("{}[{}]", path, i), nested.open(object));
+    const std::string item = fmt::format("{}[{}]", path, i);
+    set_.insert_or_assign(item, place_of(node.children[i]));
+    read_nested_item(nested, node.children[i], item, nested.open(object));
   }
 }
 
@@ -194,10 +216,24 @@ void SpecReader::read_nested_item(const Nested& nested, const YamlRef& ref, cons
   const Key* shorthand = find_key(nested.keys, nested.shorthand);
   if (kind == YamlNode::Kind::kMap) {
     read_map(nested.keys, ref, path, object);
+  } else if (kind == YamlNode::Kind::kScalar && nested.short_form.take_apart) {
+    read_short_form(nested, ref, path, object);
   } else if (kind == YamlNode::Kind::kScalar && shorthand != nullptr) {
     read_key(*shorthand, ref, joined(path, shorthand->name), object);
   } else {
+    set_.insert_or_assign(joined(path, nested.shorthand), place_of(ref));
     report(ref, fmt::format("{}: expected {}, got {}", path, map_expected(nested), kind_name(kind)));
+  }
+}
+
+void SpecReader::read_short_form(const Nested& nested, const YamlRef& ref, const std::string& path,
+                                 void* object) {
+  const auto parts = nested.short_form.take_apart(document_.at(ref).text, base_dir_);
+  set_.insert_or_assign(joined(path, nested.shorthand), place_of(ref));
+  if (!parts) return report(ref, fmt::format("{}: {}", path, parts.error().text()));
+  for (const auto& part : *parts) {
+    const std::string key = joined(path, part.key);
+    set_value(*find_key(nested.keys, part.key), part.value, key, key, place_of(ref), object);
   }
 }
 
@@ -281,11 +317,12 @@ void SpecReader::read_flag_list(const KeyList& keys, const FlagValues& flags, co
     const auto& texts = given->second;
     const std::string flag = long_flag(key);
     forget(key_path);
-    set_.insert(key_path);
+    set_.insert_or_assign(key_path, Problem{});
     if (key.nested) {
       key.nested->clear(object);
-      for (const auto& text : texts)
-        read_flag_item(*key.nested, text, key_path, flag, key.nested->open(object));
+      for (size_t i = 0; i < texts.size(); ++i)
+        read_flag_item(*key.nested, texts[i], fmt::format("{}[{}]", key_path, i), flag,
+                       key.nested->open(object));
       continue;
     }
     key.value->clear(object);
@@ -298,27 +335,49 @@ void SpecReader::read_flag_list(const KeyList& keys, const FlagValues& flags, co
 void SpecReader::read_flag_item(const Nested& nested, const std::string& text, const std::string& path,
                                 const std::string& flag, void* object) {
   std::set<std::string> seen;
+  std::vector<ShortForm::Part> implied;
+  const auto set = [&](const std::string& name, const std::string& value) {
+    const Key* key = find_key(nested.keys, name);
+    if (!seen.insert(name).second && !key->value->repeatable)
+      return add({"", 0, 0, fmt::format("{}: duplicate key '{}'", flag, name)});
+    set_.insert_or_assign(joined(path, name), Problem{});
+    set_value(*key, value, path, fmt::format("{}: {}", flag, name), {}, object);
+  };
   const auto parts = split_item(text);
   for (size_t i = 0; i < parts.size(); ++i) {
     const size_t equals = parts[i].find('=');
-    const bool unnamed = i == 0 && equals == std::string::npos && !nested.shorthand.empty();
-    const std::string name = unnamed ? nested.shorthand : parts[i].substr(0, equals);
+    const std::string name = parts[i].substr(0, equals);
     const Key* key = find_key(nested.keys, name);
-    if (key == nullptr || !key->value) {
+    // A path with a '=' in it is not taken for a key's name.
+    if (i == 0 && !nested.shorthand.empty() &&
+        (equals == std::string::npos || name.find('/') != std::string::npos)) {
+      if (!nested.short_form.take_apart) {
+        set(nested.shorthand, parts[i]);
+        continue;
+      }
+      const auto taken = nested.short_form.take_apart(parts[i], base_dir_);
+      set_.insert_or_assign(joined(path, nested.shorthand), Problem{});
+      if (!taken) add({"", 0, 0, fmt::format("{}: {}", flag, taken.error().text())});
+      for (const auto& part : taken.value_or(std::vector<ShortForm::Part>{}))
+        if (part.implied)
+          implied.push_back(part);
+        else
+          set(part.key, part.value);
+    } else if (key == nullptr || !key->value) {
       add({"", 0, 0,
            fmt::format("{}: {}{}", flag, unknown_key(nested.keys, name, ""),
                        i > 0 && !closest(name, names_of(nested.keys))
                            ? "; a comma that belongs to a value is written twice: ',,'"
                            : "")});
-    } else if (!seen.insert(name).second && !key->value->repeatable) {
-      add({"", 0, 0, fmt::format("{}: duplicate key '{}'", flag, name)});
-    } else if (equals == std::string::npos && !unnamed) {
+    } else if (equals == std::string::npos) {
+      seen.insert(name);
       add({"", 0, 0, fmt::format("{}: '{}' needs a value: {}={}", flag, name, name, key->placeholder)});
     } else {
-      set_value(*key, unnamed ? parts[i] : parts[i].substr(equals + 1), path,
-                fmt::format("{}: {}", flag, name), {}, object);
+      set(name, parts[i].substr(equals + 1));
     }
   }
+  for (const auto& part : implied)
+    if (!seen.contains(part.key)) set(part.key, part.value);
 }
 
 }  // namespace snug

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <map>
-#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -33,6 +32,8 @@ class SpecReader {
   void read_flags(const FlagValues& flags, std::string_view base_dir, void* object);
 
   bool was_set(std::string_view key) const { return set_.contains(key); }
+  // Where a key was set ("shares[1].target"), or what it is in; without a message. Of flags it has no file.
+  Problem place_of(std::string_view key) const;
   // Of what is in force: a file named by a key that a flag replaced is gone.
   const std::vector<NamedFile>& files() const { return files_; }
 
@@ -51,6 +52,7 @@ class SpecReader {
   void read_flag_list(const KeyList& keys, const FlagValues& flags, const std::string& path, void* object);
   void read_flag_item(const Nested& nested, const std::string& text, const std::string& path,
                       const std::string& flag, void* object);
+  void read_short_form(const Nested& nested, const YamlRef& ref, const std::string& path, void* object);
   void set_value(const Key& key, const std::string& text, const std::string& path, const std::string& prefix,
                  const Problem& place, void* object);
   void forget(const std::string& path);
@@ -64,7 +66,7 @@ class SpecReader {
   std::vector<Problem> problems_;
   size_t left_out_ = 0;
   std::vector<NamedFile> files_;
-  std::set<std::string, std::less<>> set_;
+  std::map<std::string, Problem, std::less<>> set_;  // what was set, and where
 };
 
 }  // namespace snug

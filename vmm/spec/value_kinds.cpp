@@ -66,6 +66,15 @@ Value user_value() {
                     R"("^[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,62}(:[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,62})?$")"};
 }
 
+Value share_target_value() {
+  return {.expected = "an absolute path in the guest", .schema = R"("type": "string", "pattern": "^/")"};
+}
+
+Value share_tag_value() {
+  return {.expected = "up to 36 letters, digits, '_', '.' or '-', beginning with a letter, a digit or '_'",
+          .schema = R"("type": "string", "pattern": "^[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,35}$")"};
+}
+
 Value size_value(uint64_t min, uint64_t max) {
   return {.expected = fmt::format("a size from {} to {}", format_size(min), format_size(max)),
           .schema = R"("type": "string", "pattern": "^[0-9]+[KkMmGgTt]([Ii][Bb])?$")"};

@@ -313,6 +313,38 @@ Result<std::string> parse_user(const std::string& text) {
   return text;
 }
 
+Result<std::string> parse_share_source(const std::string& text, SetContext& context) {
+  std::string path = SNUG_TRY(parse_path(text, FileUse::Kind::kShare, context));
+  while (path.size() > 1 && (path.ends_with('/') || path.ends_with("/.")))
+    path.resize(std::max(path.rfind('/'), size_t{1}));
+  context.files.back().path = path;
+  return path;
+}
+
+Result<std::string> parse_share_target(const std::string& text) {
+  if (!text.starts_with('/'))
+    return fail("expected {}, got {}", share_target_value().expected, in_quotes(text));
+  if (has_zero(text)) return fail("a zero byte ends a text, got {}", in_quotes(text));
+  std::string path;
+  for (const std::string& name : split(text, '/')) {
+    if (name == "..") return fail("'..' is not allowed in a target, got {}", in_quotes(text));
+    if (!name.empty() && name != ".") path += "/" + name;
+  }
+  if (path.empty()) return fail("{} is the guest's own root: name a folder below it", in_quotes(text));
+  if (path.size() > kMaxPath) return fail("longer than {} bytes", kMaxPath);
+  return path;
+}
+
+// virtio 1.2, 5.11.4 has 36 bytes for it.
+Result<std::string> parse_share_tag(const std::string& text) {
+  constexpr size_t kMost = 36;
+  const auto fits = [](unsigned char c) { return std::isalnum(c) || c == '_' || c == '.' || c == '-'; };
+  if (text.size() > kMost) return fail("longer than {} bytes, got {}", kMost, in_quotes(text));
+  if (text.empty() || !std::all_of(text.begin(), text.end(), fits) || text[0] == '-' || text[0] == '.')
+    return fail("expected {}, got {}", share_tag_value().expected, in_quotes(text));
+  return text;
+}
+
 Result<void> append_words(std::string& line, const std::string& text) {
   std::string flat = text;
   for (char& c : flat) {

@@ -54,6 +54,10 @@ Result<std::string> parse_shell_line(const std::string& text);
 Result<std::string> parse_variable(const std::string& text);
 Result<std::string> parse_guest_folder(const std::string& text);
 Result<std::string> parse_user(const std::string& text);
+Result<std::string> parse_share_source(const std::string& text, SetContext& context);
+// Without a slash at its end, nor "//" and "/./" in it.
+Result<std::string> parse_share_target(const std::string& text);
+Result<std::string> parse_share_tag(const std::string& text);
 Result<void> append_words(std::string& line, const std::string& text);
 Result<PortSpec> parse_port_end(const std::string& text, SetContext& context);
 std::string print_port_end(const PortSpec& port);
@@ -74,6 +78,8 @@ Value shell_lines_value();
 Value variables_value();
 Value guest_folder_value();
 Value user_value();
+Value share_target_value();
+Value share_tag_value();
 Value limit_value();
 Value path_value(bool list);
 Value kernel_value();
@@ -100,6 +106,20 @@ ValueOf<T> whole_number(uint32_t T::*member, uint32_t min, uint32_t max) {
         return {};
       },
       [](uint32_t number) { return std::vector{std::to_string(number)}; });
+}
+
+// Nothing unless it is said.
+template <class T>
+ValueOf<T> optional_number(std::optional<uint32_t> T::*member, uint32_t min, uint32_t max) {
+  return detail::bind(
+      detail::whole_value(min, max), member,
+      [=](std::optional<uint32_t>& out, const std::string& text, SetContext&) -> Result<void> {
+        out = static_cast<uint32_t>(SNUG_TRY(detail::parse_whole(text, min, max)));
+        return {};
+      },
+      [](const std::optional<uint32_t>& number) {
+        return number ? std::vector{std::to_string(*number)} : std::vector<std::string>{};
+      });
 }
 
 template <class T>
@@ -256,6 +276,18 @@ ValueOf<T> path(std::string T::*member, FileUse::Kind kind) {
       detail::path_value(false), member,
       [=](std::string& out, const std::string& text, SetContext& context) -> Result<void> {
         out = SNUG_TRY(detail::parse_path(text, kind, context));
+        return {};
+      },
+      [](const std::string& text) { return detail::one_or_none(text); });
+}
+
+// A folder or a file of the host for the guest.
+template <class T>
+ValueOf<T> share_source(std::string T::*member) {
+  return detail::bind(
+      detail::path_value(false), member,
+      [](std::string& out, const std::string& text, SetContext& context) -> Result<void> {
+        out = SNUG_TRY(detail::parse_share_source(text, context));
         return {};
       },
       [](const std::string& text) { return detail::one_or_none(text); });
