@@ -13,6 +13,9 @@ namespace {
 
 constexpr long kOpenat2 = 437;
 
+ArgumentTest has(uint8_t argument, uint64_t bit) {
+  return {.argument = argument, .kind = ArgumentTest::Kind::kMasked64, .value = bit, .mask = bit};
+}
 Arguments no_code(uint8_t protection) { return {without(protection, ~uint64_t{PROT_READ | PROT_WRITE})}; }
 
 }  // namespace
@@ -25,11 +28,11 @@ std::vector<CallRule> share_rules() {
       {SYS_write, "interrupts, log lines", {}},
       {SYS_futex, "locks, joins", {}},
       {kOpenat2, "a name in a folder", {}},
-      {SYS_openat, "a file that was found, for reading or writing", {{without(2, O_CREAT)}}},
+      {SYS_openat, "a file that was found; a new one", {}},
       {SYS_close, "files", {}},
-      {SYS_newfstatat, "what a file is", {}},
-      {SYS_fstat, "what a file is", {}},
-      {SYS_statx, "what a file is", {}},
+      {SYS_statx, "what a file is", {{has(2, AT_EMPTY_PATH)}}},
+      {SYS_newfstatat, "guest memory", {{has(3, AT_EMPTY_PATH)}}},
+      {SYS_fstat, "guest memory", {}},
       {SYS_preadv2, "files to guest memory", {}},
       {SYS_pwritev2, "guest memory to files", {}},
       {SYS_getdents64, "folders", {}},
@@ -42,11 +45,9 @@ std::vector<CallRule> share_rules() {
       {SYS_renameat2, "changes", {}},
       {SYS_linkat, "changes", {}},
       {SYS_symlinkat, "changes", {}},
-      {SYS_fchmod, "changes", {{without(1, S_ISUID)}}},
       {SYS_fchmodat, "changes", {{without(2, S_ISUID)}}},
-      {SYS_fchown, "changes", {}},
-      {SYS_fchownat, "changes", {}},
-      {SYS_utimensat, "changes", {}},
+      {SYS_fchownat, "changes", {{has(4, AT_EMPTY_PATH)}}},
+      {SYS_utimensat, "changes", {{has(3, AT_EMPTY_PATH)}}},
       {SYS_ftruncate, "changes", {}},
       {SYS_fallocate, "changes", {}},
       {SYS_copy_file_range, "changes", {}},
@@ -81,7 +82,6 @@ std::vector<CallRule> share_rules() {
       {SYS_mremap, "malloc can do without", {}, ENOMEM},
       {SYS_sched_getaffinity, "malloc can do without", {}, EPERM},
       {SYS_clock_gettime, "time, where the kernel's page for it has none", {}},
-      {SYS_clock_nanosleep, "locks that are waited for", {}},
       {SYS_getrandom, "numbers of inodes", {}},
       {SYS_rt_sigprocmask, "to end, to abort", {}},
       {SYS_exit, "a thread ends", {}},

@@ -1,5 +1,7 @@
 #include "vmm/shares/attributes.h"
 
+#include <fcntl.h>
+
 #include "vmm/shares/privileges.h"
 
 namespace snug {
@@ -31,6 +33,7 @@ Seen seen_as(const Share& share, const InodeRef& inode, const FileStatus& status
 }
 
 Outcome<Seen> see(const Share& share, const InodeRef& inode) {
+  if (share.is_made_up(inode)) return Seen{share.root_status, {.mode = share.root_status.stx_mode}};
   return seen_as(share, inode, SNUG_TRY(share.host.status(inode.fd())));
 }
 
@@ -58,6 +61,12 @@ Outcome<Entered> enter(Share& share, const InodeRef& folder, std::string_view na
 Outcome<Entered> look_up(Share& share, const InodeRef& folder, std::string_view name) {
   if (!folder.is_folder()) return refuse(ENOTDIR);
   const std::string text(name);
+  if (share.is_made_up(folder)) {
+    if (text != share.options.file_name) return refuse(ENOENT);
+    HostFiles::Found found{SNUG_TRY(share.host.reopen(share.root.get(), O_PATH)), {}};
+    found.status = SNUG_TRY(share.host.status(found.fd.get()));
+    return enter(share, folder, name, std::move(found));
+  }
   auto found = SNUG_TRY(share.with_descriptors([&] { return share.host.look_up(folder.fd(), text); }));
   return enter(share, folder, name, std::move(found));
 }

@@ -1,9 +1,11 @@
 #include "vmm/shares/listing.h"
 
+#include <dirent.h>
 #include <sys/stat.h>
 
 #include <algorithm>
 #include <cstddef>
+#include <iterator>
 
 #include "vmm/shares/attributes.h"
 #include "vmm/shares/limits.h"
@@ -42,24 +44,44 @@ fuse_entry_out unknown(const DirectoryReader::Entry& entry, uint64_t number) {
   return out;
 }
 
-}  // namespace
+// The entries of an open folder.
+struct HostEntries {
+  DirectoryReader& reader;
+  int fd;
 
-Outcome<> list(Share& share, Handle& handle, const fuse_read_in& in, Reply& reply, Listing listing) {
-  if (!handle.inode.is_folder()) return refuse(ENOTDIR);
+  auto look() { return reader.look(fd); }
+  void step() { reader.step(); }
+};
+
+// Those of the folder around a shared file.
+struct MadeUpEntries {
+  const Share& share;
+  uint64_t offset;
+
+  Outcome<DirectoryReader::Entry> look() const {
+    const std::string_view names[] = {".", "..", share.options.file_name};
+    if (offset >= std::size(names)) return DirectoryReader::Entry{};
+    const uint64_t number = share.root_status.stx_ino;
+    return DirectoryReader::Entry{names[offset], offset < 2 ? number : ~number, offset + 1,
+                                  static_cast<uint8_t>(offset < 2 ? DT_DIR : DT_REG)};
+  }
+  void step() { ++offset; }
+};
+
+template <class Entries>
+Outcome<> list_entries(Share& share, const Handle& handle, Entries entries, uint64_t room, Reply& reply,
+                       Listing listing) {
   const bool plus = listing == Listing::kWithAttributes;
   const size_t head = kNameOffset + (plus ? sizeof(fuse_entry_out) : 0);
-  uint64_t room = std::min<uint64_t>({in.size, reply.room(), kMaxListing});
   bool any = false;
-  const std::lock_guard lock(handle.reader.mutex());
-  SNUG_TRY(handle.reader.seek(handle.fd.get(), in.offset));
-  for (;; handle.reader.step()) {
-    const auto entry = handle.reader.look(handle.fd.get());
+  for (;; entries.step()) {
+    const auto entry = entries.look();
     // What has been put is answered; the error comes again.
     if (!entry) return any ? Outcome<>{} : refuse(entry.error());
     if (entry->name.empty()) return {};
     const size_t size = head + entry->name.size();
     if (size + padding(size) > room) return any ? Outcome<>{} : refuse(EINVAL);
-    uint64_t number = number_of(share, handle, *entry);
+    const uint64_t number = number_of(share, handle, *entry);
     if (plus) {
       fuse_entry_out out = unknown(*entry, number);
       if (!is_dots(entry->name)) {
@@ -73,6 +95,18 @@ Outcome<> list(Share& share, Handle& handle, const fuse_read_in& in, Reply& repl
     room -= size + padding(size);
     any = true;
   }
+}
+
+}  // namespace
+
+Outcome<> list(Share& share, Handle& handle, const fuse_read_in& in, Reply& reply, Listing listing) {
+  if (!handle.inode.is_folder()) return refuse(ENOTDIR);
+  const uint64_t room = std::min<uint64_t>({in.size, reply.room(), kMaxListing});
+  if (share.is_made_up(handle.inode))
+    return list_entries(share, handle, MadeUpEntries{share, in.offset}, room, reply, listing);
+  const std::lock_guard lock(handle.reader.mutex());
+  SNUG_TRY(handle.reader.seek(handle.fd.get(), in.offset));
+  return list_entries(share, handle, HostEntries{handle.reader, handle.fd.get()}, room, reply, listing);
 }
 
 }  // namespace snug

@@ -69,6 +69,7 @@ Outcome<Opened> open_inode(Share& share, const InodeRef& inode, uint32_t guest_f
 
 Outcome<Opened> open_folder(Share& share, const InodeRef& inode) {
   if (!inode.is_folder()) return refuse(ENOTDIR);
+  if (share.is_made_up(inode)) return add(share, SNUG_TRY(again(share, inode)), {});
   auto fd =
       SNUG_TRY(share.with_descriptors([&] { return share.host.reopen(inode.fd(), O_RDONLY | O_DIRECTORY); }));
   return add(share, SNUG_TRY(again(share, inode)), std::move(fd));

@@ -11,8 +11,6 @@ namespace {
 using namespace operations;
 
 constexpr uint32_t kName = NAME_MAX + 1;
-// What a guest of a later version may send behind the arguments (fuse_in_header.total_extlen).
-constexpr uint32_t kMore = 4096;
 constexpr uint32_t kEntry = sizeof(fuse_entry_out);
 constexpr uint32_t kAttr = sizeof(fuse_attr_out);
 constexpr uint32_t kForgets = 64u << 10;
@@ -47,14 +45,22 @@ constexpr std::array kOperations = {
     Operation{FUSE_STATFS, statfs, 0, size<fuse_statfs_out>, kNothing},
     Operation{FUSE_RELEASE, release, size<fuse_release_in>, 0, kNothing},
     Operation{FUSE_FSYNC, fsync, size<fuse_fsync_in>, 0, kNothing},
+    Operation{FUSE_SETXATTR, setxattr, size<fuse_setxattr_in> + kName + kMaxXattr, 0, kChanges},
+    Operation{FUSE_GETXATTR, getxattr, size<fuse_getxattr_in> + kName, 0, kNothing},
+    Operation{FUSE_LISTXATTR, listxattr, size<fuse_getxattr_in>, 0, kNothing},
+    Operation{FUSE_REMOVEXATTR, removexattr, kName, 0, kChanges},
     Operation{FUSE_FLUSH, flush, size<fuse_flush_in>, 0, kNothing},
     Operation{FUSE_INIT, init, size<fuse_init_in>, size<fuse_init_out>, kAlone | kUnstarted},
     Operation{FUSE_OPENDIR, opendir, size<fuse_open_in>, size<fuse_open_out>, kNothing},
     Operation{FUSE_READDIR, readdir, size<fuse_read_in>, 0, kNothing},
     Operation{FUSE_RELEASEDIR, release, size<fuse_release_in>, 0, kNothing},
     Operation{FUSE_FSYNCDIR, fsync, size<fuse_fsync_in>, 0, kNothing},
+    Operation{FUSE_GETLK, getlk, size<fuse_lk_in>, size<fuse_lk_out>, kNothing},
+    Operation{FUSE_SETLK, setlk, size<fuse_lk_in>, 0, kNothing},
+    Operation{FUSE_SETLKW, setlkw, size<fuse_lk_in>, 0, kNothing},
     Operation{FUSE_ACCESS, access, size<fuse_access_in>, 0, kNothing},
     Operation{FUSE_CREATE, create, size<fuse_create_in> + kName, kEntry + size<fuse_open_out>, kChanges},
+    Operation{FUSE_INTERRUPT, interrupt, size<fuse_interrupt_in>, 0, kSilent},
     Operation{FUSE_DESTROY, destroy, 0, 0, kAlone | kUnstarted},
     Operation{FUSE_IOCTL, not_an_ioctl, size<fuse_ioctl_in>, 0, kData},
     Operation{FUSE_BATCH_FORGET, batch_forget, size<fuse_batch_forget_in> + kForgets, 0, kSilent},

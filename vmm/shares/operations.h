@@ -70,6 +70,16 @@ Result fsync(Share&, Request&, Reply&);
 Result opendir(Share&, Request&, Reply&);
 Result readdir(Share&, Request&, Reply&);
 Result readdirplus(Share&, Request&, Reply&);
+// operations_xattrs.cpp
+Result setxattr(Share&, Request&, Reply&);
+Result getxattr(Share&, Request&, Reply&);
+Result listxattr(Share&, Request&, Reply&);
+Result removexattr(Share&, Request&, Reply&);
+// operations_locks.cpp
+Result getlk(Share&, Request&, Reply&);
+Result setlk(Share&, Request&, Reply&);
+Result setlkw(Share&, Request&, Reply&);
+Result interrupt(Share&, Request&, Reply&);
 // operations_data.cpp
 Result read(Share&, Request&, Reply&);
 Result write(Share&, Request&, Reply&);

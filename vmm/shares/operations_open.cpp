@@ -24,13 +24,18 @@ Outcome<> opendir(Share& share, Request& request, Reply& reply) {
 
 Outcome<> release(Share& share, Request& request, Reply&) {
   const auto in = SNUG_TRY(request.take<fuse_release_in>());
-  SNUG_TRY(share.handles.remove(in.fh, request.header().nodeid));
+  auto handle = SNUG_TRY(share.handles.remove(in.fh, request.header().nodeid));
+  share.locks.drop_unused(handle->inode);
+  handle.reset();
+  share.waits.poll();
   return {};
 }
 
 Outcome<> flush(Share& share, Request& request, Reply&) {
   const auto in = SNUG_TRY(request.take<fuse_flush_in>());
   SNUG_TRY(share.handles.find(in.fh, request.header().nodeid));
+  share.locks.drop(request.header().nodeid, in.lock_owner);
+  share.waits.poll();
   return {};
 }
 
@@ -38,6 +43,7 @@ Outcome<> fsync(Share& share, Request& request, Reply&) {
   const auto in = SNUG_TRY(request.take<fuse_fsync_in>());
   const auto handle = SNUG_TRY(share.handles.find(in.fh, request.header().nodeid));
   const int fd = handle->fd.get();
+  if (share.is_made_up(handle->inode)) return {};
   return outcome_of((in.fsync_flags & FUSE_FSYNC_FDATASYNC) != 0 ? ::fdatasync(fd) : ::fsync(fd));
 }
 

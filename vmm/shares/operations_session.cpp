@@ -35,6 +35,7 @@ Outcome<> init(Share& share, Request& request, Reply& reply) {
   };
   const auto in = SNUG_TRY(request.take<Short>());
   if (in.major < fuse::kMajor) return refuse(EPROTO);
+  share.waits.end_all();
   share.forget_all();
   fuse_init_out out{};
   out.major = fuse::kMajor;
@@ -60,6 +61,7 @@ Outcome<> init(Share& share, Request& request, Reply& reply) {
 }
 
 Outcome<> destroy(Share& share, Request&, Reply&) {
+  share.waits.end_all();
   share.forget_all();
   return {};
 }

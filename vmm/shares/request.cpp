@@ -5,6 +5,19 @@
 #include "vmm/shares/names.h"
 
 namespace snug {
+namespace {
+
+uint32_t write_header(const GuestMemory& memory, const std::vector<VirtBuffer>& writable, uint64_t unique,
+                      const Outcome<>& outcome, uint64_t payload) {
+  fuse_out_header header{};
+  header.len = static_cast<uint32_t>(sizeof header + (outcome ? payload : 0));
+  header.error = outcome ? 0 : -outcome.error();
+  header.unique = unique;
+  const auto bytes = std::as_bytes(std::span(&header, 1));
+  return copy_to_chain(memory, writable, 0, bytes) == bytes.size() ? header.len : 0;
+}
+
+}  // namespace
 
 bool Request::read_header() {
   const auto bytes = std::as_writable_bytes(std::span(&header_, 1));
@@ -71,19 +84,17 @@ bool Reply::space(uint64_t size, std::vector<iovec>& iovecs) const {
   return append_chain_iovecs(memory_, chain_.writable, sizeof(fuse_out_header) + payload_, size, iovecs);
 }
 
-uint32_t Reply::finish(uint64_t unique, const Outcome<>& outcome) {
-  if (kind_ != Kind::kNow) return 0;
-  return write_header(memory_, chain_.writable, unique, outcome ? 0 : outcome.error(), payload_);
+uint32_t Reply::finish(uint64_t unique, const Outcome<>& outcome) const {
+  return write_header(memory_, chain_.writable, unique, outcome, payload_);
 }
 
-uint32_t write_header(const GuestMemory& memory, const std::vector<VirtBuffer>& writable, uint64_t unique,
-                      int error_number, uint64_t payload) {
-  fuse_out_header header{};
-  header.len = static_cast<uint32_t>(sizeof header + (error_number == 0 ? payload : 0));
-  header.error = -error_number;
-  header.unique = unique;
-  const auto bytes = std::as_bytes(std::span(&header, 1));
-  return copy_to_chain(memory, writable, 0, bytes) == bytes.size() ? header.len : 0;
+LateReply Reply::detach(uint64_t unique) {
+  detached_ = true;
+  return {&memory_, chain_.writable, unique, ticket_};
+}
+
+uint32_t LateReply::finish(const Outcome<>& outcome) const {
+  return write_header(*memory, writable, unique, outcome, 0);
 }
 
 }  // namespace snug

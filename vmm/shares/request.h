@@ -56,10 +56,21 @@ class Request {
   size_t taken_ = 0;
 };
 
+// An answer that is given after its request has been left alone.
+struct LateReply {
+  const GuestMemory* memory = nullptr;
+  std::vector<VirtBuffer> writable;
+  uint64_t unique = 0;
+  uint64_t ticket = 0;
+
+  uint32_t finish(const Outcome<>& outcome) const;
+};
+
 class Reply {
  public:
-  Reply(const GuestMemory& memory, const VirtChain& chain)
-      : memory_(memory), chain_(chain), size_(chain.writable_bytes()) {}
+  // `ticket` is what the caller knows the request by.
+  Reply(const GuestMemory& memory, const VirtChain& chain, uint64_t ticket)
+      : memory_(memory), chain_(chain), ticket_(ticket), size_(chain.writable_bytes()) {}
 
   bool fits_header() const { return size_ >= sizeof(fuse_out_header); }
   // Bytes behind the header that are left.
@@ -75,25 +86,20 @@ class Reply {
   bool space(uint64_t size, std::vector<iovec>& iovecs) const;
   void filled(uint64_t size) { payload_ += size; }
 
-  // There is none, or not yet.
-  void never() { kind_ = Kind::kNever; }
-  void later() { kind_ = Kind::kLater; }
-  bool is_later() const { return kind_ == Kind::kLater; }
+  // From now on it is answered through what is returned.
+  LateReply detach(uint64_t unique);
+  bool is_detached() const { return detached_; }
 
   // Writes the header; how many bytes of the chain have been written.
-  uint32_t finish(uint64_t unique, const Outcome<>& outcome);
+  uint32_t finish(uint64_t unique, const Outcome<>& outcome) const;
 
  private:
-  enum class Kind : uint8_t { kNow, kNever, kLater };
   const GuestMemory& memory_;
   const VirtChain& chain_;
+  const uint64_t ticket_;
   const uint64_t size_;
   uint64_t payload_ = 0;
-  Kind kind_ = Kind::kNow;
+  bool detached_ = false;
 };
-
-// The answer of an error, or of nothing but success, written into a chain; how many bytes.
-uint32_t write_header(const GuestMemory& memory, const std::vector<VirtBuffer>& writable, uint64_t unique,
-                      int error_number, uint64_t payload = 0);
 
 }  // namespace snug

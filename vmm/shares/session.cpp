@@ -13,7 +13,10 @@ namespace {
 Outcome<> run(Share& share, const Operation& operation, Request& request, Reply& reply) {
   SNUG_TRY(request.read_arguments(operation.arguments, (operation.traits & Operation::kData) != 0));
   if (!share.agreed.initialized && (operation.traits & Operation::kUnstarted) == 0) return refuse(EIO);
-  if ((operation.traits & Operation::kChanges) != 0 && share.options.readonly) return refuse(EROFS);
+  if ((operation.traits & Operation::kChanges) != 0) {
+    if (share.options.readonly) return refuse(EROFS);
+    if (share.is_file && request.header().nodeid == FUSE_ROOT_ID) return refuse(EPERM);
+  }
   // Nothing is done whose answer could not be told.
   if (reply.room() < operation.answer) return refuse(EINVAL);
   return operation.run(share, request, reply);
@@ -21,8 +24,7 @@ Outcome<> run(Share& share, const Operation& operation, Request& request, Reply&
 
 }  // namespace
 
-ShareSession::ShareSession(std::unique_ptr<Share> share, Answered answered)
-    : share_(std::move(share)), answered_(std::move(answered)) {}
+ShareSession::ShareSession(std::unique_ptr<Share> share) : share_(std::move(share)) {}
 
 ShareSession::~ShareSession() = default;
 
@@ -30,15 +32,15 @@ Result<std::unique_ptr<ShareSession>> ShareSession::create(UniqueFd root, Unique
                                                            ShareOptions options, Answered answered) {
   if (options.descriptors < kFewestDescriptors)
     return fail("a share needs {} descriptors at least, not {}", kFewestDescriptors, options.descriptors);
-  auto share = std::make_unique<Share>(std::move(root), std::move(proc_self_fd), std::move(options));
+  auto share = std::make_unique<Share>(std::move(root), std::move(proc_self_fd), std::move(options),
+                                       std::move(answered));
   const auto status = share->host.status(share->root.get());
   if (!status) return fail_errno(status.error(), "look at what is to be shared");
   if (!S_ISDIR(status->stx_mode) && !S_ISREG(status->stx_mode))
     return fail("only folders and regular files can be shared");
-  share->root_status = *status;
-  share->host.set_root(*status);
+  share->set_root(*status);
   share->forget_all();
-  return std::unique_ptr<ShareSession>(new ShareSession(std::move(share), std::move(answered)));
+  return std::unique_ptr<ShareSession>(new ShareSession(std::move(share)));
 }
 
 void ShareSession::reset() {
@@ -49,8 +51,7 @@ void ShareSession::reset() {
 std::optional<uint32_t> ShareSession::serve(const GuestMemory& memory, const VirtChain& chain,
                                             uint64_t ticket) {
   Request request(memory, chain);
-  Reply reply(memory, chain);
-  (void)ticket;
+  Reply reply(memory, chain, ticket);
   if (!request.read_header()) return 0;
   const Operation* const operation = find_operation(request.header().opcode);
   const uint64_t unique = request.header().unique;
@@ -66,9 +67,13 @@ std::optional<uint32_t> ShareSession::serve(const GuestMemory& memory, const Vir
     outcome = run(*share_, *operation, request, reply);
   }
   if (silent) return 0;
+  if (reply.is_detached()) return std::nullopt;
   return reply.finish(unique, outcome);
 }
 
-bool ShareSession::poll() { return false; }
+bool ShareSession::poll() {
+  const std::shared_lock with_others(running_);
+  return share_->waits.poll();
+}
 
 }  // namespace snug

@@ -24,12 +24,15 @@ struct Share;
 class ShareSession {
  public:
   // Called for a request that serve() has not answered, on the thread of another request or of poll(); it may
-  // come before serve() has returned. `written`: bytes of its chain.
+  // come before serve() has returned. `written`: bytes of its chain. It must not call the session, nor wait
+  // for a thread that is in reset().
   using Answered = std::function<void(uint64_t ticket, uint32_t written)>;
 
   // root: an O_PATH descriptor of what is shared, a folder or a regular file. proc_self_fd: /proc/self/fd of
   // this process, open (it needs no /proc later). The process has no umask. Errors: neither folder nor file,
   // too few descriptors.
+  // Without `answered` no lock is waited for. At most LockWaits::kMaxWaiting requests wait: a queue has to
+  // have room for more, or what would end their waiting may not come through.
   static Result<std::unique_ptr<ShareSession>> create(UniqueFd root, UniqueFd proc_self_fd,
                                                       ShareOptions options, Answered answered);
   ~ShareSession();
@@ -50,10 +53,9 @@ class ShareSession {
   bool poll();
 
  private:
-  ShareSession(std::unique_ptr<Share> share, Answered answered);
+  explicit ShareSession(std::unique_ptr<Share> share);
 
   std::unique_ptr<Share> share_;
-  Answered answered_;
   std::shared_mutex running_;  // shared: by requests
 };
 

@@ -2,7 +2,21 @@
 
 namespace snug {
 
+void Share::set_root(const FileStatus& status) {
+  host.set_root(status);
+  root_status = status;
+  is_file = S_ISREG(status.stx_mode);
+  if (!is_file) return;
+  // Linux mounts folders only.
+  root_status.stx_mode = S_IFDIR | 0555;
+  root_status.stx_ino = ~status.stx_ino;
+  root_status.stx_nlink = 2;
+  root_status.stx_size = root_status.stx_blocks = 0;
+}
+
 void Share::forget_all() {
+  waits.forget_all();
+  locks.clear();
   handles.clear();
   inodes.clear(root.get(), root_status);
   agreed = {};

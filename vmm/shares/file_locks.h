@@ -1,0 +1,57 @@
+// Locks of the guest, as locks of the host: they hold against other processes there too. A POSIX lock belongs
+// to an owner that the guest names; each owner has a descriptor of its own for each file, on which the host
+// keeps what is locked (fcntl(2), open file description locks). flock(2) belongs to what is open, in the
+// guest as on the host.
+//
+// Thread: any number at a time. Never waits.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <utility>
+
+#include "vmm/shares/descriptor_budget.h"
+#include "vmm/shares/fuse_abi.h"
+#include "vmm/shares/handle_table.h"
+#include "vmm/shares/host_files.h"
+
+namespace snug {
+
+class FileLocks {
+ public:
+  FileLocks(const HostFiles& host, DescriptorBudget& budget, bool readonly)
+      : host_(host), budget_(budget), readonly_(readonly) {}
+
+  // EAGAIN: another has it. ENOLCK: there are too many.
+  Outcome<> set(const Handle& handle, uint64_t owner, const fuse_file_lock& lock);
+  Outcome<> set_whole(const Handle& handle, uint32_t type);
+  // The first lock that is in the way, or one of type F_UNLCK.
+  Outcome<fuse_file_lock> test(const Handle& handle, uint64_t owner, const fuse_file_lock& lock) const;
+  // What an owner has of an inode.
+  void drop(uint64_t inode, uint64_t owner);
+  // What anybody has of one that nobody has open any more.
+  void drop_unused(const InodeRef& inode);
+  void clear();
+
+ private:
+  struct Owned {
+    DescriptorBudget::Share descriptor;
+    UniqueFd fd;
+    uint32_t pid = 0;  // in the guest
+  };
+  using Key = std::pair<uint64_t, uint64_t>;  // inode, owner
+
+  std::shared_ptr<Owned> find(const Key& key) const;
+  Outcome<std::shared_ptr<Owned>> find_or_open(const Handle& handle, const Key& key);
+  uint32_t other_owner(const Key& key) const;
+
+  const HostFiles& host_;
+  DescriptorBudget& budget_;
+  const bool readonly_;
+  mutable std::mutex mutex_;
+  std::map<Key, std::shared_ptr<Owned>> owned_;
+};
+
+}  // namespace snug

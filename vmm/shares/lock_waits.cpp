@@ -1,0 +1,73 @@
+#include "vmm/shares/lock_waits.h"
+
+namespace snug {
+
+Outcome<> LockWaits::attempt(const WantedLock& wanted) {
+  if (wanted.whole_file) return locks_.set_whole(*wanted.handle, wanted.lock.type);
+  return locks_.set(*wanted.handle, wanted.owner, wanted.lock);
+}
+
+// Under the lock: one that is given back in between would not be seen.
+Outcome<> LockWaits::take(WantedLock wanted, uint64_t unique, Reply& reply) {
+  const std::lock_guard lock(mutex_);
+  const auto outcome = attempt(wanted);
+  if (outcome || outcome.error() != EAGAIN) return outcome;
+  if (waiting_.size() == kMaxWaiting || !answered_) return refuse(ENOLCK);
+  waiting_.push_back({std::move(wanted), reply.detach(unique)});
+  count_ = waiting_.size();
+  return {};
+}
+
+void LockWaits::answer(Waiting& waiting, const Outcome<>& outcome) {
+  answered_(waiting.reply.ticket, waiting.reply.finish(outcome));
+}
+
+bool LockWaits::poll() {
+  if (count_ == 0) return false;
+  std::list<Waiting> done;
+  std::list<Outcome<>> outcomes;
+  bool left = false;
+  {
+    const std::lock_guard lock(mutex_);
+    for (auto at = waiting_.begin(); at != waiting_.end();) {
+      const auto one = at++;
+      const auto outcome = attempt(one->wanted);
+      if (!outcome && outcome.error() == EAGAIN) continue;
+      outcomes.push_back(outcome);
+      done.splice(done.end(), waiting_, one);
+    }
+    count_ = waiting_.size();
+    left = !waiting_.empty();
+  }
+  for (Waiting& waiting : done) {
+    answer(waiting, outcomes.front());
+    outcomes.pop_front();
+  }
+  return left;
+}
+
+void LockWaits::interrupt(uint64_t unique) {
+  std::list<Waiting> done;
+  {
+    const std::lock_guard lock(mutex_);
+    for (auto at = waiting_.begin(); at != waiting_.end(); ++at) {
+      if (at->reply.unique != unique) continue;
+      done.splice(done.end(), waiting_, at);
+      break;
+    }
+    count_ = waiting_.size();
+  }
+  for (Waiting& waiting : done) answer(waiting, refuse(EINTR));
+}
+
+void LockWaits::end_all() {
+  for (Waiting& waiting : waiting_) answer(waiting, refuse(EINTR));
+  forget_all();
+}
+
+void LockWaits::forget_all() {
+  waiting_.clear();
+  count_ = 0;
+}
+
+}  // namespace snug

@@ -1,0 +1,108 @@
+// Extended attributes (xattr_names.h), of regular files and folders: the host keeps a user's of nothing else.
+#include <fcntl.h>
+#include <sys/xattr.h>
+
+#include <algorithm>
+
+#include "vmm/shares/limits.h"
+#include "vmm/shares/operations.h"
+#include "vmm/shares/privileges.h"
+#include "vmm/shares/xattr_names.h"
+
+namespace snug::operations {
+namespace {
+
+// What has attributes, open for them.
+Outcome<UniqueFd> open_for_xattrs(Share& share, const InodeRef& inode) {
+  if (!inode.is_file() && !inode.is_folder()) return refuse(EOPNOTSUPP);
+  return share.with_descriptors([&] {
+    auto fd = share.host.reopen(inode.fd(), O_RDONLY);
+    // Which way it is open means nothing to its attributes.
+    if (!fd && fd.error() == EACCES && inode.is_file() && !share.options.readonly)
+      fd = share.host.reopen(inode.fd(), O_WRONLY);
+    return fd;
+  });
+}
+
+// A value or a list into the reply, or its size when the guest asks for that.
+Outcome<> answer_bytes(Reply& reply, uint32_t wanted, std::span<const char> bytes) {
+  if (wanted == 0) {
+    if (reply.room() < sizeof(fuse_getxattr_out)) return refuse(EINVAL);
+    fuse_getxattr_out out{};
+    out.size = static_cast<uint32_t>(bytes.size());
+    reply.put(out);
+    return {};
+  }
+  if (bytes.size() > wanted || bytes.size() > reply.room()) return refuse(ERANGE);
+  reply.put_bytes(std::as_bytes(bytes));
+  return {};
+}
+
+Outcome<std::string> changed_name(std::string_view name) {
+  auto on_host = xattr_on_host(name);
+  // To be read it is not there; to be written it is not the guest's.
+  if (!on_host && on_host.error() == ENODATA) return refuse(EPERM);
+  return on_host;
+}
+
+}  // namespace
+
+Outcome<> setxattr(Share& share, Request& request, Reply&) {
+  struct Short {
+    uint32_t size, flags;
+  };
+  const auto in = SNUG_TRY(request.take<Short>());
+  if (share.agreed.has(FUSE_SETXATTR_EXT)) SNUG_TRY(request.take<uint64_t>());
+  const auto name = SNUG_TRY(request.take_text());
+  const auto value = SNUG_TRY(request.take_bytes(in.size));
+  const std::string on_host = SNUG_TRY(changed_name(name));
+  const auto inode = SNUG_TRY(share.inodes.find(request.header().nodeid));
+  const auto fd = SNUG_TRY(open_for_xattrs(share, inode));
+  SNUG_TRY(outcome_of(
+      ::fsetxattr(fd.get(), on_host.c_str(), value.data(), value.size(), static_cast<int>(in.flags))));
+  if (name == kCapability) note_privileges(*inode);
+  return {};
+}
+
+Outcome<> getxattr(Share& share, Request& request, Reply& reply) {
+  const auto in = SNUG_TRY(request.take<fuse_getxattr_in>());
+  const auto name = SNUG_TRY(request.take_text());
+  const std::string on_host = SNUG_TRY(xattr_on_host(name));
+  const auto inode = SNUG_TRY(share.inodes.find(request.header().nodeid));
+  if (share.is_made_up(inode)) return refuse(ENODATA);
+  const auto fd = SNUG_TRY(open_for_xattrs(share, inode));
+  std::vector<char> value(in.size == 0 ? kMaxXattr : std::min(in.size, kMaxXattr));
+  const ssize_t length = ::fgetxattr(fd.get(), on_host.c_str(), value.data(), value.size());
+  if (length < 0) return refuse(errno);
+  return answer_bytes(reply, in.size, std::span(value).first(static_cast<size_t>(length)));
+}
+
+Outcome<> listxattr(Share& share, Request& request, Reply& reply) {
+  const auto in = SNUG_TRY(request.take<fuse_getxattr_in>());
+  const auto inode = SNUG_TRY(share.inodes.find(request.header().nodeid));
+  if (share.is_made_up(inode)) return answer_bytes(reply, in.size, {});
+  const auto fd = SNUG_TRY(open_for_xattrs(share, inode));
+  std::vector<char> names(kMaxXattr);
+  const ssize_t length = ::flistxattr(fd.get(), names.data(), names.size());
+  if (length < 0) return refuse(errno);
+  std::string found;
+  for (std::string_view rest(names.data(), static_cast<size_t>(length)); !rest.empty();) {
+    const auto end = std::min(rest.find('\0'), rest.size() - 1);
+    const auto name = xattr_in_guest(rest.substr(0, end));
+    rest.remove_prefix(end + 1);
+    // Those are for who may read them.
+    if (!name || (name->starts_with("trusted.") && request.header().uid != 0)) continue;
+    found.append(*name).push_back('\0');
+  }
+  return answer_bytes(reply, in.size, found);
+}
+
+Outcome<> removexattr(Share& share, Request& request, Reply&) {
+  const auto name = SNUG_TRY(request.take_text());
+  const std::string on_host = SNUG_TRY(changed_name(name));
+  const auto inode = SNUG_TRY(share.inodes.find(request.header().nodeid));
+  const auto fd = SNUG_TRY(open_for_xattrs(share, inode));
+  return outcome_of(::fremovexattr(fd.get(), on_host.c_str()));
+}
+
+}  // namespace snug::operations
