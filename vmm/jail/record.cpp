@@ -163,7 +163,7 @@ struct KernelAction {
 }  // namespace
 
 std::string record_line(ThreadKind kind, const CallEntry& entry) {
-  static constexpr std::array kWords{"vcpu", "loop", "device", "builder"};
+  static constexpr std::array kWords{"vcpu", "loop", "device", "share", "builder"};
   std::string line = fmt::format("{} {}", kWords[static_cast<size_t>(kind)], call_name(entry.rule->number));
   for (const ArgumentTest& test : entry.arguments) {
     if (test.kind == ArgumentTest::Kind::kOneOf)

@@ -32,7 +32,8 @@
 namespace snug::jail {
 namespace {
 
-constexpr std::array kAll{ThreadKind::kVcpu, ThreadKind::kLoop, ThreadKind::kDevice, ThreadKind::kBuilder};
+constexpr std::array kAll{ThreadKind::kVcpu, ThreadKind::kLoop, ThreadKind::kDevice, ThreadKind::kShare,
+                          ThreadKind::kBuilder};
 
 // --- calls that are trapped ---------------------------------------------------------------------------
 

@@ -50,6 +50,8 @@ int main(int count, char** arguments) {
   size_t idle = 0;
   for (size_t i = 0; i < kThreadKinds; ++i) {
     const auto kind = static_cast<ThreadKind>(i);
+    // Only guests with a driver have requests for it.
+    if (kind == ThreadKind::kShare && !linux_too) continue;
     const auto rules = thread_rules(kind);
     for (const CallEntry& entry : entries_of(rules)) {
       ++entries;

@@ -194,7 +194,7 @@ class WardenTest : public testing::Test {
     ::close(news[1]);
     auto warden = Warden::create({split->child, std::move(split->process), std::move(split->lifeline),
                                   UniqueFd(calls[0]), UniqueFd(news[0])},
-                                 {ends_, duties_.directory, false, duties_.started, duties_.ending});
+                                 {ends_, duties_.directory, nullptr, false, duties_.started, duties_.ending});
     EXPECT_TRUE(warden);
     return std::move(*warden);
   }

@@ -247,9 +247,11 @@ TEST_F(ShareServiceTest, MovedInterruptsBlockNobodyAndArriveInTheEnd) {
   std::this_thread::sleep_for(10ms);
   device->server_ready();
   begin_session();
+  uint16_t count = 1;
   EXPECT_TRUE(eventually([&] {
     device->server_ready();
-    return take_count(elsewhere.get()) > 0 || (host->kick(1), false);
+    offer(FUSE_GETATTR, FUSE_ROOT_ID, fuse_getattr_in{}, 1);
+    return answered(++count) && take_count(elsewhere.get()) > 0;
   }));
 }
 
