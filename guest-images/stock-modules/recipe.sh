@@ -14,7 +14,7 @@ declare -gA drivers=(
   [0x1044]="virtio_pci virtio_rng"
   [0x1045]="virtio_pci virtio_balloon"
   [0x1053]="virtio_pci vmw_vsock_virtio_transport"
-  [0x105a]="virtio_pci virtiofs"
+  [0x105a]="virtio_pci virtiofs overlay"
 )
 
 # In the archive: modules/NAME.ko and modules/ID.list with the names to load, in order.

@@ -19,7 +19,8 @@ namespace {
 struct MountAttributes {
   uint64_t set, clear, propagation, user_namespace;
 };
-constexpr long kMountSetattr = 442;
+constexpr long kOpenTree = 428, kMoveMount = 429, kMountSetattr = 442;
+constexpr unsigned kCloneTree = 1, kFromDescriptor = 4;  // OPEN_TREE_CLONE, MOVE_MOUNT_F_EMPTY_PATH
 constexpr uint64_t kReadOnly = 1, kNoSetUser = 2, kNoDevices = 4, kNoPrograms = 8;
 constexpr unsigned kRecursive = 0x8000;  // AT_RECURSIVE
 
@@ -78,6 +79,9 @@ class ShareWay : private StepList {
 
  private:
   Result<void> root() {
+    // Before anything lies over the old root, which may be one of them.
+    std::vector<UniqueFd> trees;
+    for (const SharedFolder& folder : folders_) trees.push_back(SNUG_TRY(tree_of(folder)));
     const std::string options = fmt::format("size=64k,nr_inodes={},mode=555", folders_.size() + 1);
     int error = lay_empty_root(0, options.c_str());
     if (error == EINVAL) {
@@ -88,7 +92,7 @@ class ShareWay : private StepList {
       note("root of shares", error);
       return {};
     }
-    for (size_t i = 0; i < folders_.size(); ++i) SNUG_TRY(place(std::to_string(i), folders_[i]));
+    for (size_t i = 0; i < folders_.size(); ++i) SNUG_TRY(place(std::to_string(i), folders_[i], trees[i].get()));
     error = enter_laid_root();
     note("root of shares", error);
     if (error != 0) return fail_errno(error, "shares: leaving the host's root");
@@ -104,18 +108,31 @@ class ShareWay : private StepList {
                : fail_errno(errno, "shares: their root");
   }
 
-  Result<void> place(const std::string& name, const SharedFolder& folder) {
-    if (const int error = make_place(name, is_folder(folder.opened.get())); error != 0)
-      return fail_errno(error, "share {}: a place for it", folder.path);
-    // Not by the descriptor: what it has open belongs to the parent's namespace, which cannot be bound.
-    if (::mount(folder.path.c_str(), name.c_str(), nullptr, MS_BIND | MS_REC, nullptr) != 0)
-      return fail_errno(errno, "share {}: mount", folder.path);
+  // A mount of its own that is nowhere yet. Not by the descriptor: what that has open belongs to the parent's
+  // namespace, of which nothing can be cloned.
+  Result<UniqueFd> tree_of(const SharedFolder& folder) {
+    const auto clone = [&](unsigned more) {
+      return UniqueFd(static_cast<int>(
+          ::syscall(kOpenTree, AT_FDCWD, folder.path.c_str(), kCloneTree | O_CLOEXEC | more)));
+    };
+    // An ordinary user may not tear off what is mounted below: it could show what that hides.
+    UniqueFd tree = clone(folder.submounts ? kRecursive : 0);
+    if (!tree && errno == EINVAL) tree = clone(kRecursive);
+    if (!tree) return fail_errno(errno, "share {}: a mount of its own", folder.path);
     MountAttributes attributes{kNoSetUser | kNoDevices | kNoPrograms | (folder.readonly ? kReadOnly : 0), 0, 0,
                                0};
-    const int error = failed(static_cast<int>(::syscall(kMountSetattr, AT_FDCWD, name.c_str(), kRecursive,
+    const int error = failed(static_cast<int>(::syscall(kMountSetattr, tree.get(), "", AT_EMPTY_PATH | kRecursive,
                                                         &attributes, sizeof attributes)));
     // Second lines, all of them: the server makes no such things and writes nothing there.
     if (error != 0) miss("mounts without devices and programs", error, "Linux 5.12");
+    return tree;
+  }
+
+  Result<void> place(const std::string& name, const SharedFolder& folder, int tree) {
+    if (const int error = make_place(name, is_folder(folder.opened.get())); error != 0)
+      return fail_errno(error, "share {}: a place for it", folder.path);
+    if (::syscall(kMoveMount, tree, "", AT_FDCWD, name.c_str(), kFromDescriptor) != 0)
+      return fail_errno(errno, "share {}: mount", folder.path);
     return {};
   }
 

@@ -18,6 +18,7 @@ struct SharedFolder {
   std::string path;       // absolute
   UniqueFd opened;        // O_PATH, as it was found when the machine was set up
   bool readonly = false;  // in truth: by the kernel, wherever it can
+  bool submounts = false;  // with what is mounted below it, which else stays away where the kernel allows that
 };
 
 struct ShareEntry {

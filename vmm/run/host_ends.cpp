@@ -163,13 +163,14 @@ MachineConfig HostEnds::machine_config(const Spec& spec) {
   for (const UniqueFd& initrd : initrds) config.initrd_fds.push_back(initrd.get());
   // hostname: a name for guests that have none of their own (Linux 6.0; an /etc/hostname wins under systemd).
   config.cmdline = fmt::format("{} hostname={}", kDefaultCmdline, spec.name);
+  if (!spec.root.empty()) config.cmdline += fmt::format(" snug.root={}", ShareEnd::kRootTag);
   config.kaslr = spec.kaslr;
   if (!spec.cmdline.empty()) config.cmdline += " " + spec.cmdline;
   for (DiskFile& disk : disks) config.disks.push_back(disk.config());
-  for (size_t i = 0; i < shares.size(); ++i)
-    config.shares.push_back({.tag = spec.shares[i].tag,
+  for (const ShareEnd& share : shares)
+    config.shares.push_back({.tag = share.spec.tag,
                              .queues = static_cast<uint16_t>(std::min<size_t>(spec.cpus, kShareQueuesMax)),
-                             .socket = shares[i].device.get()});
+                             .socket = share.device.get()});
   if (vsock) config.vsock = {{.cid = spec.vsock.cid}, vsock.get()};
   config.rng = spec.rng;
   config.packed_rings = spec.packed_rings;

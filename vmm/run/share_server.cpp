@@ -116,11 +116,11 @@ class Process {
       share.proc_self_fd = SNUG_TRY(duplicate(own_files.get()));
       // Root in a user namespace that knows no other user has no say over theirs.
       const bool real_ids = ::geteuid() == 0 && split_.namespaces != jail::Namespaces::kAll;
-      share.options = options_of(spec_.shares[i], real_ids, shared / shares_.size());
+      share.options = options_of(shares_[i].spec, real_ids, shared / shares_.size());
       share.thread_begins = thread_begins_;
       share.failed = [this](const std::string& why) { end(why); };
       services_.push_back(SNUG_TRY(with_context(ShareService::create(*loop_, std::move(share)),
-                                                "share " + spec_.shares[i].source)));
+                                                "share " + shares_[i].spec.source)));
     }
     parent_ = SNUG_TRY(loop_->watch(split_.lifeline.get(), EPOLLHUP, [](uint32_t) { ::_exit(0); }));
     return {};
@@ -207,10 +207,20 @@ class Process {
 
 Result<std::vector<ShareEnd>> ShareEnd::open(const Spec& spec) {
   std::vector<ShareEnd> ends;
-  for (const ShareSpec& share : spec.shares) {
+  std::vector<ShareSpec> shares = spec.shares;
+  if (!spec.root.empty()) {
+    ShareSpec root;
+    root.source = spec.root;
+    root.tag = kRootTag;
+    root.readonly = true;
+    shares.push_back(std::move(root));
+  }
+  for (const ShareSpec& share : shares) {
     ShareEnd end;
+    end.spec = share;
     end.folder.path = share.source;
     end.folder.readonly = share.readonly;
+    end.folder.submounts = share.submounts;
     end.folder.opened = SNUG_TRY(with_context(open_file(share.source, O_PATH), "share"));
     struct stat status {};
     if (::fstat(end.folder.opened.get(), &status) != 0) return fail_errno(errno, "share {}", share.source);

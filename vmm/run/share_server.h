@@ -21,11 +21,16 @@ namespace snug {
 
 // A share as it was opened in front of the wall.
 struct ShareEnd {
+  // Of the guest's root, where that is a folder of the host: what its first program finds it by.
+  static constexpr const char* kRootTag = "snug-root";
+
+  ShareSpec spec;
   jail::SharedFolder folder;
   UniqueFd device;  // the machine's end of the socket
   UniqueFd server;  // the server's; start() takes it
 
-  // Errors: what the spec names is not there any more, or is neither folder nor file.
+  // Those of the spec, and the guest's root behind them. Errors: what the spec names is not there any more, or
+  // is neither folder nor file.
   static Result<std::vector<ShareEnd>> open(const Spec& spec);
 };
 

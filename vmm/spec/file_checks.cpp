@@ -94,6 +94,13 @@ std::optional<std::string> share_problem(const FileUse& file) {
   return fmt::format("cannot be read ({}): {}", errno_text(errno), file.path);
 }
 
+std::optional<std::string> folder_problem(const FileUse& file) {
+  struct stat status {};
+  if (::stat(file.path.c_str(), &status) == 0 && S_ISREG(status.st_mode))
+    return "is a file, not a folder: " + file.path;
+  return share_problem(file);
+}
+
 // A socket left behind by a machine that was killed is no problem.
 std::optional<std::string> socket_problem(const FileUse& file) {
   struct stat status {};
@@ -109,6 +116,7 @@ std::optional<std::string> socket_problem(const FileUse& file) {
 
 std::optional<std::string> file_problem(const FileUse& file) {
   if (file.kind == FileUse::Kind::kSocket) return socket_problem(file);
+  if (file.kind == FileUse::Kind::kFolder) return folder_problem(file);
   if (file.kind == FileUse::Kind::kShare) return share_problem(file);
   return file.kind == FileUse::Kind::kOutput ? output_problem(file) : input_problem(file);
 }

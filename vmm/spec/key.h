@@ -18,7 +18,7 @@ namespace snug {
 
 // A file that a value names, to be checked once file and flags are merged.
 struct FileUse {
-  enum class Kind { kInput, kOutput, kDisk, kSocket, kShare };
+  enum class Kind { kInput, kOutput, kDisk, kSocket, kShare, kFolder };
   Kind kind = Kind::kInput;
   std::string path;       // resolved
   bool relative = false;  // as written
