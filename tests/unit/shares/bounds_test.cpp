@@ -174,6 +174,7 @@ TEST_P(Bounds, OpenFilesAreLimited) {
   EXPECT_EQ(opened.size(), 24u);
   expect_error(driver->opendir(1), ENFILE);
   expect_error(driver->create(1, "new", 0644), ENFILE);
+  EXPECT_EQ(on_host("new"), "(none)");
   EXPECT_LE(open_descriptors(), before + 64);
   push_out();
   for (size_t i = 0; i < opened.size(); ++i)
