@@ -4,11 +4,15 @@
 
 namespace snug {
 
-Outcome<uint64_t> HandleTable::add(InodeRef inode, UniqueFd fd) {
+Outcome<DescriptorBudget::Share> HandleTable::reserve() {
   auto descriptor = budget_.take();
   if (!descriptor) return refuse(ENFILE);
+  return descriptor;
+}
+
+Outcome<uint64_t> HandleTable::add(DescriptorBudget::Share reserved, InodeRef inode, UniqueFd fd) {
   auto handle = std::make_shared<Handle>();
-  handle->descriptor = std::move(descriptor);
+  handle->descriptor = std::move(reserved);
   handle->inode = std::move(inode);
   handle->fd = std::move(fd);
   const std::lock_guard lock(mutex_);

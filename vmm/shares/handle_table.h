@@ -30,8 +30,9 @@ class HandleTable {
 
   explicit HandleTable(DescriptorBudget& budget) : budget_(budget) {}
 
-  // ENFILE: there are too many.
-  Outcome<uint64_t> add(InodeRef inode, UniqueFd fd);
+  // Room for one, before anything is done that would be in vain without. ENFILE: there are too many.
+  Outcome<DescriptorBudget::Share> reserve();
+  Outcome<uint64_t> add(DescriptorBudget::Share reserved, InodeRef inode, UniqueFd fd);
   // EBADF: nothing that is open, or it is another inode's.
   Outcome<std::shared_ptr<Handle>> find(uint64_t number, uint64_t inode) const;
   // The same, which is no longer in the table.

@@ -54,6 +54,9 @@ struct Inode {
   bool replaced = false;  // the host has another file of this number now
 };
 
+// A guest may know a million of them.
+static_assert(sizeof(Inode) <= 200);
+
 // Whether the host's file is the one that it was.
 bool is_same(const Inode& inode, const FileStatus& status);
 

@@ -25,11 +25,6 @@ Outcome<NewFile> NewFile::in(Share& share, const InodeRef& folder, std::string_v
   return file;
 }
 
-uint32_t NewFile::host_mode() const {
-  if (S_ISDIR(wanted_.mode)) return wanted_.mode & 07777;
-  return wanted_.mode & 01777;
-}
-
 Outcome<Entered> NewFile::enter(int opened) {
   auto found =
       SNUG_TRY(share_->with_descriptors([this] { return share_->host.look_up(folder_->fd(), name_); }));

@@ -18,8 +18,7 @@ class NewFile {
                              const fuse_in_header& caller, uint32_t type_and_mode, uint32_t device = 0);
 
   const std::string& name() const { return name_; }
-  // What the host makes: never with setuid or setgid bits, but for a folder's.
-  uint32_t host_mode() const;
+  uint32_t host_mode() const { return wanted_.host_mode(); }
   // After it has been made: finds it, makes it the caller's and known to the guest. `opened` as in
   // Owners::change(). Of a file system that keeps no owners it is made all the same. EPERM: a device node
   // there; the name is gone again.

@@ -31,15 +31,12 @@ uint32_t open_flags(const Share& share, const InodeRef& inode) {
   return !inode.is_folder() && is_as_before(share, inode) ? FOPEN_KEEP_CACHE : 0;
 }
 
-Outcome<Opened> add(Share& share, InodeRef inode, UniqueFd fd) {
+Outcome<Opened> add(Share& share, DescriptorBudget::Share reserved, InodeRef inode, UniqueFd fd) {
   fuse_open_out out{};
   out.open_flags = open_flags(share, inode);
-  out.fh = SNUG_TRY(share.handles.add(std::move(inode), std::move(fd)));
+  out.fh = SNUG_TRY(share.handles.add(std::move(reserved), std::move(inode), std::move(fd)));
   return Opened{out};
 }
-
-// Another hold on an inode that is held.
-Outcome<InodeRef> again(Share& share, const InodeRef& inode) { return share.inodes.find(inode.id()); }
 
 }  // namespace
 
@@ -59,24 +56,29 @@ Outcome<Opened> open_inode(Share& share, const InodeRef& inode, uint32_t guest_f
   if (access == O_ACCMODE) return refuse(EINVAL);
   if (share.options.readonly && (access != O_RDONLY || truncates)) return refuse(EROFS);
   const int flags = host_flags(share, guest_flags);
+  auto reserved = SNUG_TRY(share.handles.reserve());
   auto fd = share.with_descriptors([&] { return share.host.reopen(inode.fd(), flags); });
   if (!fd && fd.error() == EACCES && (flags & O_ACCMODE) != access)
     fd = share.host.reopen(inode.fd(), (flags & ~O_ACCMODE) | access);
   if (!fd) return refuse(fd.error());
   if (truncates) drop_privileges(share, inode, -1, (fuse_flags & FUSE_OPEN_KILL_SUIDGID) != 0);
-  return add(share, SNUG_TRY(again(share, inode)), std::move(*fd));
+  return keep_open(share, inode, std::move(reserved), std::move(*fd));
 }
 
 Outcome<Opened> open_folder(Share& share, const InodeRef& inode) {
   if (!inode.is_folder()) return refuse(ENOTDIR);
-  if (share.is_made_up(inode)) return add(share, SNUG_TRY(again(share, inode)), {});
+  auto reserved = SNUG_TRY(share.handles.reserve());
+  if (share.is_made_up(inode)) return keep_open(share, inode, std::move(reserved), {});
   auto fd =
       SNUG_TRY(share.with_descriptors([&] { return share.host.reopen(inode.fd(), O_RDONLY | O_DIRECTORY); }));
-  return add(share, SNUG_TRY(again(share, inode)), std::move(fd));
+  return keep_open(share, inode, std::move(reserved), std::move(fd));
 }
 
-Outcome<Opened> keep_open(Share& share, const InodeRef& inode, UniqueFd fd, uint32_t) {
-  return add(share, SNUG_TRY(again(share, inode)), std::move(fd));
+Outcome<Opened> keep_open(Share& share, const InodeRef& inode, DescriptorBudget::Share reserved,
+                          UniqueFd fd) {
+  // Another hold on an inode that is held.
+  auto again = SNUG_TRY(share.inodes.find(inode.id()));
+  return add(share, std::move(reserved), std::move(again), std::move(fd));
 }
 
 }  // namespace snug

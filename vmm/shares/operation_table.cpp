@@ -10,7 +10,8 @@ namespace {
 
 using namespace operations;
 
-constexpr uint32_t kName = NAME_MAX + 1;
+// Longer than any of the host's, which are told apart from what is no request at all.
+constexpr uint32_t kName = PATH_MAX;
 constexpr uint32_t kEntry = sizeof(fuse_entry_out);
 constexpr uint32_t kAttr = sizeof(fuse_attr_out);
 constexpr uint32_t kForgets = 64u << 10;

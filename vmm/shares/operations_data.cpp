@@ -23,6 +23,15 @@ Outcome<std::shared_ptr<Handle>> open_file(Share& share, uint64_t number, uint64
   return handle;
 }
 
+// What the guest's open(2) or the write itself asked for.
+int write_flags(const Share& share, uint32_t guest_flags) {
+  int flags = 0;
+  // A guest that writes back knows itself where the end is.
+  if ((guest_flags & O_APPEND) != 0 && !share.agreed.has(FUSE_WRITEBACK_CACHE)) flags |= RWF_APPEND;
+  if ((guest_flags & O_DSYNC) != 0) flags |= (guest_flags & O_SYNC) == O_SYNC ? RWF_SYNC : RWF_DSYNC;
+  return flags;
+}
+
 Outcome<> check_range(uint64_t offset, uint64_t length) {
   if (offset > INT64_MAX || length > INT64_MAX - offset) return refuse(EINVAL);
   return {};
@@ -73,12 +82,11 @@ Outcome<> write(Share& share, Request& request, Reply& reply) {
   SNUG_TRY(check_range(in.offset, in.size));
   std::vector<iovec> iovecs;
   if (in.size > kMaxTransfer || !request.data(in.size, iovecs)) return refuse(EINVAL);
-  // A guest that writes back knows itself where the end is.
-  const bool appends = (in.flags & O_APPEND) != 0 && !share.agreed.has(FUSE_WRITEBACK_CACHE);
+  const int how = write_flags(share, in.flags);
   drop_privileges(share, handle->inode, handle->fd.get(), (in.write_flags & FUSE_WRITE_KILL_SUIDGID) != 0);
   const uint64_t count =
       SNUG_TRY(transfer(iovecs, in.offset, [&](const iovec* parts, int size, off_t offset) {
-        return ::pwritev2(handle->fd.get(), parts, size, offset, appends ? RWF_APPEND : 0);
+        return ::pwritev2(handle->fd.get(), parts, size, offset, how);
       }));
   fuse_write_out out{};
   out.size = static_cast<uint32_t>(count);

@@ -32,10 +32,9 @@ Outcome<> answer_made(Reply& reply, const Entered& entered) {
   return {};
 }
 
-Outcome<> answer_opened(Share& share, Reply& reply, const fuse_entry_out& entry, const Opened& opened) {
+Outcome<> answer_opened(Reply& reply, const fuse_entry_out& entry, const Opened& opened) {
   reply.put(entry);
   reply.put(opened.out);
-  (void)share;
   return {};
 }
 
@@ -48,17 +47,20 @@ Outcome<> open_existing(Share& share, Reply& reply, const InodeRef& folder, std:
     share.inodes.forget(entered.out.nodeid, 1);
     return refuse(opened.error());
   }
-  return answer_opened(share, reply, entered.out, *opened);
+  return answer_opened(reply, entered.out, *opened);
 }
 
-Outcome<> answer_created(Share& share, Reply& reply, Outcome<Entered> entered, UniqueFd fd, uint32_t flags) {
-  if (!entered) return refuse(entered.error());
-  const auto opened = keep_open(share, entered->inode, std::move(fd), flags);
-  if (!opened) {
-    share.inodes.forget(entered->out.nodeid, 1);
-    return refuse(opened.error());
+// A file that was made with `opened`: found by that, whatever its name leads to by now.
+Outcome<> answer_created(Share& share, Reply& reply, NewFile& file, DescriptorBudget::Share reserved,
+                         UniqueFd opened) {
+  auto found = SNUG_TRY(share.with_descriptors([&] { return found_behind(share, opened.get()); }));
+  const Entered entered = SNUG_TRY(file.enter_found(std::move(found), opened.get()));
+  const auto kept = keep_open(share, entered.inode, std::move(reserved), std::move(opened));
+  if (!kept) {
+    share.inodes.forget(entered.out.nodeid, 1);
+    return refuse(kept.error());
   }
-  return answer_opened(share, reply, entered->out, *opened);
+  return answer_opened(reply, entered.out, *kept);
 }
 
 }  // namespace
@@ -123,26 +125,25 @@ Outcome<> create(Share& share, Request& request, Reply& reply) {
   const auto name = SNUG_TRY(request.take_name());
   const auto folder = SNUG_TRY(share.inodes.find(request.header().nodeid));
   auto file = SNUG_TRY(NewFile::in(share, folder, name, request.header(), S_IFREG | (in.mode & 07777)));
+  auto reserved = SNUG_TRY(share.handles.reserve());
   auto made = share.with_descriptors([&] { return make_file(folder, file, host_flags(share, in.flags)); });
   if (!made) {
     if (made.error() != EEXIST || (in.flags & O_EXCL) != 0) return refuse(made.error());
+    reserved = {};
     return open_existing(share, reply, folder, name, in);
   }
-  auto found = SNUG_TRY(share.with_descriptors([&] { return found_behind(share, made->get()); }));
-  auto entered = file.enter_found(std::move(found), made->get());
-  return answer_created(share, reply, std::move(entered), std::move(*made), in.flags);
+  return answer_created(share, reply, file, std::move(reserved), std::move(*made));
 }
 
 Outcome<> tmpfile(Share& share, Request& request, Reply& reply) {
   const auto in = SNUG_TRY(request.take<fuse_create_in>());
   const auto folder = SNUG_TRY(share.inodes.find(request.header().nodeid));
   auto file = SNUG_TRY(NewFile::in(share, folder, "", request.header(), S_IFREG | (in.mode & 07777)));
+  auto reserved = SNUG_TRY(share.handles.reserve());
   const int access = host_flags(share, in.flags) & ~O_TRUNC;
   UniqueFd made(::openat(folder.fd(), ".", access | O_TMPFILE | O_CLOEXEC, file.host_mode()));
   if (!made) return refuse(errno);
-  auto found = SNUG_TRY(share.with_descriptors([&] { return found_behind(share, made.get()); }));
-  auto entered = file.enter_found(std::move(found), made.get());
-  return answer_created(share, reply, std::move(entered), std::move(made), in.flags);
+  return answer_created(share, reply, file, std::move(reserved), std::move(made));
 }
 
 }  // namespace snug::operations

@@ -3,6 +3,7 @@
 #include <sys/xattr.h>
 
 #include <algorithm>
+#include <memory>
 
 #include "vmm/shares/limits.h"
 #include "vmm/shares/operations.h"
@@ -24,15 +25,17 @@ Outcome<UniqueFd> open_for_xattrs(Share& share, const InodeRef& inode) {
   });
 }
 
+Outcome<> answer_size(Reply& reply, size_t size) {
+  if (reply.room() < sizeof(fuse_getxattr_out)) return refuse(EINVAL);
+  fuse_getxattr_out out{};
+  out.size = static_cast<uint32_t>(size);
+  reply.put(out);
+  return {};
+}
+
 // A value or a list into the reply, or its size when the guest asks for that.
 Outcome<> answer_bytes(Reply& reply, uint32_t wanted, std::span<const char> bytes) {
-  if (wanted == 0) {
-    if (reply.room() < sizeof(fuse_getxattr_out)) return refuse(EINVAL);
-    fuse_getxattr_out out{};
-    out.size = static_cast<uint32_t>(bytes.size());
-    reply.put(out);
-    return {};
-  }
+  if (wanted == 0) return answer_size(reply, bytes.size());
   if (bytes.size() > wanted || bytes.size() > reply.room()) return refuse(ERANGE);
   reply.put_bytes(std::as_bytes(bytes));
   return {};
@@ -71,10 +74,12 @@ Outcome<> getxattr(Share& share, Request& request, Reply& reply) {
   const auto inode = SNUG_TRY(share.inodes.find(request.header().nodeid));
   if (share.is_made_up(inode)) return refuse(ENODATA);
   const auto fd = SNUG_TRY(open_for_xattrs(share, inode));
-  std::vector<char> value(in.size == 0 ? kMaxXattr : std::min(in.size, kMaxXattr));
-  const ssize_t length = ::fgetxattr(fd.get(), on_host.c_str(), value.data(), value.size());
+  const size_t most = std::min(in.size, kMaxXattr);
+  const auto value = std::make_unique_for_overwrite<char[]>(most);
+  const ssize_t length = ::fgetxattr(fd.get(), on_host.c_str(), value.get(), most);
   if (length < 0) return refuse(errno);
-  return answer_bytes(reply, in.size, std::span(value).first(static_cast<size_t>(length)));
+  if (in.size == 0) return answer_size(reply, static_cast<size_t>(length));
+  return answer_bytes(reply, in.size, {value.get(), static_cast<size_t>(length)});
 }
 
 Outcome<> listxattr(Share& share, Request& request, Reply& reply) {
@@ -82,11 +87,11 @@ Outcome<> listxattr(Share& share, Request& request, Reply& reply) {
   const auto inode = SNUG_TRY(share.inodes.find(request.header().nodeid));
   if (share.is_made_up(inode)) return answer_bytes(reply, in.size, {});
   const auto fd = SNUG_TRY(open_for_xattrs(share, inode));
-  std::vector<char> names(kMaxXattr);
-  const ssize_t length = ::flistxattr(fd.get(), names.data(), names.size());
+  const auto names = std::make_unique_for_overwrite<char[]>(kMaxXattr);
+  const ssize_t length = ::flistxattr(fd.get(), names.get(), kMaxXattr);
   if (length < 0) return refuse(errno);
   std::string found;
-  for (std::string_view rest(names.data(), static_cast<size_t>(length)); !rest.empty();) {
+  for (std::string_view rest(names.get(), static_cast<size_t>(length)); !rest.empty();) {
     const auto end = std::min(rest.find('\0'), rest.size() - 1);
     const auto name = xattr_in_guest(rest.substr(0, end));
     rest.remove_prefix(end + 1);

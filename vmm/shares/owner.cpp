@@ -28,12 +28,13 @@ bool take_number(std::string_view& text, uint32_t& number, int base, bool last) 
   return !text.empty();
 }
 
-uint32_t host_mode(const Look& wanted) {
-  const bool is_folder = S_ISDIR(wanted.mode);
-  return wanted.mode & (is_folder ? 07777u : 01777u);
-}
-
 }  // namespace
+
+uint32_t Look::host_mode() const {
+  // Nobody uses it there, and its user has to read who it is.
+  if (is_device()) return 0600;
+  return mode & (S_ISDIR(mode) ? 07777u : 01777u);
+}
 
 std::optional<Override> Override::parse(std::string_view text) {
   Override found;
@@ -98,7 +99,7 @@ Look Owners::with_override(Look look, const FileStatus& status, const Override& 
   const bool is_device = S_ISCHR(override.mode) || S_ISBLK(override.mode);
   if (is_device) {
     if (!S_ISREG(status.stx_mode) || status.stx_size != 0 || status.stx_uid != user_) return look;
-    look.mode = type | (look.mode & 01777);
+    look.mode = type | (override.mode & 01777);
     look.device = override.device;
   } else {
     if (type != (look.mode & S_IFMT)) return look;
@@ -163,8 +164,8 @@ Outcome<> Owners::change(const InodeRef& inode, int opened, const FileStatus& be
   FileStatus status = before;
   const bool is_folder = S_ISDIR(status.stx_mode);
   const bool is_device = wanted.is_device() && S_ISREG(status.stx_mode);
+  const uint32_t mode = is_device || !wanted.is_device() ? wanted.host_mode() : wanted.mode & 01777;
   if (real_ids_ && !is_device) SNUG_TRY(give_away(inode.fd(), status, wanted));
-  const uint32_t mode = host_mode(wanted);
   Look would_be = plain(status);
   would_be.mode = (status.stx_mode & S_IFMT) | mode;
   bool needed =

@@ -5,7 +5,7 @@
 //   user.snug.stat = UID:GID:MODE or UID:GID:MODE:MAJOR:MINOR     (MODE in octal, with the file's type)
 //
 // It is believed only of files that belong to the user who serves, for others could write it as well. The
-// bits for reading, writing and executing are always those of the file itself.
+// bits for reading, writing and executing are those of the file itself, but for device nodes.
 //
 // Thread: any number at a time; nothing changes.
 #pragma once
@@ -43,6 +43,8 @@ struct Look {
   bool overridden = false;
 
   bool is_device() const { return S_ISCHR(mode) || S_ISBLK(mode); }
+  // The mode of what is made on the host for it: setuid and setgid are for folders only.
+  uint32_t host_mode() const;
 };
 
 class Owners {

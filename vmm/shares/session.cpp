@@ -11,12 +11,12 @@ namespace snug {
 namespace {
 
 Outcome<> run(Share& share, const Operation& operation, Request& request, Reply& reply) {
-  SNUG_TRY(request.read_arguments(operation.arguments, (operation.traits & Operation::kData) != 0));
   if (!share.agreed.initialized && (operation.traits & Operation::kUnstarted) == 0) return refuse(EIO);
   if ((operation.traits & Operation::kChanges) != 0) {
     if (share.options.readonly) return refuse(EROFS);
     if (share.is_file && request.header().nodeid == FUSE_ROOT_ID) return refuse(EPERM);
   }
+  SNUG_TRY(request.read_arguments(operation.arguments, (operation.traits & Operation::kData) != 0));
   // Nothing is done whose answer could not be told.
   if (reply.room() < operation.answer) return refuse(EINVAL);
   return operation.run(share, request, reply);
