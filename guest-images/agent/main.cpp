@@ -30,6 +30,7 @@
 #include <string>
 #include <string_view>
 
+#include "guest-images/agent/mount.h"
 #include "guest-images/agent/session.h"
 
 namespace snug::agent {
@@ -212,7 +213,7 @@ void Agent::accept_one() {
   listener_.reset();
   signals_.reset();
   button_.reset();
-  serve(std::move(connection), {set_clock, power});
+  serve(std::move(connection), {set_clock, power, mount_share});
   ::_exit(0);
 }
 

@@ -26,6 +26,7 @@ class Session {
   bool get(const protocol::Frame& frame);
   bool set_time(const protocol::Frame& frame);
   bool power(const protocol::Frame& frame);
+  bool mount(const protocol::Frame& frame);
   // Always false: the session is over.
   bool refuse(std::string_view why) {
     put_error(connection_.out(), ErrorCode::kFailed, why);
@@ -82,6 +83,8 @@ bool Session::take(const protocol::Frame& frame) {
       return set_time(frame);
     case FrameType::kPower:
       return power(frame);
+    case FrameType::kMount:
+      return mount(frame);
     default:
       return refuse("a request that this agent does not know");
   }
@@ -150,6 +153,15 @@ bool Session::power(const protocol::Frame& frame) {
   put_frame(connection_.out(), FrameType::kDone);
   if (connection_.flush_all()) powers_.power(*action);
   return false;
+}
+
+bool Session::mount(const protocol::Frame& frame) {
+  const auto request = protocol::decode_mount(frame.payload);
+  if (!request || version_ < protocol::kMountVersion) return refuse("a malformed mount");
+  const std::string why = powers_.mount(*request);
+  if (!why.empty()) return refuse(why);
+  put_frame(connection_.out(), FrameType::kDone);
+  return true;
 }
 
 }  // namespace

@@ -8,8 +8,9 @@ namespace snug::agent {
 
 // What a session may do to the machine as a whole. Injected, so that tests leave the host alone.
 struct Powers {
-  bool (*set_time)(uint64_t nanoseconds) = nullptr;  // false: errno says why
-  void (*power)(protocol::PowerAction) = nullptr;    // the client has been answered
+  bool (*set_time)(uint64_t nanoseconds) = nullptr;               // false: errno says why
+  void (*power)(protocol::PowerAction) = nullptr;                 // the client has been answered
+  std::string (*mount)(const protocol::MountRequest&) = nullptr;  // why not, for a person; "": done
 };
 
 // Returns when the session is over.

@@ -14,10 +14,12 @@ using protocol::FrameType;
 
 Result<std::unique_ptr<AgentRequest>> AgentRequest::start(EventLoop& loop, UniqueFd connection,
                                                           const std::string& frame,
-                                                          std::chrono::milliseconds patience, Done done) {
+                                                          std::chrono::milliseconds patience, Done done,
+                                                          uint16_t version) {
   std::unique_ptr<AgentRequest> request(new AgentRequest(loop, std::move(done)));
   AgentRequest* self = request.get();
   self->connection_ = std::move(connection);
+  self->version_ = version;
   const int fd = self->connection_.get();
   ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK);
   protocol::put_hello(self->out_, {});
@@ -54,8 +56,12 @@ std::optional<Result<void>> AgentRequest::receive() {
       return fail("the guest's agent: {}", protocol::decode_error(frame->payload).text);
     if (greeted_ && frame->type == FrameType::kDone) return Result<void>();
     const auto hello = protocol::decode_hello(frame->payload);
-    if (greeted_ || frame->type != FrameType::kHello || !hello || !protocol::chosen_version(*hello))
+    const auto chosen = hello ? protocol::chosen_version(*hello) : std::nullopt;
+    if (greeted_ || frame->type != FrameType::kHello || !chosen)
       return fail("the guest's agent speaks something else");
+    if (*chosen < version_)
+      return fail_with_hint("the guest's agent is older than this snug and does not know how",
+                            "use an image that is built anew: snug image build initrd");
     greeted_ = true;
   }
   if (reader_.broken()) return fail("the guest's agent sent a frame that cannot be");

@@ -1,5 +1,5 @@
-// One request that the agent answers with "done": set the clock, power off, ping. Over a connection of its
-// own.
+// One request that the agent answers with "done": set the clock, power off, mount, ping. Over a connection of
+// its own.
 //
 // Thread: the loop's.
 #pragma once
@@ -24,9 +24,11 @@ class AgentRequest {
   using Done = std::function<void(Result<void>)>;
 
   // `frame`: as put_set_time(), put_power() and the like make it. `connection`: a stream to the agent.
+  // `version`: of the protocol, the first that has this request.
   static Result<std::unique_ptr<AgentRequest>> start(EventLoop& loop, UniqueFd connection,
                                                      const std::string& frame,
-                                                     std::chrono::milliseconds patience, Done done);
+                                                     std::chrono::milliseconds patience, Done done,
+                                                     uint16_t version = protocol::kOldestVersion);
 
  private:
   AgentRequest(EventLoop& loop, Done done) : loop_(loop), done_(std::move(done)) {}
@@ -38,6 +40,7 @@ class AgentRequest {
   Done done_;
   UniqueFd connection_;
   std::string out_;
+  uint16_t version_ = protocol::kOldestVersion;
   bool greeted_ = false;
   protocol::FrameReader reader_;
   std::shared_ptr<int> alive_ = std::make_shared<int>(0);

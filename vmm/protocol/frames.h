@@ -14,10 +14,11 @@ namespace snug::protocol {
 constexpr uint32_t kAgentPort = 1000;  // the guest's agent listens there
 constexpr uint32_t kCallPort = 1000;   // the host's: the agent calls it once, when it is ready
 
-// Commands are the same in both; copies are another thing since 2.
+// Commands are the same in all; copies are another thing since 2, and shares are mounted since 3.
 constexpr uint16_t kOldestVersion = 1;
-constexpr uint16_t kVersion = 2;
+constexpr uint16_t kVersion = 3;
 constexpr uint16_t kCopyVersion = 2;
+constexpr uint16_t kMountVersion = 3;
 
 constexpr size_t kHeaderSize = 8;
 constexpr size_t kMaxPayload = 128 * 1024;  // what Linux allows one argument of a program to have
@@ -49,6 +50,7 @@ enum class FrameType : uint8_t {
   kProblem = 38,
   kSetTime = 48,
   kPower = 49,
+  kMount = 50,
 };
 
 // Channels of a command, as its descriptors are numbered; and that of a copy.

@@ -8,6 +8,8 @@ namespace {
 constexpr std::string_view kMagic = "SNUG";
 constexpr uint8_t kFlagTty = 1;
 constexpr uint8_t kFlagOwners = 1;
+constexpr uint8_t kFlagReadonly = 1;
+constexpr uint8_t kFlagFile = 2;
 
 // The value when the decoder found exactly it.
 template <class T>
@@ -195,6 +197,31 @@ std::optional<uint64_t> decode_number64(std::string_view payload) {
   Decoder decoder(payload);
   const uint64_t value = decoder.u64();
   return complete(decoder, value);
+}
+
+void put_mount(std::string& out, const MountRequest& request) {
+  const int flags = (request.readonly ? kFlagReadonly : 0) | (request.file.empty() ? 0 : kFlagFile);
+  Encoder payload;
+  payload.text(request.tag).text(request.target).u8(static_cast<uint8_t>(flags)).text(request.file);
+  put_frame(out, FrameType::kMount, payload.bytes());
+}
+
+std::optional<MountRequest> decode_mount(std::string_view payload) {
+  Decoder decoder(payload);
+  MountRequest request;
+  request.tag = decoder.text();
+  request.target = decoder.text();
+  const uint8_t flags = decoder.u8();
+  request.file = decoder.text();
+  request.readonly = (flags & kFlagReadonly) != 0;
+  const bool zeros = (request.tag + request.target + request.file).find('\0') != std::string::npos;
+  // A name, not a path.
+  const bool good_file =
+      request.file.find('/') == std::string::npos && request.file != "." && request.file != "..";
+  if (zeros || request.tag.empty() || !request.target.starts_with('/') || !good_file ||
+      flags > (kFlagReadonly | kFlagFile) || ((flags & kFlagFile) != 0) == request.file.empty())
+    return std::nullopt;
+  return complete(decoder, std::move(request));
 }
 
 void put_number32(std::string& out, FrameType type, uint32_t value, uint8_t channel) {

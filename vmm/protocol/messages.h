@@ -108,6 +108,17 @@ std::optional<PowerAction> decode_power(std::string_view payload);
 void put_set_time(std::string& out, uint64_t nanoseconds);
 std::optional<uint64_t> decode_number64(std::string_view payload);
 
+// A share of the host's (virtio-fs) for the guest's tree. One that is mounted there already is done.
+struct MountRequest {
+  std::string tag;
+  std::string target;  // absolute; made where it is missing
+  std::string file;    // the one that is in the share, to be mounted by itself; "": the share's folder
+  bool readonly = false;
+  bool operator==(const MountRequest&) const = default;
+};
+void put_mount(std::string& out, const MountRequest& request);
+std::optional<MountRequest> decode_mount(std::string_view payload);
+
 void put_number32(std::string& out, FrameType type, uint32_t value, uint8_t channel = 0);
 std::optional<uint32_t> decode_number32(std::string_view payload);
 

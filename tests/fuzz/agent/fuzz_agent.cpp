@@ -31,6 +31,14 @@ void decode_all(const Frame& frame) {
   if (const auto problem = decode_problem(frame.payload)) SNUG_ASSERT(problem->text.size() <= 1024);
   (void)decode_file_end(frame.payload);
   (void)decode_power(frame.payload);
+  if (const auto mount = decode_mount(frame.payload)) {
+    SNUG_ASSERT(mount->target.starts_with('/') && mount->file.find('/') == std::string::npos);
+    std::string again;
+    put_mount(again, *mount);
+    FrameReader reader;
+    reader.feed(again);
+    SNUG_ASSERT(decode_mount(reader.next()->payload) == mount);
+  }
   (void)decode_number64(frame.payload);
   (void)decode_number32(frame.payload);
   (void)decode_resize(frame.payload);

@@ -22,6 +22,9 @@ UniqueFd connect_agent() {
     agent::Powers powers;
     powers.set_time = [](uint64_t time) { return time != 0 || (errno = EPERM, false); };
     powers.power = [](protocol::PowerAction) {};
+    powers.mount = [](const protocol::MountRequest& request) {
+      return request.tag == "refused" ? "cannot mount refused on " + request.target : std::string();
+    };
     agent::serve(agent::Fd(ends[1]), powers);
     ::_exit(0);
   }
