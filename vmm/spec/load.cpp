@@ -10,6 +10,7 @@
 
 #include "vmm/base/unique_fd.h"
 #include "vmm/spec/file_checks.h"
+#include "vmm/spec/limits.h"
 #include "vmm/spec/network.h"
 #include "vmm/spec/reader.h"
 
@@ -177,6 +178,7 @@ ParseOutcome load_spec(const std::optional<std::string>& spec_path, const FlagVa
   check_balloon(reader, outcome.spec, file.shown_name);
   for (auto& problem : network_problems(outcome.spec))
     reader.add({file.shown_name, 0, 0, std::move(problem)});
+  for (auto& problem : limit_problems(outcome.spec)) reader.add({file.shown_name, 0, 0, std::move(problem)});
   outcome.problems = reader.take_problems();
   return outcome;
 }

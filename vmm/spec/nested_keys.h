@@ -14,5 +14,6 @@ Keys<NetSpec> net_keys();
 Keys<VsockSpec> vsock_keys();
 Keys<HvcSpec> hvc_keys();
 Keys<ChannelSpec> channel_keys();
+Keys<LimitsSpec> limit_keys();
 
 }  // namespace snug
