@@ -88,7 +88,7 @@ def schema_is_json_with_every_key():
     schema = json.loads(snug("schema").expect(0).out)
     keys = set(schema["properties"])
     wanted = {"name", "cpus", "memory", "kernel", "initrd", "cmdline", "console", "timeout", "boot_timeout", "on_reboot",
-              "on_panic", "jail", "log"}
+              "on_panic", "jail", "limits", "log"}
     check(wanted <= keys, f"keys missing from the schema: {wanted - keys}")
     check(schema["additionalProperties"] is False, "unknown keys are allowed")
 
@@ -138,6 +138,46 @@ def doctor_says_whether_guests_run():
     # Each step of the jail, had or not: the last is one that every host has.
     check("     ok  jail: end with the parent\n" in ended.out, "nothing of the jail", ended.out)
     check("PROBLEM  jail" not in ended.out, "a missing step is no problem", ended.out)
+
+
+# --- limits --------------------------------------------------------------------------------------------------
+@test
+def limits_that_make_no_sense_are_said():
+    err = snug("run", "-m", "256M", "--limits-cpu", "150%", "--limits-memory", "256M", "--limits-io-weight", "0").expect(125).err
+    for words in ("--limits-cpu: expected a number of processors", "did you mean 1.5?", "give it 272M or more", "+64M",
+                  "--limits-io-weight: expected a whole number from 1 to 10000"):
+        check(words in err, f"not said: {words}", err)
+    with tempfile.TemporaryDirectory() as folder:
+        path = folder + "/vm.yaml"
+        with open(path, "w") as spec:
+            spec.write("limits:\n  cpu: 1.5\n  memory: +1M\n  cpu_quota: 3\n")
+        err = snug("validate", path).expect(1).err
+        check(f"{path}:3:11: limits.memory: '1M' is too little; at least 16M" in err, "no place", err)
+        check(f"{path}:4:3: limits: unknown key 'cpu_quota' (did you mean 'cpu'?)" in err, "no suggestion", err)
+        with open(path, "w") as spec:
+            spec.write("limits: {cpu: 1.5, memory: +64M}\n")
+        shown = snug("validate", "--print", path).expect(0).out
+        check("limits:\n  cpu: 1.5\n  memory: \"+64M\"\n  io_weight: none\n" in shown, "not what is in force", shown)
+
+
+@test
+def doctor_says_which_limits_can_be_had():
+    out = snug("doctor").out
+    check(re.search(r"^ *(ok|note)  limits: .", out, re.M), "nothing of limits", out)
+    for line, todo in re.findall(r"^ *note  (limits: no .*)\n(.*)$", out, re.M):
+        check("-> " in todo, "it does not say what to do", line, todo)
+
+
+@test
+def limits_that_cannot_be_had_are_never_left_out():
+    needs_kvm()
+    if os.geteuid() != 0 or subprocess.run(["unshare", "--mount", "true"], stderr=subprocess.DEVNULL).returncode != 0:
+        raise Skip("root alone can take control groups away")
+    without = ("unshare", "--mount", "sh", "-c", 'umount -a -l -t cgroup2 && exec "$@"', "sh")
+    for flag in ("--limits-cpu=1", "--limits-memory=+64M", "--limits-io-weight=50"):
+        err = snug("run", "--kernel", MICRO + "/hello.elf", flag, prefix=without).expect(125).err
+        check(len(err.splitlines()) == 1 and "limits: " in err and "cgroup v2" in err, "no clear error", err)
+    snug("run", "--kernel", MICRO + "/hello.elf", prefix=without).expect(0)
 
 
 @test

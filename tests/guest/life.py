@@ -14,6 +14,7 @@ class Place:
     def __enter__(self):
         self.folder = tempfile.TemporaryDirectory()
         self.env = {**os.environ, "XDG_RUNTIME_DIR": self.folder.name}
+        self.limits = []  # flags of machines that are to have some
         return self
 
     def __exit__(self, *_):
@@ -150,7 +151,7 @@ class Doomed:
         self.folder = f"{place.folder.name}/snug/{name}"
         self.process = subprocess.Popen(
             [SNUG, "run", "--kernel", f"{MICRO}/spin.elf", "--name", name, "--disk", f"{folder}/disk.img,readonly=true", "--net",
-             "user", "--vsock", "auto"], env=place.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+             "user", "--vsock", "auto", *place.limits], env=place.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         deadline = time.monotonic() + BOUND
         while not self.machine() or not self.passt() or not os.path.exists(self.folder + "/control.sock"):
             check(time.monotonic() < deadline and self.process.poll() is None, "it does not run")
@@ -187,6 +188,9 @@ def kill_rounds(rounds, do):
     # passt locks itself in as well, and does not start where it cannot.
     with folder_with_peer(None if has_a_way_out() and not jail_missing() else ECHO) as (folder, environment), Place() as place:
         place.env["PATH"] = environment["PATH"]
+        # As far as the host gives them: then there are control groups that could be left.
+        had = limits_here()
+        place.limits = [flag for key, flag in (("cpu", "--limits-cpu=1"), ("memory", "--limits-memory=+64M")) if key in had]
 
         def one(number):
             doomed = Doomed(place, folder, f"doomed{number}")
@@ -203,6 +207,7 @@ def kill_rounds(rounds, do):
         # What killed machines have left goes with the next command.
         check(not place.names(), "machines are left", place.names())
         check(not place.left(), "something is left", place.left())
+        check(not cgroups_of("doomed"), "control groups are left", cgroups_of("doomed"))
     check(mounts() == before, "a mount is left", mounts())
 
 

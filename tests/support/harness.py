@@ -26,6 +26,31 @@ def jail_missing():
     return re.findall(r"^ *note  jail: (.*)$", said.stdout.decode(errors="replace"), re.M)
 
 
+def limits_here():
+    """Which limits machines can have on this host, as snug doctor says it: keys of a spec's `limits`."""
+    said = subprocess.run([PROGRAM, "doctor"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    found = re.search(r"^ *ok  limits: (.*) \(.*\)$", said.stdout.decode(errors="replace"), re.M)
+    return found[1].split(", ") if found else []
+
+
+def cgroup_mount():
+    """Where control groups (cgroup v2) are; None where they are not."""
+    with open("/proc/self/mountinfo") as mounts:
+        return next((line.split()[4] for line in mounts if " - cgroup2 " in line), None)
+
+
+def cgroups_of(machine):
+    """Folders of control groups made for machines whose names begin so; those that are about to go are waited for."""
+    mount = cgroup_mount()
+    deadline = time.monotonic() + GONE_BOUND
+    while mount:
+        found = [f"{top}/{name}" for top, folders, _ in os.walk(mount) for name in folders if name.startswith(f"snug-{machine}")]
+        if not found or time.monotonic() > deadline:
+            return found
+        time.sleep(0.05)
+    return []
+
+
 def _program():
     """snug; with SNUG_JAIL=require, one whose machines run completely locked in or not at all. (In a container, or in
     a chroot, no machine would: there they run with what there is, which is said.)"""
@@ -417,5 +442,5 @@ def main(title):
 
 __all__ = ["Skip", "test", "unrecorded", "add", "check", "Ended", "snug", "Terminal", "children_of", "tasks_of", "status_of",
            "state_of", "machine_process", "processes_of", "stop_machine", "continue_machine", "hold", "check_gone", "kill_machine",
-           "processes_in", "resident_kib", "descriptors", "main", "PROGRAM", "jail_missing", "SNUG", "BOUND", "os", "re", "signal", "subprocess",
+           "processes_in", "limits_here", "cgroup_mount", "cgroups_of", "resident_kib", "descriptors", "main", "PROGRAM", "jail_missing", "SNUG", "BOUND", "os", "re", "signal", "subprocess",
            "tempfile", "time"]

@@ -11,6 +11,8 @@
 #include "vmm/cli/commands.h"
 #include "vmm/cli/guest_images.h"
 #include "vmm/cli/put.h"
+#include "vmm/host/cgroup_advice.h"
+#include "vmm/host/cgroup_scope.h"
 #include "vmm/jail/steps.h"
 #include "vmm/kvm/cpuid.h"
 #include "vmm/kvm/kernel_mode.h"
@@ -108,12 +110,24 @@ void check_jail() {
   }
 }
 
+// What machines may be limited in. One with limits does not run without them, any other does.
+void check_limits() {
+  CgroupFiles files;
+  const LimitsSurvey survey = survey_limits({files});
+  if (!survey.had.empty()) ok(fmt::format("limits: {} ({})", keys_of(survey.had), survey.by));
+  for (const LimitsSurvey::Missing& missing : survey.missing) {
+    note(fmt::format("limits: no {} here: {}", missing.keys, missing.why.message));
+    if (!missing.why.hint.empty()) say("", "-> " + missing.why.hint);
+  }
+}
+
 }  // namespace
 
 int doctor() {
   check_host();
   const bool runs = check_kvm();
   check_jail();
+  check_limits();
   if (const auto image = find_image(""))
     ok(fmt::format("guest image: {}, {}", image->name, image->kernel));
   else

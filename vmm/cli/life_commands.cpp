@@ -1,6 +1,7 @@
 #include "vmm/cli/life_commands.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
 #include <chrono>
@@ -112,6 +113,23 @@ int inspect(const std::vector<std::string>& names) {
   });
 }
 
+// What there is a limit for, and how much of it is used.
+std::string limits_text(const json& usage) {
+  const auto found = usage.find("limits");
+  if (found == usage.end()) return "-";
+  const json& limits = *found;
+  std::vector<std::string> parts;
+  if (limits.contains("cpu"))
+    parts.push_back(fmt::format("cpu {} (waited in {:.0f} of {:.0f} periods)", number_in(limits, "cpu"),
+                                number_in(limits, "throttled_periods"), number_in(limits, "cpu_periods")));
+  if (limits.contains("memory_bytes"))
+    parts.push_back(fmt::format("memory {} of {}", size_text(number_in(limits, "used_memory_bytes")),
+                                size_text(number_in(limits, "memory_bytes"))));
+  if (limits.contains("io_weight"))
+    parts.push_back(fmt::format("io_weight {:.0f}", number_in(limits, "io_weight")));
+  return fmt::format("{}", fmt::join(parts, ", "));
+}
+
 int stats(std::vector<std::string> names, bool as_json) {
   if (names.empty()) {
     const auto machines = list_machines();
@@ -120,7 +138,8 @@ int stats(std::vector<std::string> names, bool as_json) {
       if (vm.alive) names.push_back(vm.name);
   }
   if (!as_json)
-    put("{:<20} {:>10} {:>10} {:>12} {:>15}\n", "NAME", "CPU", "MEMORY", "GUEST MEMORY", "GUEST AVAILABLE");
+    put("{:<20} {:>10} {:>10} {:>12} {:>15}  {}\n", "NAME", "CPU", "MEMORY", "GUEST MEMORY",
+        "GUEST AVAILABLE", "LIMITS");
   return for_each_machine(names, [&](const FoundVm& vm) -> Result<void> {
     SNUG_TRY(need_alive(vm));
     json usage = SNUG_TRY(ask_json(vm, "GET", "/v1/stats"));
@@ -132,9 +151,9 @@ int stats(std::vector<std::string> names, bool as_json) {
     // As the guest says, which may say nothing.
     const char* member = "guest_available_bytes";
     const auto available = usage.contains(member) ? size_text(number_in(usage, member)) : "-";
-    put("{:<20} {:>10} {:>10} {:>12} {:>15}\n", vm.name,
+    put("{:<20} {:>10} {:>10} {:>12} {:>15}  {}\n", vm.name,
         fmt::format("{:.1f}s", number_in(usage, "cpu_seconds")), size_text(number_in(usage, "memory_bytes")),
-        size_text(number_in(usage, "guest_memory_bytes")), available);
+        size_text(number_in(usage, "guest_memory_bytes")), available, limits_text(usage));
     return {};
   });
 }
@@ -204,8 +223,8 @@ void add_life_commands(CLI::App& app, std::function<int()>& chosen) {
                    [given] { return wait(given->names); }));
   on_names(command(app, "inspect", "Everything about a machine, as JSON", chosen,
                    [given] { return inspect(given->names); }));
-  auto* usage = command(app, "stats", "CPU time and memory of machines (default: all)", chosen,
-                        [given] { return stats(given->names, given->as_json); });
+  auto* usage = command(app, "stats", "CPU time and memory of machines (default: all), and of their limits",
+                        chosen, [given] { return stats(given->names, given->as_json); });
   usage->add_option("NAME", given->names);
   usage->add_flag("--json", given->as_json, "One JSON object for each machine");
   on_names(command(app, "rm", "Remove what is left of machines that have ended", chosen, [given] {

@@ -25,6 +25,19 @@ ControlAnswer outcome(ControlTarget& target, const Result<void>& result) {
   return result ? done(target) : control_error(409, result.error().text());
 }
 
+template <class T>
+void add(json& body, const char* member, const std::optional<T>& value) {
+  if (value) body[member] = *value;
+}
+
+json limits_of(const VmLimits& limits) {
+  json body = json::object();
+  add(body, "cpu", limits.cpu);
+  add(body, "memory_bytes", limits.memory_bytes);
+  add(body, "io_weight", limits.io_weight);
+  return body;
+}
+
 ControlAnswer get_vm(ControlTarget& target, const HttpRequest&) {
   const VmInfo info = target.info();
   return {.json = text_of({{"name", info.name},
@@ -43,6 +56,8 @@ ControlAnswer get_vm(ControlTarget& target, const HttpRequest&) {
                            {"ports", info.ports},
                            {"jail", info.jail},
                            {"jail_missing", info.jail_missing},
+                           {"limits", limits_of(info.limits)},
+                           {"cgroup", info.cgroup},
                            {"spec", info.spec}})};
 }
 
@@ -51,13 +66,19 @@ ControlAnswer get_stats(ControlTarget& target, const HttpRequest&) {
   json body{{"cpu_seconds", usage.cpu_seconds},
             {"memory_bytes", usage.memory_bytes},
             {"guest_memory_bytes", usage.guest_memory_bytes}};
-  const auto add = [&](const char* member, const std::optional<uint64_t>& value) {
-    if (value) body[member] = *value;
-  };
-  add("guest_total_bytes", usage.guest_total_bytes);
-  add("guest_free_bytes", usage.guest_free_bytes);
-  add("guest_available_bytes", usage.guest_available_bytes);
-  add("balloon_bytes", usage.balloon_bytes);
+  add(body, "guest_total_bytes", usage.guest_total_bytes);
+  add(body, "guest_free_bytes", usage.guest_free_bytes);
+  add(body, "guest_available_bytes", usage.guest_available_bytes);
+  add(body, "balloon_bytes", usage.balloon_bytes);
+  json limits = limits_of(usage.limits);
+  add(limits, "used_cpu_seconds", usage.limited_cpu_seconds);
+  add(limits, "cpu_periods", usage.cpu_periods);
+  add(limits, "throttled_periods", usage.throttled_periods);
+  add(limits, "throttled_seconds", usage.throttled_seconds);
+  add(limits, "used_memory_bytes", usage.limited_memory_bytes);
+  add(limits, "memory_hits", usage.memory_hits);
+  add(limits, "memory_kills", usage.memory_kills);
+  if (!limits.empty()) body["limits"] = std::move(limits);
   return {.json = text_of(body)};
 }
 

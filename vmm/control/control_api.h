@@ -17,6 +17,13 @@
 
 namespace snug {
 
+// What a machine may take of the host; nothing: no limit.
+struct VmLimits {
+  std::optional<double> cpu;             // processors' worth of time
+  std::optional<uint64_t> memory_bytes;  // of all its processes, guest memory included
+  std::optional<uint32_t> io_weight;
+};
+
 // What a machine says of itself.
 struct VmInfo {
   std::string name;
@@ -38,15 +45,24 @@ struct VmInfo {
   // Of the machine's process: "complete", "partial" or "off"; and the steps that the host has refused.
   std::string jail;
   std::vector<std::string> jail_missing;
-  std::string spec;  // YAML, every default filled in
+  VmLimits limits;
+  std::string cgroup;  // the folder of its control group; "": it has no limits
+  std::string spec;    // YAML, every default filled in
 };
 
 struct VmUsage {
-  double cpu_seconds = 0;           // of the process, guest time included
-  uint64_t memory_bytes = 0;        // resident, guest memory included
+  double cpu_seconds = 0;           // of both processes, guest time included
+  uint64_t memory_bytes = 0;        // resident, of both, guest memory included
   uint64_t guest_memory_bytes = 0;  // of that, what the guest has touched
   // What the guest has told of its memory (ControlTarget::ask_guest()); nothing: it tells none.
   std::optional<uint64_t> guest_total_bytes, guest_free_bytes, guest_available_bytes, balloon_bytes;
+  // Of a machine with limits, and what its control group has used of them, passt included.
+  VmLimits limits;
+  std::optional<double> limited_cpu_seconds, throttled_seconds;
+  std::optional<uint64_t> cpu_periods, throttled_periods;  // of 100 ms each
+  std::optional<uint64_t> limited_memory_bytes;  // pages of files that it has read or written included
+  std::optional<uint64_t> memory_hits;   // it was at its limit, and the kernel took back what it could
+  std::optional<uint64_t> memory_kills;  // processes
 };
 
 // The machine, as the interface sees it.

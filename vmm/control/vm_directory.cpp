@@ -28,6 +28,7 @@ constexpr const char* kLock = "lock";
 constexpr const char* kKeep = "keep";
 constexpr const char* kEnd = "exit.json";
 constexpr const char* kBefore = ".before";
+constexpr const char* kCgroup = "cgroup";
 constexpr std::array kLogs{"console.log", "output.log"};
 
 // Those who look whether a machine is alive hold its lock for an instant. Many short pauses: somebody who
@@ -103,8 +104,27 @@ Result<void> write_small(int directory, const char* file, const std::string& tex
   return {};
 }
 
+enum class Busy { kGiveUp, kWait };
+
+// What was made for a machine that has ended. A killed warden's other processes go some milliseconds after
+// it. Errors: they have not yet; who comes later tries again.
+Result<void> drop_cgroup(int directory, Busy busy) {
+  const std::string folder = read_small(directory, kCgroup);
+  // Nothing else is removed, whatever is in the file.
+  if (folder.starts_with('/') && folder.substr(folder.rfind('/')).starts_with("/snug-")) {
+    int tries = busy == Busy::kWait ? kLockTries : 1;
+    while (::rmdir(folder.c_str()) != 0 && errno != ENOENT) {
+      if (errno != EBUSY || --tries == 0) return fail_errno(errno, "remove the control group {}", folder);
+      std::this_thread::sleep_for(kLockPause);
+    }
+  }
+  ::unlinkat(directory, kCgroup, 0);
+  return {};
+}
+
 // Removes a directory whose lock the caller holds; the lock goes last.
 Result<void> remove_locked(int directory, const std::string& path) {
+  SNUG_TRY(drop_cgroup(directory, Busy::kWait));
   for (const auto& name : entries_of(directory))
     if (name != kLock && ::unlinkat(directory, name.c_str(), 0) != 0)
       return fail_errno(errno, "{}/{}", path, name);
@@ -151,6 +171,7 @@ std::optional<FoundVm> look_at(const std::string& folder, const std::string& nam
       (void)remove_locked(directory.get(), vm.path);
       return std::nullopt;
     }
+    (void)drop_cgroup(directory.get(), Busy::kGiveUp);
     read_end(directory.get(), vm);
     return vm;
   }
@@ -230,6 +251,7 @@ Result<void> VmDirectory::check_other_places(const std::vector<std::string>& pla
 
 Result<void> VmDirectory::take_over() const {
   const int directory = directory_.get();
+  if (auto dropped = drop_cgroup(directory, Busy::kWait); !dropped) log_warn("{}", dropped.error().text());
   for (const auto& file : entries_of(directory))
     if (file != kLock && std::find(kLogs.begin(), kLogs.end(), file) == kLogs.end() &&
         ::unlinkat(directory, file.c_str(), 0) != 0)
@@ -245,6 +267,7 @@ VmDirectory::~VmDirectory() {
   if (has_file(directory_.get(), kKeep) && has_file(directory_.get(), kEnd)) {
     for (const auto& file : entries_of(directory_.get()))
       if (file.ends_with(".sock")) ::unlinkat(directory_.get(), file.c_str(), 0);
+    (void)drop_cgroup(directory_.get(), Busy::kGiveUp);
     return;
   }
   if (auto removed = remove_locked(directory_.get(), path_); !removed)
@@ -253,6 +276,10 @@ VmDirectory::~VmDirectory() {
 
 Result<void> VmDirectory::write_file(const std::string& file, const std::string& text) const {
   return with_context(write_small(directory_.get(), file.c_str(), text), path_);
+}
+
+Result<void> VmDirectory::remember_cgroup(const std::string& folder) const {
+  return write_file(kCgroup, folder);
 }
 
 Result<UniqueFd> VmDirectory::listen(const std::string& file) const {

@@ -6,6 +6,7 @@
 //   NAME/console.log   what the guest has printed, of a machine that runs in the background or for a command
 //   NAME/output.log    what the commands have printed for which it runs in the background
 //   NAME/*.log.before  the same of the machine of that name before this one
+//   NAME/cgroup        where the control group is that was made for it, which goes with it
 //   NAME/keep          the directory outlives its machine, until `snug rm`
 //   NAME/exit.json     how the machine ended
 //
@@ -60,6 +61,9 @@ class VmDirectory {
   Keep keep() const { return keep_; }
 
   Result<void> write_file(const std::string& file, const std::string& text) const;
+  // A control group is about to be made, which is removed before the directory says no more of it, by whoever
+  // cleans up.
+  Result<void> remember_cgroup(const std::string& folder) const;
   // A listening, non-blocking unix socket with mode 0600. However long the path is.
   Result<UniqueFd> listen(const std::string& file) const;
   // For a process that only writes to what is open already; the folder stays another's. No more functions of

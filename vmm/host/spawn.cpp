@@ -85,10 +85,12 @@ Failure become(const Plan& plan) {
     return {errno, false};
   if (null > kThird) ::close(null);
   // dup2 to itself would leave it close-on-exec.
-  if (request.third == kThird ? ::fcntl(kThird, F_SETFD, 0) < 0 : ::dup2(request.third, kThird) < 0)
+  const bool wanted = request.third >= 0;
+  if (wanted &&
+      (request.third == kThird ? ::fcntl(kThird, F_SETFD, 0) < 0 : ::dup2(request.third, kThird) < 0))
     return {errno, false};
   // What we have inherited ourselves is nothing to it either.
-  ::close_range(kThird + 1, ~0U, CLOSE_RANGE_CLOEXEC);
+  ::close_range(wanted ? kThird + 1 : kThird, ~0U, CLOSE_RANGE_CLOEXEC);
   ::execv(request.program.c_str(), plan.arguments.data());
   return {errno, false};
 }

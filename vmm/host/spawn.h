@@ -17,7 +17,7 @@ struct SpawnRequest {
   std::string program;                 // its path
   std::vector<std::string> arguments;  // the first is its name
   int output = -1;                     // becomes its stdout and stderr; its stdin is empty
-  int third = -1;                      // becomes its descriptor 3; all others are close-on-exec
+  int third = -1;  // becomes its descriptor 3; -1: it has none. All others are close-on-exec
   // What it finds at /etc/resolv.conf: a file that nobody else sees, in a mount namespace of its own. As a
   // user that takes a user namespace too, which keeps the user's and the group's number.
   std::optional<std::string> resolv_conf;

@@ -1,5 +1,6 @@
 #include "vmm/run/machine_control.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -9,8 +10,10 @@
 #include <cstdlib>
 #include <functional>
 #include <span>
+#include <sstream>
 
 #include "vmm/spec/describe.h"
+#include "vmm/spec/limits.h"
 #include "vmm/spec/network.h"
 #include "vmm/spec/values.h"
 
@@ -62,6 +65,60 @@ VmUsage memory_in_use(int smaps) {
   return usage;
 }
 
+std::string start_of(const UniqueFd& file) {
+  std::array<char, 1024> buffer;
+  const ssize_t count = read_at(file.get(), buffer, 0);
+  return {buffer.data(), static_cast<size_t>(count > 0 ? count : 0)};
+}
+
+// proc(5): utime and stime, the 14th and 15th, in ticks. The name before may hold anything.
+double cpu_seconds_of(const UniqueFd& stat) {
+  const std::string text = start_of(stat);
+  std::istringstream fields(text.substr(text.rfind(')') + 1));
+  constexpr int kBefore = 11;
+  std::string field;
+  for (int i = 0; i < kBefore; ++i) fields >> field;
+  double user = 0, system = 0;
+  fields >> user >> system;
+  return (user + system) / static_cast<double>(::sysconf(_SC_CLK_TCK));
+}
+
+// proc(5): the second is what is resident, in pages.
+uint64_t resident_of(const UniqueFd& statm) {
+  std::istringstream fields(start_of(statm));
+  uint64_t size = 0, resident = 0;
+  fields >> size >> resident;
+  return resident * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
+VmLimits limits_of(const Spec& spec) {
+  VmLimits limits{.cpu = std::nullopt, .memory_bytes = memory_max(spec), .io_weight = spec.limits.io_weight};
+  if (spec.limits.cpu) limits.cpu = *spec.limits.cpu / 1000.0;
+  return limits;
+}
+
+std::optional<double> seconds(const std::optional<uint64_t>& microseconds) {
+  if (!microseconds) return std::nullopt;
+  return static_cast<double>(*microseconds) / 1e6;
+}
+
+// Of what there is a limit for.
+void add_limits(const Spec& spec, const CgroupGauges& gauges, VmUsage& usage) {
+  usage.limits = limits_of(spec);
+  const auto reading = gauges.read();
+  if (usage.limits.cpu) {
+    usage.limited_cpu_seconds = seconds(reading.cpu_us);
+    usage.cpu_periods = reading.periods;
+    usage.throttled_periods = reading.throttled;
+    usage.throttled_seconds = seconds(reading.throttled_us);
+  }
+  if (usage.limits.memory_bytes) {
+    usage.limited_memory_bytes = reading.memory;
+    usage.memory_hits = reading.memory_hit;
+    usage.memory_kills = reading.killed;
+  }
+}
+
 std::string console_text(const ConsoleSpec& console, const std::string& pty_path, bool served) {
   switch (console.kind) {
     case ConsoleKind::kStdio:
@@ -77,6 +134,15 @@ std::string console_text(const ConsoleSpec& console, const std::string& pty_path
 }
 
 }  // namespace
+
+Result<FrontFiles> FrontFiles::open(const std::string& cgroup) {
+  FrontFiles files;
+  files.warden_stat = SNUG_TRY(open_file("/proc/self/stat", O_RDONLY));
+  files.warden_statm = SNUG_TRY(open_file("/proc/self/statm", O_RDONLY));
+  files.cgroup = cgroup;
+  if (!cgroup.empty()) files.gauges = CgroupGauges::open(cgroup);
+  return files;
+}
 
 VmInfo MachineControl::info() const {
   const Machine* machine = life_.machine();
@@ -98,13 +164,17 @@ VmInfo MachineControl::info() const {
     for (const PortForward& port : nic.ports) info.ports.push_back(detail::print_port(port));
   info.jail = spec_.jail == JailMode::kOff ? "off" : own_.jail_missing.empty() ? "complete" : "partial";
   info.jail_missing = own_.jail_missing;
+  info.limits = limits_of(spec_);
+  info.cgroup = own_.front.cgroup;
   info.spec = effective_spec_yaml(spec_);
   return info;
 }
 
 VmUsage MachineControl::usage() const {
   VmUsage usage = memory_in_use(own_.smaps.get());
-  usage.cpu_seconds = cpu_seconds();
+  usage.cpu_seconds = cpu_seconds() + cpu_seconds_of(own_.front.warden_stat);
+  usage.memory_bytes += resident_of(own_.front.warden_statm);
+  if (!own_.front.cgroup.empty()) add_limits(spec_, own_.front.gauges, usage);
   if (const auto status = balloon()) {
     usage.guest_total_bytes = status->stats.total;
     usage.guest_free_bytes = status->stats.free;

@@ -10,11 +10,23 @@
 
 #include "vmm/control/control_server.h"
 #include "vmm/control/vm_directory.h"
+#include "vmm/host/cgroup_gauges.h"
 #include "vmm/run/host_ends.h"
 #include "vmm/run/life_cycle.h"
 #include "vmm/spec/spec.h"
 
 namespace snug {
+
+// What is told of what lies in front of the wall, opened there: behind it nothing can be.
+struct FrontFiles {
+  UniqueFd warden_stat;  // of /proc
+  UniqueFd warden_statm;
+  std::string cgroup;  // the folder of the machine's control group; or none
+  CgroupGauges gauges;
+
+  // In the warden. Errors: /proc cannot be read.
+  static Result<FrontFiles> open(const std::string& cgroup);
+};
 
 class MachineControl final : public ControlTarget {
  public:
@@ -23,6 +35,7 @@ class MachineControl final : public ControlTarget {
     int pid = 0;     // by which this machine is known: the warden's
     UniqueFd smaps;  // of this process
     std::vector<std::string> jail_missing;
+    FrontFiles front;
   };
   // All else is the caller's and outlives this.
   MachineControl(Own own, const Spec& spec, const VmDirectory& directory, const HostEnds& ends,

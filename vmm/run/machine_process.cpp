@@ -30,7 +30,10 @@ void MachineProcess::run() {
 }
 
 Result<void> MachineProcess::begin() {
-  MachineControl::Own own{given_.known_pid, SNUG_TRY(open_file("/proc/self/smaps", O_RDONLY))};
+  MachineControl::Own own{.pid = given_.known_pid,
+                          .smaps = SNUG_TRY(open_file("/proc/self/smaps", O_RDONLY)),
+                          .jail_missing = {},
+                          .front = std::move(given_.front)};
   // A shell's files, a supervisor's sockets, and folders of either.
   SNUG_TRY(close_inherited());
   given_.ends.go_behind(given_.warden);

@@ -37,6 +37,7 @@ class MachineProcess {
     const CommandPlan* commands = nullptr;
     VmDirectory* directory = nullptr;
     UniqueFd record;                       // for tests: where its system calls are noted (vmm/jail); or none
+    FrontFiles front;                      // of the warden's side; none without `control`
     UniqueFd control;                      // the listening socket of its interface; or none
     int known_pid = 0;                     // by which the machine is known
     std::vector<std::string> jail_missing; // of the share server's jail

@@ -46,7 +46,21 @@ Result<std::unique_ptr<Runner>> Runner::create(const kvm::Kvm& kvm, const Spec& 
   return runner;
 }
 
+// Before anything is opened: memory counts where it is first taken.
+Result<void> Runner::limit() {
+  CgroupScope::Request request{cgroup_limits(spec_), spec_.name, {}};
+  if (!request.limits.any()) return {};
+  if (options_.directory != nullptr)
+    request.about_to_make = [directory = options_.directory](const std::string& folder) {
+      return directory->remember_cgroup(folder);
+    };
+  scope_ = SNUG_TRY(CgroupScope::enter({cgroup_files_}, request));
+  log_info("limits: in the control group {}", scope_->path());
+  return {};
+}
+
 Result<void> Runner::open() {
+  SNUG_TRY(limit());
   // A signal ends us as any program, as long as we wait for what comes through a pipe.
   ends_ = SNUG_TRY(HostEnds::open(spec_));
   loop_ = SNUG_TRY(EventLoop::create());
@@ -70,6 +84,7 @@ Result<MachineEnd> Runner::run() {
   const bool own_terminal = is_own_terminal(STDIN_FILENO);
   const int known_pid = ::getpid();
   record_ = record_of_calls();
+  if (control_) front_ = SNUG_TRY(FrontFiles::open(scope_ ? scope_->path() : ""));
   std::fflush(nullptr);
   std::unique_ptr<ShareServer> share_server;
   if (!ends_->shares.empty())
@@ -87,6 +102,7 @@ Result<MachineEnd> Runner::run() {
   news[1].reset();
   control_.reset();
   record_.reset();
+  front_ = {};
   Warden::Machine machine{split.child, std::move(split.process), std::move(split.lifeline),
                           std::move(calls[0]), std::move(news[0])};
   for (ShareEnd& share : ends_->shares) share.device.reset();
@@ -95,7 +111,9 @@ Result<MachineEnd> Runner::run() {
                         .share_server = share_server.get(),
                         .commands = options_.commands != nullptr,
                         .started = std::move(options_.started),
-                        .ending = std::move(options_.ending)};
+                        .ending = std::move(options_.ending),
+                        .killed_for_memory = {}};
+  if (scope_) duties.killed_for_memory = [this] { return scope_->killed_for_memory() > 0; };
   const auto warden = SNUG_TRY(Warden::create(std::move(machine), std::move(duties)));
   return warden->run();
 }
@@ -114,6 +132,7 @@ void Runner::be_the_machine(const jail::Split& split, UniqueFd calls, UniqueFd n
                             .commands = options_.commands,
                             .directory = options_.directory,
                             .record = std::move(record_),
+                            .front = std::move(front_),
                             .control = std::move(control_),
                             .known_pid = known_pid,
                             .jail_missing = std::move(jail_missing_),

@@ -12,6 +12,7 @@
 #include "vmm/base/result.h"
 #include "vmm/control/vm_directory.h"
 #include "vmm/core/event_loop.h"
+#include "vmm/host/cgroup_scope.h"
 #include "vmm/jail/process.h"
 #include "vmm/kvm/kvm.h"
 #include "vmm/run/guest_commands.h"
@@ -55,15 +56,19 @@ class Runner {
   Runner(const kvm::Kvm& kvm, const Spec& spec, RunnerOptions options)
       : kvm_(kvm), spec_(spec), options_(std::move(options)) {}
   Result<void> open();
+  Result<void> limit();
   [[noreturn]] void be_the_machine(const jail::Split& split, UniqueFd calls, UniqueFd news, int known_pid);
 
   const kvm::Kvm& kvm_;
   const Spec& spec_;
   RunnerOptions options_;
+  CgroupFiles cgroup_files_;
+  std::unique_ptr<CgroupScope> scope_;  // of a machine with limits; goes when all else has gone
   bool native_ = false;
   std::unique_ptr<EventLoop> loop_;  // the machine's process runs it
   std::unique_ptr<HostEnds> ends_;
   UniqueFd record_;                                  // see MachineProcess::Given
+  FrontFiles front_;                                 // see there
   UniqueFd control_;                                 // the listening socket of its interface; or none
   std::vector<std::string> jail_missing_;            // of the share server
   std::unique_ptr<MachineProcess> machine_process_;  // in that process

@@ -43,7 +43,12 @@ std::string one_line(std::string text) {
 }
 
 // Of a process that has left no last words.
-MachineEnd end_without_words(const siginfo_t& info) {
+MachineEnd end_without_words(const siginfo_t& info, const std::function<bool()>& killed_for_memory) {
+  if (info.si_code == CLD_KILLED && info.si_status == SIGKILL && killed_for_memory && killed_for_memory())
+    return {128 + SIGKILL,
+            "the machine's process was killed: the machine had used all that limits.memory gives it; give it "
+            "more, or the "
+            "guest less"};
   if (info.si_code == CLD_EXITED)
     return {kStatusFailure, fmt::format("the machine's process ended with status {}", info.si_status)};
   const char* name = ::sigabbrev_np(info.si_status);
@@ -277,9 +282,11 @@ void Warden::on_end() {
   const bool waited = ::waitid(P_PID, static_cast<id_t>(machine_.pid), &info, WEXITED | WNOHANG) == 0;
   if (waited && info.si_pid == 0) return;
   machine_.pid = -1;
+  // What an ephemeral disk holds may be all the memory there is, and the words that follow take some.
+  duties_.ends.disks.clear();
   if (!end_ && !failure_) {
-    MachineEnd end =
-        waited ? end_without_words(info) : MachineEnd{kStatusFailure, "the machine's process is lost"};
+    MachineEnd end = waited ? end_without_words(info, duties_.killed_for_memory)
+                            : MachineEnd{kStatusFailure, "the machine's process is lost"};
     log_error("{}", end.message);
     // What it had made of the terminal.
     if (terminal_ && is_own_terminal(STDIN_FILENO)) ::tcsetattr(STDIN_FILENO, TCSANOW, &*terminal_);

@@ -46,6 +46,7 @@ class Warden {
     bool commands = false;                               // it takes the signals of a command too
     std::function<void()> started;                       // the guest runs; may be empty
     std::function<void(const TimeLimit& grace)> ending;  // it was asked to power off; may be empty
+    std::function<bool()> killed_for_memory;  // the kernel has killed for limits.memory; may be empty
   };
 
   static Result<std::unique_ptr<Warden>> create(Machine machine, Duties duties);

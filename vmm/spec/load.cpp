@@ -10,6 +10,7 @@
 
 #include "vmm/base/unique_fd.h"
 #include "vmm/spec/file_checks.h"
+#include "vmm/spec/limits.h"
 #include "vmm/spec/network.h"
 #include "vmm/spec/reader.h"
 #include "vmm/spec/shares.h"
@@ -198,6 +199,7 @@ ParseOutcome load_spec(const std::optional<std::string>& spec_path, const FlagVa
   check_shares(reader, outcome.spec);
   for (auto& problem : network_problems(outcome.spec))
     reader.add({file.shown_name, 0, 0, std::move(problem)});
+  for (auto& problem : limit_problems(outcome.spec)) reader.add({file.shown_name, 0, 0, std::move(problem)});
   outcome.problems = reader.take_problems();
   return outcome;
 }

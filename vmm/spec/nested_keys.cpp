@@ -1,5 +1,6 @@
 #include "vmm/spec/nested_keys.h"
 
+#include "vmm/spec/limits.h"
 #include "vmm/spec/values.h"
 
 namespace snug {
@@ -284,6 +285,36 @@ Keys<ShareSpec> share_keys() {
        .default_text = "root; served by root, as it is on the host",
        .also = "group",
        .value = optional_number(&ShareSpec::gid, 0, kMaxId)},
+  };
+}
+
+Keys<LimitsSpec> limit_keys() {
+  return {
+      {.name = "cpu",
+       .flags = "--limits-cpu",
+       .placeholder = "N",
+       .group = "Limits",
+       .help = "How many processors' time the machine may take, all its threads together.",
+       .example = "1.5",
+       .also = "cpus cpu_quota quota nano_cpus",
+       .value = cpu_limit(&LimitsSpec::cpu)},
+      {.name = "memory",
+       .flags = "--limits-memory",
+       .placeholder = "[+]SIZE",
+       .group = "Limits",
+       .help = "How much of the host's memory the machine may take: with a + beyond the guest's memory, else "
+               "all in all. A machine that needs more is killed.",
+       .example = "+64M",
+       .also = "mem memory_max ram",
+       .value = memory_limit(&LimitsSpec::memory)},
+      {.name = "io_weight",
+       .flags = "--limits-io-weight",
+       .placeholder = "N",
+       .group = "Limits",
+       .help = "The machine's share of a busy disk of the host: what has no weight counts 100.",
+       .example = "50",
+       .also = "io weight blkio blkio_weight",
+       .value = whole_or_none(&LimitsSpec::io_weight, 1, 10'000)},
   };
 }
 

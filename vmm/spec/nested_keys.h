@@ -15,5 +15,6 @@ Keys<VsockSpec> vsock_keys();
 Keys<HvcSpec> hvc_keys();
 Keys<ChannelSpec> channel_keys();
 Keys<ShareSpec> share_keys();
+Keys<LimitsSpec> limit_keys();
 
 }  // namespace snug

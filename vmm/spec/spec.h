@@ -149,6 +149,26 @@ struct ShareSpec {
   bool operator==(const ShareSpec&) const = default;
 };
 
+enum class MemoryLimitKind {
+  kNone,
+  kBeyondGuest,  // the guest's memory, and so much
+  kAll,
+};
+
+struct MemoryLimit {
+  MemoryLimitKind kind = MemoryLimitKind::kNone;
+  uint64_t bytes = 0;  // whole pages of 4 KiB
+  bool operator==(const MemoryLimit&) const = default;
+};
+
+// What the processes of a machine may take of the host, all together; nothing: no limit (vmm/spec/limits.h).
+struct LimitsSpec {
+  std::optional<uint32_t> cpu;  // thousandths of a processor's time: 10 to 1,024,000
+  MemoryLimit memory;
+  std::optional<uint32_t> io_weight;  // 1 to 10,000; what has none counts 100
+  bool operator==(const LimitsSpec&) const = default;
+};
+
 // snug's own log.
 struct LogSpec {
   LogLevel level = LogLevel::kWarn;
@@ -197,6 +217,7 @@ struct Spec {
   OnReboot on_reboot = OnReboot::kRestart;
   OnPanic on_panic = OnPanic::kExit;
   JailMode jail = JailMode::kAuto;
+  LimitsSpec limits;
   LogSpec log;
   bool operator==(const Spec&) const = default;
 };

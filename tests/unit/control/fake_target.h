@@ -17,16 +17,23 @@ class FakeTarget final : public ControlTarget {
     info.agent = "ready";
     info.vsock = "/tmp/vm/vsock.sock";
     info.ports = {"127.0.0.1:80:80"};
+    info.limits = limits;
     return info;
   }
   VmUsage usage() const override {
-    return {.cpu_seconds = 1.5,
-            .memory_bytes = 3,
-            .guest_memory_bytes = 2,
-            .guest_total_bytes = 10,
-            .guest_free_bytes = guest_free,
-            .guest_available_bytes = 6,
-            .balloon_bytes = 0};
+    VmUsage usage{.cpu_seconds = 1.5,
+                  .memory_bytes = 3,
+                  .guest_memory_bytes = 2,
+                  .guest_total_bytes = 10,
+                  .guest_free_bytes = guest_free,
+                  .guest_available_bytes = 6,
+                  .balloon_bytes = 0};
+    usage.limits = limits;
+    if (!limits.cpu) return usage;
+    usage.limited_cpu_seconds = usage.throttled_seconds = 0.5;
+    usage.cpu_periods = usage.throttled_periods = 1;
+    usage.limited_memory_bytes = usage.memory_hits = usage.memory_kills = 0;
+    return usage;
   }
   bool ask_guest() override {
     ++guest_asked;
@@ -51,6 +58,7 @@ class FakeTarget final : public ControlTarget {
   void kill() override { calls.push_back("kill"); }
 
   std::string state = "running";
+  VmLimits limits{.cpu = 1.5, .memory_bytes = 4096, .io_weight = 100};
   std::vector<std::string> calls;
   int guest_asked = 0;
   mutable int guest_answers_after = -1;  // -1: there is nobody to ask

@@ -8,6 +8,7 @@
 
 #include <array>
 #include <atomic>
+#include <filesystem>
 #include <fstream>
 #include <thread>
 
@@ -116,6 +117,47 @@ TEST_F(VmDirectoryTest, WhatAKilledMachineLeftIsRemovedByTheNextLook) {
   kill_and_reap(child);
   EXPECT_TRUE(exists("web"));
   EXPECT_TRUE(names(true).empty());
+  EXPECT_FALSE(exists("web"));
+}
+
+TEST_F(VmDirectoryTest, AControlGroupGoesWithItsMachine) {
+  namespace fs = std::filesystem;
+  const std::string group = path_ + "/snug-web-1";
+  const auto made_by = [&](const std::string& folder) {
+    fs::create_directory(folder);
+    std::ofstream(path_ + "/snug/web/cgroup") << folder;
+  };
+  // Of a killed machine, kept or not: with the next look.
+  for (const Keep keep : {Keep::kNo, Keep::kYes}) {
+    const pid_t child = machine_process("web", keep);
+    made_by(group);
+    EXPECT_EQ(names(true), std::vector<std::string>{"web"});
+    EXPECT_TRUE(fs::exists(group));
+    kill_and_reap(child);
+    EXPECT_TRUE(names(true).empty());
+    EXPECT_FALSE(fs::exists(group));
+    EXPECT_EQ(exists("web"), keep == Keep::kYes);
+    EXPECT_FALSE(exists("web/cgroup"));
+  }
+  // With the next of that name.
+  kill_and_reap(machine_process("web", Keep::kYes));
+  made_by(group);
+  {
+    const auto vm = VmDirectory::create("web", Keep::kNo);
+    ASSERT_TRUE(vm);
+    EXPECT_FALSE(fs::exists(group));
+    // With its own end, where it could not remove it before.
+    ASSERT_TRUE(vm->remember_cgroup(group));
+    fs::create_directory(group);
+  }
+  EXPECT_FALSE(fs::exists(group));
+  EXPECT_FALSE(exists("web"));
+  // Nothing else is removed.
+  kill_and_reap(machine_process("web", Keep::kNo));
+  const std::string other = path_ + "/other";
+  made_by(other);
+  EXPECT_TRUE(names(true).empty());
+  EXPECT_TRUE(fs::exists(other));
   EXPECT_FALSE(exists("web"));
 }
 

@@ -192,9 +192,10 @@ class WardenTest : public testing::Test {
     }
     ::close(calls[1]);
     ::close(news[1]);
-    auto warden = Warden::create({split->child, std::move(split->process), std::move(split->lifeline),
-                                  UniqueFd(calls[0]), UniqueFd(news[0])},
-                                 {ends_, duties_.directory, nullptr, false, duties_.started, duties_.ending});
+    auto warden = Warden::create(
+        {split->child, std::move(split->process), std::move(split->lifeline), UniqueFd(calls[0]),
+         UniqueFd(news[0])},
+        {ends_, duties_.directory, nullptr, false, duties_.started, duties_.ending, duties_.killed_for_memory});
     EXPECT_TRUE(warden);
     return std::move(*warden);
   }
@@ -217,6 +218,7 @@ class WardenTest : public testing::Test {
     const VmDirectory* directory = nullptr;
     std::function<void()> started;
     std::function<void(const TimeLimit&)> ending;
+    std::function<bool()> killed_for_memory;
   } duties_;
   fs::path folder_;
   sigset_t mask_{};
@@ -469,6 +471,27 @@ TEST_F(WardenTest, AnEndBySignal) {
     EXPECT_EQ(end.exit_status, 128 + number);
     EXPECT_EQ(end.message, fmt::format("the machine's process was killed by {}", name));
   }
+}
+
+TEST_F(WardenTest, AnEndForWantOfMemory) {
+  bool for_memory = true;
+  duties_.killed_for_memory = [&for_memory] { return for_memory; };
+  const auto killed_by = [this](int number) {
+    return end_of([number](Ends) {
+      const rlimit none{};
+      ::setrlimit(RLIMIT_CORE, &none);
+      ::kill(::getpid(), number);
+      return 0;
+    });
+  };
+  const MachineEnd end = killed_by(SIGKILL);
+  EXPECT_EQ(end.exit_status, 137);
+  EXPECT_THAT(end.message, HasSubstr("all that limits.memory gives it"));
+  EXPECT_THAT(content(machine() / "exit.json"), HasSubstr("limits.memory"));
+  // Another signal is not the kernel's; and without a word of the kernel's nor is this one.
+  EXPECT_EQ(killed_by(SIGSEGV).message, "the machine's process was killed by SIGSEGV");
+  for_memory = false;
+  EXPECT_EQ(killed_by(SIGKILL).message, "the machine's process was killed by SIGKILL");
 }
 
 // Whether or not the warden has come to answer before.

@@ -40,6 +40,12 @@ bool fits(const YAML::Node& schema, const YAML::Node& value) {
     return is_number && std::stol(value.Scalar()) >= schema["minimum"].as<long>() &&
            std::stol(value.Scalar()) <= schema["maximum"].as<long>();
   }
+  if (type == "number") {
+    const bool plain = value.IsScalar() && !quoted &&
+                       std::regex_match(value.Scalar(), std::regex("^-?(0|[1-9][0-9]*)([.][0-9]+)?$"));
+    return plain && value.as<double>() >= schema["minimum"].as<double>() &&
+           value.as<double>() <= schema["maximum"].as<double>();
+  }
   if (type == "string") {
     if (!value.IsScalar() || is_number) return false;
     if (schema["minLength"] && value.Scalar().size() < schema["minLength"].as<size_t>()) return false;
@@ -73,7 +79,9 @@ void expect_same_keys(const YAML::Node& object, const KeyList& keys) {
       EXPECT_TRUE(fits(schema, YAML::Load(std::string(key.example)))) << key.name;
       EXPECT_TRUE(!schema["default"] || fits(schema, schema["default"])) << key.name;
     }
-    if (key.nested && !key.nested->is_list) expect_same_keys(schema["anyOf"][1], key.nested->keys);
+    // The map stands behind the value that may be in its place, if there is one.
+    if (key.nested && !key.nested->is_list)
+      expect_same_keys(schema["anyOf"][schema["anyOf"].size() - 1], key.nested->keys);
   }
 }
 
@@ -143,6 +151,17 @@ TEST(JsonSchema, AgreesWithTheParser) {
                            "ports: '80'",
                            "ports: '80:80/sctp'",
                            "ports: {80: 80}",
+                           "limits: {cpu: 2, memory: +64M, io_weight: 1}",
+                           "limits: {cpu: 0.25, memory: 512M, io_weight: none}",
+                           "limits: {cpu: none, memory: none}",
+                           "limits: {cpu: two}",
+                           "limits: {cpu: 2048}",
+                           "limits: {memory: 64}",
+                           "limits: {memory: -64M}",
+                           "limits: {io_weight: 0}",
+                           "limits: {io_weight: 10001}",
+                           "limits: {pids: 1}",
+                           "limits: 2",
                            "unknown: 1"}) {
     EXPECT_EQ(fits(schema, YAML::Load(text)), problems_in(text).empty()) << text;
   }
@@ -166,7 +185,7 @@ TEST(JsonSchema, IsJson) {
   EXPECT_FALSE(in_string);
   const std::regex object("\\{(s:v(,s:v)*)?\\}|\\[(v(,v)*)?\\]");
   std::string before;
-  skeleton = std::regex_replace(skeleton, std::regex("(:|\\[|,)(s|true|false|[0-9]+)(?=[,\\]}])"), "$1v");
+  skeleton = std::regex_replace(skeleton, std::regex("(:|\\[|,)(s|true|false|[0-9.]+)(?=[,\\]}])"), "$1v");
   while (skeleton != before) {
     before = skeleton;
     skeleton = std::regex_replace(skeleton, object, "v");
@@ -198,6 +217,10 @@ grace_period: 10s
 on_reboot: restart
 on_panic: exit
 jail: auto
+limits:
+  cpu: none
+  memory: none
+  io_weight: none
 log:
   level: warn
 )");
@@ -219,6 +242,7 @@ TEST(EffectiveSpec, ParsesBack) {
   spec.grace_period = std::nullopt;
   spec.on_reboot = OnReboot::kExit;
   spec.on_panic = OnPanic::kRestart;
+  spec.limits = {250, {MemoryLimitKind::kBeyondGuest, uint64_t{64} << 20}, 7};
   spec.log = {LogLevel::kOff, "/l"};
   for (const char* cmdline :
        {"a=\"b c\" d: e # f", "- a", "null", "~", "1", "a:", "@x", "*", "{", "'", "%", "--", "..."}) {
