@@ -2,11 +2,14 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 
 #include <cerrno>
+#include <cstdio>
 
 namespace snug::jail {
 namespace {
@@ -16,6 +19,14 @@ constexpr long kOpenat2 = 437;
 ArgumentTest has(uint8_t argument, uint64_t bit) {
   return {.argument = argument, .kind = ArgumentTest::Kind::kMasked64, .value = bit, .mask = bit};
 }
+ArgumentTest type_is(uint8_t argument, mode_t type) {
+  return {.argument = argument, .kind = ArgumentTest::Kind::kMasked64, .value = type, .mask = S_IFMT};
+}
+
+constexpr uint64_t kFlagsOfFound = O_ACCMODE | O_CLOEXEC | O_NOCTTY | O_PATH | O_NOFOLLOW | O_DIRECTORY |
+                                   O_TRUNC | O_SYNC | O_DSYNC | O_TMPFILE | O_LARGEFILE;
+constexpr uint64_t kNew = O_CREAT | O_EXCL | O_NOFOLLOW;
+
 Arguments no_code(uint8_t protection) { return {without(protection, ~uint64_t{PROT_READ | PROT_WRITE})}; }
 
 }  // namespace
@@ -28,29 +39,31 @@ std::vector<CallRule> share_rules() {
       {SYS_write, "interrupts, log lines", {}},
       {SYS_futex, "locks, joins", {}},
       {kOpenat2, "a name in a folder", {}},
-      {SYS_openat, "a file that was found; a new one", {}},
+      {SYS_openat,
+       "a file that was found; a new one, which nobody else has made",
+       {{without(2, ~kFlagsOfFound)}, {has(2, kNew), without(2, ~(kFlagsOfFound | kNew))}}},
       {SYS_close, "files", {}},
       {SYS_statx, "what a file is", {{has(2, AT_EMPTY_PATH)}}},
       {SYS_newfstatat, "guest memory", {{has(3, AT_EMPTY_PATH)}}},
       {SYS_fstat, "guest memory", {}},
-      {SYS_preadv2, "files to guest memory", {}},
-      {SYS_pwritev2, "guest memory to files", {}},
+      {SYS_preadv2, "files to guest memory", {{is(5, 0)}}},
+      {SYS_pwritev2, "guest memory to files", {{without(5, ~uint64_t{RWF_APPEND | RWF_SYNC | RWF_DSYNC})}}},
       {SYS_getdents64, "folders", {}},
-      {SYS_lseek, "holes; places in folders", {}},
+      {SYS_lseek, "holes; places in folders", {{one_of(2, {SEEK_SET, SEEK_DATA, SEEK_HOLE})}}},
       {SYS_readlinkat, "symbolic links", {}},
       {SYS_mkdirat, "changes", {}},
-      // Regular files, pipes and sockets: nothing that leads to a device.
-      {SYS_mknodat, "changes", {{is(3, 0)}}},
-      {SYS_unlinkat, "changes", {}},
-      {SYS_renameat2, "changes", {}},
-      {SYS_linkat, "changes", {}},
+      // Nothing that leads to a device.
+      {SYS_mknodat, "pipes, sockets", {{type_is(1, S_IFIFO)}, {type_is(1, S_IFSOCK)}}},
+      {SYS_unlinkat, "changes", {{one_of(2, {0, AT_REMOVEDIR})}}},
+      {SYS_renameat2, "changes", {{one_of(4, {0, RENAME_NOREPLACE, RENAME_EXCHANGE})}}},
+      {SYS_linkat, "changes", {{is(4, AT_SYMLINK_FOLLOW)}}},
       {SYS_symlinkat, "changes", {}},
       {SYS_fchmodat, "changes", {{without(2, S_ISUID)}}},
       {SYS_fchownat, "changes", {{has(4, AT_EMPTY_PATH)}}},
       {SYS_utimensat, "changes", {{has(3, AT_EMPTY_PATH)}}},
       {SYS_ftruncate, "changes", {}},
-      {SYS_fallocate, "changes", {}},
-      {SYS_copy_file_range, "changes", {}},
+      {SYS_fallocate, "changes", {{without(1, ~uint64_t{0x7f})}}},
+      {SYS_copy_file_range, "changes", {{is(5, 0)}}},
       {SYS_fsetxattr, "changes", {}},
       {SYS_fremovexattr, "changes", {}},
       {SYS_fgetxattr, "owners that the host refuses; the guest's own", {}},
@@ -59,7 +72,7 @@ std::vector<CallRule> share_rules() {
       {SYS_fdatasync, "what is to be on the medium", {}},
       {SYS_syncfs, "what is to be on the medium", {}},
       {SYS_fstatfs, "room", {}},
-      {SYS_flock, "locks between machines and programs", {}},
+      {SYS_flock, "locks between machines and programs", {{has(1, LOCK_NB)}}},
       {SYS_fcntl,
        "locks between machines and programs; flags of open files",
        {{one_of(1, {static_cast<uint32_t>(F_OFD_GETLK), static_cast<uint32_t>(F_OFD_SETLK), F_GETFL, F_SETFL,

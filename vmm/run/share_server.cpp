@@ -101,6 +101,8 @@ class Process {
   // Where it has to stop.
   Result<void> begin() {
     ::umask(0);
+    // A guest's file that gets too long is an error of its own.
+    ::signal(SIGXFSZ, SIG_IGN);
     loop_ = SNUG_TRY(EventLoop::create());
     auto own_files = SNUG_TRY(open_file("/proc/self/fd", O_PATH | O_DIRECTORY));
     rlimit descriptors{};

@@ -21,12 +21,15 @@ size_t open_descriptors() {
 
 class Bounds : public Shared {
  protected:
-  static constexpr int kFiles = 1500;
+  // Many files: in memory, where that can be had.
+  Bounds() : Shared(std::filesystem::is_directory("/dev/shm") ? "/dev/shm" : "") {}
+
+  static constexpr int kFiles = 600;
   static constexpr int kFolders = 30;
 
-  void make_files() const {
+  void make_files(int count = kFiles) const {
     for (int i = 0; i < kFolders; ++i) std::filesystem::create_directory(scratch.shared(folder(i)));
-    for (int i = 0; i < kFiles; ++i) Scratch::write(scratch.shared(file(i)), std::to_string(i));
+    for (int i = 0; i < count; ++i) Scratch::write(scratch.shared(file(i)), std::to_string(i));
   }
   static std::string folder(int i) { return "folder" + std::to_string(i % kFolders); }
   static std::string file(int i) { return folder(i) + "/file" + std::to_string(i); }
@@ -38,16 +41,17 @@ class Bounds : public Shared {
 };
 
 TEST_P(Bounds, ManyFilesAndFewDescriptors) {
-  make_files();
+  constexpr int kMany = 4000;
+  make_files(kMany);
   begin_small();
   const size_t before = open_descriptors();
   std::vector<uint64_t> nodes;
-  for (int i = 0; i < kFiles; ++i) nodes.push_back(driver->walk(file(i)));
+  for (int i = 0; i < kMany; ++i) nodes.push_back(driver->walk(file(i)));
   EXPECT_LE(open_descriptors(), before + 64);
-  EXPECT_EQ(std::set(nodes.begin(), nodes.end()).size(), size_t{kFiles});
-  for (int i = 0; i < kFiles; ++i) EXPECT_EQ(driver->content(nodes[i]), std::to_string(i));
+  EXPECT_EQ(std::set(nodes.begin(), nodes.end()).size(), size_t{kMany});
+  for (int i = 0; i < kMany; ++i) EXPECT_EQ(driver->content(nodes[i]), std::to_string(i));
   EXPECT_LE(open_descriptors(), before + 64);
-  for (int i = 0; i < kFiles; ++i)
+  for (int i = 0; i < kMany; ++i)
     EXPECT_EQ(driver->walk(file(i)), nodes[i]) << "the same file, the same number";
 }
 
@@ -77,39 +81,41 @@ TEST_P(Bounds, RenamedByTheGuestAreFoundAgain) {
 TEST_P(Bounds, WhatTheHostMovedIsStaleAndNeverAnother) {
   make_files();
   begin_small();
-  const uint64_t moved = driver->walk(file(500));
-  const uint64_t replaced = driver->walk(file(501));
-  const uint64_t removed = driver->walk(file(502));
+  const uint64_t moved = driver->walk(file(300));
+  const uint64_t replaced = driver->walk(file(301));
+  const uint64_t removed = driver->walk(file(302));
   std::filesystem::create_directory(scratch.shared("a folder"));
   Scratch::write(scratch.shared("a folder/below"), "below");
   const uint64_t below = driver->walk("a folder/below");
-  const uint64_t linked = driver->walk(file(504));
+  const uint64_t linked = driver->walk(file(304));
   push_out();
-  std::filesystem::rename(scratch.shared(file(500)), scratch.shared("elsewhere"));
+  std::filesystem::rename(scratch.shared(file(300)), scratch.shared("elsewhere"));
   Scratch::write(scratch.shared("new"), "another file");
-  std::filesystem::rename(scratch.shared("new"), scratch.shared(file(501)));
-  std::filesystem::remove(scratch.shared(file(502)));
+  std::filesystem::rename(scratch.shared("new"), scratch.shared(file(301)));
+  std::filesystem::remove(scratch.shared(file(302)));
   std::filesystem::rename(scratch.shared("a folder"), scratch.shared("other folder"));
-  std::filesystem::remove(scratch.shared(file(504)));
-  std::filesystem::create_symlink("../elsewhere", scratch.shared(file(504)));
+  std::filesystem::remove(scratch.shared(file(304)));
+  std::filesystem::create_symlink("../elsewhere", scratch.shared(file(304)));
   for (const uint64_t node : {moved, replaced, removed, below, linked}) {
     expect_error(driver->open(node, O_RDONLY), ESTALE);
     expect_error(driver->call(FUSE_GETATTR, node, bytes_of(fuse_getattr_in{})), ESTALE);
     expect_error(driver->setattr(node, {.valid = FATTR_SIZE, .size = 0}), ESTALE);
   }
-  EXPECT_EQ(on_host(file(501)), "another file");
-  EXPECT_EQ(driver->content(driver->walk(file(501))), "another file");
-  EXPECT_NE(driver->walk(file(501)), replaced);
+  EXPECT_EQ(on_host(file(301)), "another file");
+  EXPECT_EQ(driver->content(driver->walk(file(301))), "another file");
+  EXPECT_NE(driver->walk(file(301)), replaced);
   // Looked up where they are now, they are who they were.
   EXPECT_EQ(driver->walk("elsewhere"), moved);
-  EXPECT_EQ(driver->content(moved), "500");
+  EXPECT_EQ(driver->content(moved), "300");
   EXPECT_EQ(driver->walk("other folder/below"), below);
   EXPECT_EQ(driver->content(below), "below");
 }
 
-TEST_P(Bounds, ANumberOfTheHostsUsedAnew) {
-  begin_small();
-  make_files();
+using SharedNumbers = Shared;
+
+TEST_P(SharedNumbers, OfTheHostAreUsedAnew) {
+  begin({.descriptors = 64});
+  for (int i = 0; i < 100; ++i) Scratch::write(scratch.shared("other" + std::to_string(i)), "");
   // ext4 gives the inode number of a file that is gone to the next: that must not be the old one again.
   std::set<uint64_t> given;
   for (int i = 0; i < 200; ++i) {
@@ -117,7 +123,7 @@ TEST_P(Bounds, ANumberOfTheHostsUsedAnew) {
     const uint64_t node = driver->node(1, "reused");
     EXPECT_EQ(driver->content(node), std::to_string(i));
     EXPECT_TRUE(given.insert(node).second) << "a number was given out for two files";
-    if (i % 10 == 0) push_out();
+    for (int other = 0; i % 10 == 0 && other < 100; ++other) driver->node(1, "other" + std::to_string(other));
     std::filesystem::remove(scratch.shared("reused"));
   }
 }
@@ -222,8 +228,8 @@ TEST_P(Bounds, ForgetStorms) {
   const size_t before = open_descriptors();
   for (int round = 0; round < 5; ++round) {
     std::string all;
-    for (int i = 0; i < 1000; ++i) all += bytes_of(fuse_forget_one{driver->walk(file(i)), 1});
-    std::string request = bytes_of(fuse_batch_forget_in{.count = 1000});
+    for (int i = 0; i < kFiles; ++i) all += bytes_of(fuse_forget_one{driver->walk(file(i)), 1});
+    std::string request = bytes_of(fuse_batch_forget_in{.count = kFiles});
     driver->call(FUSE_BATCH_FORGET, 0, request + all, 0);
     // Once more, and numbers that nobody has.
     driver->call(FUSE_BATCH_FORGET, 0, request + all, 0);
@@ -291,6 +297,7 @@ TEST_P(Bounds, ResetAmidRequests) {
 }
 
 SNUG_BOTH_RESOLVERS(Bounds);
+SNUG_BOTH_RESOLVERS(SharedNumbers);
 
 }  // namespace
 }  // namespace snug::test

@@ -11,7 +11,8 @@ namespace snug::test {
 
 class Shared : public ::testing::TestWithParam<ShareResolver> {
  protected:
-  Shared() {
+  // Below the folder for temporary files, or another.
+  explicit Shared(const std::string& below = {}) : scratch(below) {
     ::umask(0);
     begin({});
   }
