@@ -16,7 +16,15 @@
 namespace snug {
 
 // Device ids, virtio 1.2 chapter 5.
-enum class VirtioType : uint16_t { kNet = 1, kBlock = 2, kConsole = 3, kRng = 4, kBalloon = 5, kSocket = 19, kFs = 26 };
+enum class VirtioType : uint16_t {
+  kNet = 1,
+  kBlock = 2,
+  kConsole = 3,
+  kRng = 4,
+  kBalloon = 5,
+  kSocket = 19,
+  kFs = 26
+};
 
 // Feature bits, 6.
 constexpr uint64_t kVirtioIndirect = uint64_t{1} << 28;

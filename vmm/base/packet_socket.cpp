@@ -68,7 +68,8 @@ int receive_packet(int socket, std::span<char> buffer, size_t& size, std::vector
   Control control{};
   if (descriptors_max > 0) {
     message.msg_control = control.bytes.data();
-    message.msg_controllen = CMSG_LEN(descriptors_max * sizeof(int));  // its padding would have room for another
+    message.msg_controllen =
+        CMSG_LEN(descriptors_max * sizeof(int));  // its padding would have room for another
   }
   ssize_t count = -1;
   // ECONNRESET, once: the other side went without reading all of it. What it had sent is still there.

@@ -27,6 +27,13 @@ constexpr uint64_t kFlagsOfFound = O_ACCMODE | O_CLOEXEC | O_NOCTTY | O_PATH | O
                                    O_TRUNC | O_SYNC | O_DSYNC | O_TMPFILE | O_LARGEFILE;
 constexpr uint64_t kNew = O_CREAT | O_EXCL | O_NOFOLLOW;
 
+ArgumentTest makes_new(uint8_t argument) {
+  return {.argument = argument,
+          .kind = ArgumentTest::Kind::kMasked64,
+          .value = kNew,
+          .mask = kNew | ~(kFlagsOfFound | kNew)};
+}
+
 Arguments no_code(uint8_t protection) { return {without(protection, ~uint64_t{PROT_READ | PROT_WRITE})}; }
 
 }  // namespace
@@ -41,7 +48,7 @@ std::vector<CallRule> share_rules() {
       {kOpenat2, "a name in a folder", {}},
       {SYS_openat,
        "a file that was found; a new one, which nobody else has made",
-       {{without(2, ~kFlagsOfFound)}, {has(2, kNew), without(2, ~(kFlagsOfFound | kNew))}}},
+       {{without(2, ~kFlagsOfFound)}, {makes_new(2)}}},
       {SYS_close, "files", {}},
       {SYS_statx, "what a file is", {{has(2, AT_EMPTY_PATH)}}},
       {SYS_newfstatat, "guest memory", {{has(3, AT_EMPTY_PATH)}}},
@@ -88,9 +95,7 @@ std::vector<CallRule> share_rules() {
       {SYS_mmap, "malloc; guest memory", {no_code(2)}},
       {SYS_munmap, "malloc; guest memory", {}},
       {SYS_mprotect, "malloc's arenas", {no_code(2)}},
-      {SYS_madvise,
-       "malloc; guest memory",
-       {{one_of(2, {MADV_DONTNEED, MADV_HUGEPAGE, MADV_DONTFORK})}}},
+      {SYS_madvise, "malloc; guest memory", {{one_of(2, {MADV_DONTNEED, MADV_HUGEPAGE, MADV_DONTFORK})}}},
       {SYS_brk, "malloc", {}},
       {SYS_mremap, "malloc can do without", {}, ENOMEM},
       {SYS_sched_getaffinity, "malloc can do without", {}, EPERM},

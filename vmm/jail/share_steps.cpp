@@ -92,7 +92,8 @@ class ShareWay : private StepList {
       note("root of shares", error);
       return {};
     }
-    for (size_t i = 0; i < folders_.size(); ++i) SNUG_TRY(place(std::to_string(i), folders_[i], trees[i].get()));
+    for (size_t i = 0; i < folders_.size(); ++i)
+      SNUG_TRY(place(std::to_string(i), folders_[i], trees[i].get()));
     error = enter_laid_root();
     note("root of shares", error);
     if (error != 0) return fail_errno(error, "shares: leaving the host's root");
@@ -119,10 +120,10 @@ class ShareWay : private StepList {
     UniqueFd tree = clone(folder.submounts ? kRecursive : 0);
     if (!tree && errno == EINVAL) tree = clone(kRecursive);
     if (!tree) return fail_errno(errno, "share {}: a mount of its own", folder.path);
-    MountAttributes attributes{kNoSetUser | kNoDevices | kNoPrograms | (folder.readonly ? kReadOnly : 0), 0, 0,
-                               0};
-    const int error = failed(static_cast<int>(::syscall(kMountSetattr, tree.get(), "", AT_EMPTY_PATH | kRecursive,
-                                                        &attributes, sizeof attributes)));
+    MountAttributes attributes{kNoSetUser | kNoDevices | kNoPrograms | (folder.readonly ? kReadOnly : 0), 0,
+                               0, 0};
+    const int error = failed(static_cast<int>(::syscall(
+        kMountSetattr, tree.get(), "", AT_EMPTY_PATH | kRecursive, &attributes, sizeof attributes)));
     // Second lines, all of them: the server makes no such things and writes nothing there.
     if (error != 0) miss("mounts without devices and programs", error, "Linux 5.12");
     return tree;
@@ -160,7 +161,8 @@ class ShareWay : private StepList {
 
 }  // namespace
 
-Result<ShareEntry> take_share_steps(const Split& split, const Limits& limits, std::span<SharedFolder> folders) {
+Result<ShareEntry> take_share_steps(const Split& split, const Limits& limits,
+                                    std::span<SharedFolder> folders) {
   return ShareWay(split, folders).take(limits);
 }
 

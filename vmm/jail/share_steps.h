@@ -18,7 +18,8 @@ struct SharedFolder {
   std::string path;       // absolute
   UniqueFd opened;        // O_PATH, as it was found when the machine was set up
   bool readonly = false;  // in truth: by the kernel, wherever it can
-  bool submounts = false;  // with what is mounted below it, which else stays away where the kernel allows that
+  bool submounts =
+      false;  // with what is mounted below it, which else stays away where the kernel allows that
 };
 
 struct ShareEntry {
@@ -30,6 +31,7 @@ struct ShareEntry {
 // is, an ordinary user with no other user in its namespace; the root holds the folders, where they lie under
 // numbers, without devices, programs and set-user-id bits; of its capabilities it keeps those over files.
 // Errors: a folder that is not there any more.
-Result<ShareEntry> take_share_steps(const Split& split, const Limits& limits, std::span<SharedFolder> folders);
+Result<ShareEntry> take_share_steps(const Split& split, const Limits& limits,
+                                    std::span<SharedFolder> folders);
 
 }  // namespace snug::jail

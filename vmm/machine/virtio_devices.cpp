@@ -199,8 +199,8 @@ Result<void> VirtioDevices::add_share(FsConfig config) {
   auto device = SNUG_TRY(VirtioFs::create(std::move(config), environment_.memory));
   VirtioFs& share = *device;
   Slot& slot = *SNUG_TRY(add(std::move(device)));
-  slot.watches.push_back(SNUG_TRY(watch(slot, share.server_fd(), EPOLLIN | EPOLLOUT | EPOLLET,
-                                        [&share] { share.server_ready(); })));
+  slot.watches.push_back(SNUG_TRY(
+      watch(slot, share.server_fd(), EPOLLIN | EPOLLOUT | EPOLLET, [&share] { share.server_ready(); })));
   slot.watches.push_back(SNUG_TRY(watch(slot, share.interrupt_fd(), EPOLLIN, [&share] {
     take_events(share.interrupt_fd());
     share.interrupts_wanted();

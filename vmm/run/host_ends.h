@@ -63,8 +63,8 @@ struct HostEnds {
   std::vector<UniqueFd> initrds;
   std::vector<DiskFile> disks;
   std::vector<ShareEnd> shares;  // as the spec has them
-  std::vector<NetSpec> nics;   // with every default, and the ports that were chosen
-  std::map<size_t, Tap> taps;  // of those of mode tap, by index
+  std::vector<NetSpec> nics;     // with every default, and the ports that were chosen
+  std::map<size_t, Tap> taps;    // of those of mode tap, by index
   std::unique_ptr<Console> console;
   std::unique_ptr<ConsoleServer> console_server;    // of one that has no stream of ours
   std::optional<BoundedLog> output_log;             // of commands, in the background

@@ -36,12 +36,12 @@ class MachineProcess {
     const jail::Split& split;
     const CommandPlan* commands = nullptr;
     VmDirectory* directory = nullptr;
-    UniqueFd record;                       // for tests: where its system calls are noted (vmm/jail); or none
-    FrontFiles front;                      // of the warden's side; none without `control`
-    UniqueFd control;                      // the listening socket of its interface; or none
-    int known_pid = 0;                     // by which the machine is known
-    std::vector<std::string> jail_missing; // of the share server's jail
-    std::function<void()> leave_terminal;  // before the guest runs; may be empty
+    UniqueFd record;                        // for tests: where its system calls are noted (vmm/jail); or none
+    FrontFiles front;                       // of the warden's side; none without `control`
+    UniqueFd control;                       // the listening socket of its interface; or none
+    int known_pid = 0;                      // by which the machine is known
+    std::vector<std::string> jail_missing;  // of the share server's jail
+    std::function<void()> leave_terminal;   // before the guest runs; may be empty
     std::function<int(const RunReport&, const std::vector<CommandResult>&)> ended;
   };
   explicit MachineProcess(Given given) : given_(std::move(given)) {}

@@ -57,8 +57,8 @@ std::string hear(int words) {
   }
 }
 
-// Everything else that the parent has open belongs to the machine. The numbers of the standard streams are not
-// to become a file's.
+// Everything else that the parent has open belongs to the machine. The numbers of the standard streams are
+// not to become a file's.
 Result<void> close_all_but(std::set<int> kept) {
   const auto nothing = SNUG_TRY(open_file("/dev/null", O_RDWR));
   for (const int fd : {STDIN_FILENO, STDOUT_FILENO})
@@ -121,8 +121,8 @@ class Process {
       share.options = options_of(shares_[i].spec, real_ids, shared / shares_.size());
       share.thread_begins = thread_begins_;
       share.failed = [this](const std::string& why) { end(why); };
-      services_.push_back(SNUG_TRY(with_context(ShareService::create(*loop_, std::move(share)),
-                                                "share " + shares_[i].spec.source)));
+      services_.push_back(SNUG_TRY(
+          with_context(ShareService::create(*loop_, std::move(share)), "share " + shares_[i].spec.source)));
     }
     parent_ = SNUG_TRY(loop_->watch(split_.lifeline.get(), EPOLLHUP, [](uint32_t) { ::_exit(0); }));
     return {};

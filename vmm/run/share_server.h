@@ -1,6 +1,6 @@
 // The process that serves a machine's shares: the warden's other child, behind a wall of its own, which has
-// the shared folders and nothing else (vmm/jail/share_steps.h). The machine's devices talk to it by sockets, the
-// guest by its rings.
+// the shared folders and nothing else (vmm/jail/share_steps.h). The machine's devices talk to it by sockets,
+// the guest by its rings.
 //
 // Thread: open() and start() on the only one of the process that forks.
 #pragma once
@@ -29,15 +29,16 @@ struct ShareEnd {
   UniqueFd device;  // the machine's end of the socket
   UniqueFd server;  // the server's; start() takes it
 
-  // Those of the spec, and the guest's root behind them. Errors: what the spec names is not there any more, or
-  // is neither folder nor file.
+  // Those of the spec, and the guest's root behind them. Errors: what the spec names is not there any more,
+  // or is neither folder nor file.
   static Result<std::vector<ShareEnd>> open(const Spec& spec);
 };
 
 class ShareServer {
  public:
-  // Forks. Returns, in the parent, when the server is locked in. `leave_terminal`: what the server does first,
-  // in the background; may be empty. `record`: for tests, where its system calls are noted (vmm/jail); or -1. Errors: what set-up met there.
+  // Forks. Returns, in the parent, when the server is locked in. `leave_terminal`: what the server does
+  // first, in the background; may be empty. `record`: for tests, where its system calls are noted (vmm/jail);
+  // or -1. Errors: what set-up met there.
   static Result<std::unique_ptr<ShareServer>> start(const Spec& spec, std::vector<ShareEnd>& shares,
                                                     const std::function<void()>& leave_terminal, int record);
   // Ends the process.

@@ -25,8 +25,8 @@ int receive_packet(int socket, void* head, size_t head_size, std::string& text, 
   std::array<char, kHeadMax + kTextMax> buffer;
   size_t size = 0;
   std::vector<UniqueFd> descriptors;
-  const int error = snug::receive_packet(socket, std::span(buffer).first(head_size + kTextMax), size, descriptors,
-                                         descriptor != nullptr ? 1 : 0);
+  const int error = snug::receive_packet(socket, std::span(buffer).first(head_size + kTextMax), size,
+                                         descriptors, descriptor != nullptr ? 1 : 0);
   if (descriptor != nullptr) *descriptor = descriptors.empty() ? UniqueFd() : std::move(descriptors.front());
   if (error != 0) return error;
   if (size < head_size) return EPROTO;

@@ -1,6 +1,6 @@
 // Works on the rings of one share's device: a few threads take requests out, have them served and give them
-// back, with one system call to wake up by and one to interrupt the guest. A request that takes its time keeps
-// one of them, and the next doorbell wakes another.
+// back, with one system call to wake up by and one to interrupt the guest. A request that takes its time
+// keeps one of them, and the next doorbell wakes another.
 //
 // Owner: a ShareService. Thread: everything on the owner's but finish(), which is for any.
 #pragma once

@@ -41,10 +41,11 @@ Result<std::unique_ptr<ShareService>> ShareService::create(EventLoop& loop, Shar
   QueueThreads::Events events;
   events.serve = [self](const GuestMemory& memory, const VirtChain& chain, uint64_t ticket) {
     const auto written = self->session_->serve(memory, chain, ticket);
-    if (!written) self->loop_.post([self] {
-      self->patience_ = kShortest;
-      self->locks_.arm(self->patience_);
-    });
+    if (!written)
+      self->loop_.post([self] {
+        self->patience_ = kShortest;
+        self->locks_.arm(self->patience_);
+      });
     return written;
   };
   // Not on the thread that has found it: its lock is held.

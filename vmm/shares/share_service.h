@@ -21,8 +21,8 @@ namespace snug {
 class ShareService {
  public:
   struct Share {
-    UniqueFd socket;        // the device's other end
-    UniqueFd root;          // as for ShareSession::create(), and the next two
+    UniqueFd socket;  // the device's other end
+    UniqueFd root;    // as for ShareSession::create(), and the next two
     UniqueFd proc_self_fd;
     ShareOptions options;
     std::function<void()> thread_begins;  // what each thread does first; may be empty

@@ -75,8 +75,9 @@ Keys<Spec> all_keys() {
        .flags = "--root",
        .placeholder = "DIR",
        .group = "Boot",
-       .help = "A folder of the host that is the guest's root: shared read-only, below a layer in the guest's "
-               "memory that takes what it writes. / gives the host's own programs. Needs an initrd of snug's.",
+       .help =
+           "A folder of the host that is the guest's root: shared read-only, below a layer in the guest's "
+           "memory that takes what it writes. / gives the host's own programs. Needs an initrd of snug's.",
        .example = "/",
        .also = "rootfs rootdir root_dir chroot",
        .value = path(&Spec::root, FileUse::Kind::kFolder)},

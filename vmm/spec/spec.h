@@ -197,7 +197,7 @@ struct Spec {
   std::vector<NetSpec> net;               // at most 8; the guest sees them in this order
   std::vector<ShareSpec> shares;          // at most 16; the guest sees them in this order
   std::string root;  // a folder of the host's that is the guest's root, read-only below a layer; empty: none
-  std::vector<PortForward> ports;         // of the first interface of mode user, besides its own
+  std::vector<PortForward> ports;  // of the first interface of mode user, besides its own
   VsockSpec vsock;
   bool rng = true;           // an entropy device
   bool packed_rings = true;  // offered by virtio devices

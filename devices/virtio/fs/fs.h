@@ -1,9 +1,9 @@
-// File system device (virtio 1.2, 5.11): a folder of the host in the guest. Only its registers are here: another
-// process serves the requests, works on the rings by itself and has the files (vmm/shares). The device tells
-// it where the rings are and what interrupts (share_protocol.h).
+// File system device (virtio 1.2, 5.11): a folder of the host in the guest. Only its registers are here:
+// another process serves the requests, works on the rings by itself and has the files (vmm/shares). The
+// device tells it where the rings are and what interrupts (share_protocol.h).
 //
-// Thread: as VirtioDevice; server_ready() and interrupts_wanted() on the event loop, with the transport's lock
-// held.
+// Thread: as VirtioDevice; server_ready() and interrupts_wanted() on the event loop, with the transport's
+// lock held.
 #pragma once
 
 #include <cstdint>

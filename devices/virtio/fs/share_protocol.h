@@ -1,6 +1,6 @@
 // What a file system device says to the process that serves its share, and what that says to it: packets of a
-// SOCK_SEQPACKET pair, with descriptors. The server works on the device's rings by itself; the device tells it
-// where they are. All numbers are this machine's byte order.
+// SOCK_SEQPACKET pair, with descriptors. The server works on the device's rings by itself; the device tells
+// it where they are. All numbers are this machine's byte order.
 //
 // The device's side is taken for the guest's, and the server believes nothing of it: what makes no sense ends
 // the server.

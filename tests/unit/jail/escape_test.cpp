@@ -218,7 +218,8 @@ std::string name_of(const testing::TestParamInfo<std::tuple<As, ThreadKind>>& in
 INSTANTIATE_TEST_SUITE_P(By, Escape,
                          testing::Combine(testing::Values(As::kRoot, As::kUser),
                                           testing::Values(ThreadKind::kVcpu, ThreadKind::kLoop,
-                                                          ThreadKind::kDevice, ThreadKind::kShare, ThreadKind::kBuilder)),
+                                                          ThreadKind::kDevice, ThreadKind::kShare,
+                                                          ThreadKind::kBuilder)),
                          name_of);
 
 TEST_P(Escape, NothingGetsThrough) {
@@ -232,8 +233,7 @@ TEST_P(Escape, NothingGetsThrough) {
     matter.parent = ::getpid();
     matter.namespaces = UniqueFd(::open("/proc/self/ns/user", O_RDONLY | O_CLOEXEC));
     // The one that serves shares has open folders, and a root for them: its wall is what that root holds.
-    if (kind != ThreadKind::kShare)
-      matter.folder = UniqueFd(::open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (kind != ThreadKind::kShare) matter.folder = UniqueFd(::open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     auto process = split(Confinement::kNamespaces);
     if (!process) ::_exit(98);
     if (process->child != 0) {

@@ -106,9 +106,8 @@ class ShareSteps : public testing::TestWithParam<As> {
     return status == 0 ? "" : fmt::format("(status {:#x})", status);
   }
 };
-INSTANTIATE_TEST_SUITE_P(By, ShareSteps, testing::Values(As::kRoot, As::kUser), [](const auto& info) {
-  return info.param == As::kRoot ? "Root" : "User";
-});
+INSTANTIATE_TEST_SUITE_P(By, ShareSteps, testing::Values(As::kRoot, As::kUser),
+                         [](const auto& info) { return info.param == As::kRoot ? "Root" : "User"; });
 
 std::string missing_in(ShareEntry& entry) {
   std::string text;
@@ -131,7 +130,7 @@ class Findings {
   std::string text_;
 };
 
-#define SKIP_UNLESS_WHOLE()                                    \
+#define SKIP_UNLESS_WHOLE()                                             \
   if (const std::string missing = inside(missing_in); !missing.empty()) \
   GTEST_SKIP() << "this host refuses " << missing
 

@@ -192,10 +192,10 @@ class WardenTest : public testing::Test {
     }
     ::close(calls[1]);
     ::close(news[1]);
-    auto warden = Warden::create(
-        {split->child, std::move(split->process), std::move(split->lifeline), UniqueFd(calls[0]),
-         UniqueFd(news[0])},
-        {ends_, duties_.directory, nullptr, false, duties_.started, duties_.ending, duties_.killed_for_memory});
+    auto warden = Warden::create({split->child, std::move(split->process), std::move(split->lifeline),
+                                  UniqueFd(calls[0]), UniqueFd(news[0])},
+                                 {ends_, duties_.directory, nullptr, false, duties_.started, duties_.ending,
+                                  duties_.killed_for_memory});
     EXPECT_TRUE(warden);
     return std::move(*warden);
   }

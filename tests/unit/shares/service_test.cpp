@@ -85,7 +85,8 @@ class ShareServiceTest : public testing::Test {
     server = std::thread([this] { (void)loop->run(); });
   }
   void make_device() {
-    device = *VirtioFs::create({.tag = "work", .queues = 2, .queue_size = 16, .socket = device_end.get()}, memory);
+    device =
+        *VirtioFs::create({.tag = "work", .queues = 2, .queue_size = 16, .socket = device_end.get()}, memory);
     host = std::make_unique<ShareHost>(memory, 3);
     host->layouts = {{0, high.layout()}, {1, requests.layout()}};
   }
