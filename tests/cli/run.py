@@ -78,6 +78,34 @@ def spec_problems_have_places_and_suggestions():
 
 
 @test
+def shares_are_checked_all_at_once():
+    with tempfile.TemporaryDirectory() as folder:
+        folder = os.path.realpath(folder)
+        os.mkdir(folder + "/src")
+        ended = snug("run", "-v", "gone", "--share", "src:work", "--volume", "src:/a", "-v", "src:/a", "-v", "src:/b,cache=never",
+                     "-v", "/dev/null", "-v", "src:/c:z", cwd=folder).expect(125)
+        for words in (f"no such folder or file: {folder}/gone; docker makes what is missing, snug does not", "got 'work' in 'src:work'",
+                      "'/a' is the target of another share already", "expected auto, always or none, got 'never'",
+                      "is a device, not a folder or a file: /dev/null", "labels of SELinux"):
+            check(words in ended.err, f"nothing of {words!r}", ended.err)
+        check(all(line.startswith("--share: ") for line in ended.err.splitlines()), "not all begin with the flag", ended.err)
+        with open(folder + "/vm.yaml", "w") as spec:
+            spec.write("shares:\n- src:/work:ro\n- source: src\n  mount_point: /b\n- {source: src, target: /work}\nvolumes: [a]\n")
+        err = snug("validate", folder + "/vm.yaml").expect(1).err
+        for words in (":4:3: shares[1]: unknown key 'mount_point' (did you mean 'target'?)", ":5:25: shares[2].target: '/work' is the target",
+                      ":6:1: unknown key 'volumes' (did you mean 'shares'?)"):
+            check(words in err, f"nothing of {words!r}", err)
+        with open(folder + "/vm.yaml", "w") as spec:
+            spec.write("shares: [src:/work:ro, {source: src, tag: mine, uid: 1000}]\n")
+        out = snug("validate", "--print", folder + "/vm.yaml").expect(0).out
+        check(f"  - source: {folder}/src\n    target: /work\n    tag: share0\n    readonly: true\n" in out and "    uid: 1000\n" in out, "odd", out)
+    properties = json.loads(snug("schema").expect(0).out)["properties"]["shares"]["anyOf"][1]["properties"]
+    check(set(properties) == {"source", "target", "tag", "readonly", "cache", "submounts", "uid", "gid"}, "not its keys", properties)
+    out = snug("run", "--help").expect(0).out
+    check("-v, --share, --volume" in out or "-v,--share,--volume" in out, "the help does not say", out)
+
+
+@test
 def missing_spec_is_named():
     err = snug("run", "/nonexistent/vm.yaml").expect(125).err
     check("/nonexistent/vm.yaml" in err, "the file is not named", err)

@@ -74,6 +74,14 @@ class Completer {
     result_.before = before;
   }
 
+  // What begins such a list without the name of a key; of "SOURCE[:TARGET][:ro|rw]" the guest's part is not
+  // known.
+  void offer_short(const Nested& nested, const Value& value, const std::string& kept, std::string_view part) {
+    const auto colon = part.rfind(':');
+    if (!nested.short_form.take_apart || colon == std::string_view::npos) return offer_value(value, kept);
+    for (const char* mode : {"ro", "rw"}) offer(kept + std::string(part.substr(0, colon + 1)) + mode);
+  }
+
   // One part of "a.img,readonly=true": the first may leave out its key.
   void offer_part(const Nested& nested, const std::string& before) {
     const auto comma = word_.rfind(',');
@@ -87,7 +95,7 @@ class Completer {
       const bool unsaid = first && key.name == nested.shorthand;
       if (equals != std::string_view::npos && part.substr(0, equals) == key.name)
         offer_value(*key.value, kept + std::string(part.substr(0, equals + 1)));
-      if (equals == std::string_view::npos && unsaid) offer_value(*key.value, kept);
+      if (equals == std::string_view::npos && unsaid) offer_short(nested, *key.value, kept, part);
       if (equals == std::string_view::npos && !unsaid) offer(fmt::format("{}{}=", kept, key.name), key.help);
     }
   }

@@ -76,7 +76,9 @@ std::string facts(const Key& key, const void* defaults) {
   } else {
     out += key.nested->is_list ? "Value: a map of the following keys, or a list of them"
                                : "Value: a map of the following keys";
-    if (!key.nested->shorthand.empty())
+    if (const std::string& text = key.nested->short_form.expected; !text.empty())
+      out += ";\na text in its place is " + roff_bold(text);
+    else if (!key.nested->shorthand.empty())
       out += ";\na word in its place is the " + roff_bold(key.nested->shorthand);
     out += ".\n";
   }

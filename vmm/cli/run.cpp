@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <filesystem>
 #include <optional>
+#include <system_error>
 
 #include "vmm/base/log.h"
 #include "vmm/cli/background.h"
@@ -18,6 +20,7 @@
 #include "vmm/run/runner.h"
 #include "vmm/spec/describe.h"
 #include "vmm/spec/load.h"
+#include "vmm/spec/shares.h"
 
 namespace snug::cli {
 namespace {
@@ -61,6 +64,9 @@ Result<CommandPlan> plan_commands(const Spec& spec, const RunArguments& argument
     return fail_with_hint("-i and -t are for one command, not for several", "give one behind --");
   plan.variables = spec.env;
   plan.folder = spec.workdir;
+  // As a person stands here, so the command does there.
+  if (std::error_code error; plan.folder.empty() && !plan.commands.empty())
+    plan.folder = guest_folder_of(spec.shares, std::filesystem::current_path(error).string());
   plan.user = spec.user;
   plan.interactive = arguments.interactive;
   plan.tty = arguments.tty;
@@ -78,7 +84,8 @@ void make_ready_for_commands(Spec& spec) {
   spec.cmdline += " snug.agent";
 }
 
-// For exec, shell and cp. A machine of one's own has the device when its spec says so.
+// For exec, shell and cp, and for what the agent mounts. A machine of one's own has the device when its spec
+// says so.
 void give_socket(Spec& spec, bool wanted) {
   if (wanted && spec.vsock.socket.kind == VsockKind::kNone) spec.vsock.socket.kind = VsockKind::kAuto;
 }
@@ -90,7 +97,9 @@ bool is_image(const std::string& kernel) {
 
 Result<void> complete(Spec& spec, const CommandPlan& plan, const RunArguments& arguments) {
   const bool of_image = is_image(spec.kernel);
-  give_socket(spec, arguments.detach || of_image || !plan.commands.empty());
+  const bool mounts = std::any_of(spec.shares.begin(), spec.shares.end(),
+                                  [](const ShareSpec& share) { return !share.target.empty(); });
+  give_socket(spec, arguments.detach || of_image || !plan.commands.empty() || mounts);
   if (of_image) {
     const bool chosen = !spec.kernel.empty();
     const auto image = SNUG_TRY(find_image(spec.kernel));

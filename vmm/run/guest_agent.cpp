@@ -9,20 +9,33 @@ constexpr std::chrono::seconds kRequestPatience{5};
 
 }  // namespace
 
-GuestAgent::GuestAgent(EventLoop& loop, VsockHub& hub, std::function<void()> called)
-    : loop_(loop), hub_(hub), called_(std::move(called)) {
+GuestAgent::GuestAgent(EventLoop& loop, VsockHub& hub, std::vector<protocol::MountRequest> mounts,
+                       Events events)
+    : loop_(loop),
+      hub_(hub),
+      events_(std::move(events)),
+      shares_(loop, std::move(mounts),
+              [this](VsockHub::Connected connected) { connect(std::move(connected)); },
+              {.failed = events_.share_failed, .done = [this] { on_ready(); }}) {
   hub_.listen(protocol::kCallPort, [this](UniqueFd) { on_call(); });
 }
 
 void GuestAgent::guest_boots() {
   ready_ = false;
+  shares_.forget();
   boot_began_ = std::chrono::steady_clock::now();
 }
 
 void GuestAgent::on_call() {
+  log_debug("the guest's agent has called");
+  events_.called();
+  shares_.mount();
+}
+
+void GuestAgent::on_ready() {
   log_debug("the guest's agent is ready");
   ready_ = true;
-  called_();
+  events_.ready();
 }
 
 const char* GuestAgent::state(std::chrono::milliseconds patience) const {

@@ -1,5 +1,5 @@
 // The agent in the guest, as far as a run has to do with it: whether it has called since the guest booted,
-// and the requests that are the run's own. Commands: guest_commands.h.
+// the shares that it mounts then, and the other requests that are the run's own. Commands: guest_commands.h.
 //
 // Thread: the loop's.
 #pragma once
@@ -12,6 +12,7 @@
 #include "vmm/agent/agent_request.h"
 #include "vmm/core/event_loop.h"
 #include "vmm/host/vsock_hub.h"
+#include "vmm/run/guest_shares.h"
 
 namespace snug {
 
@@ -20,8 +21,13 @@ class GuestAgent {
   // A guest that has not called by then hangs, or has nothing in it that could.
   static constexpr std::chrono::minutes kPatience{2};
 
-  // Listens on `hub`, which is the caller's. `called`: it is ready for requests; once a boot or more often.
-  GuestAgent(EventLoop& loop, VsockHub& hub, std::function<void()> called);
+  struct Events {
+    std::function<void()> called;                              // it is there; once a boot or more often
+    std::function<void(const std::string& why)> share_failed;  // one of them is not mounted
+    std::function<void()> ready;  // for commands: the shares are mounted as far as they can be
+  };
+  // Listens on `hub`, which is the caller's. `mounts`: what it mounts before anything else.
+  GuestAgent(EventLoop& loop, VsockHub& hub, std::vector<protocol::MountRequest> mounts, Events events);
 
   // A boot begins; it has not called yet.
   void guest_boots();
@@ -38,10 +44,12 @@ class GuestAgent {
 
  private:
   void on_call();
+  void on_ready();
 
   EventLoop& loop_;
   VsockHub& hub_;
-  std::function<void()> called_;
+  const Events events_;
+  GuestShares shares_;
   bool ready_ = false;
   std::chrono::steady_clock::time_point boot_began_;
   std::unique_ptr<AgentRequest> power_off_;

@@ -70,6 +70,8 @@ class GuestCommands {
   bool over() const { return over_; }
   // The guest is gone: what runs is lost, and what its outputs still hold is written before that is told.
   void guest_gone(const std::string& why);
+  // None is begun: the guest is not what they need.
+  void give_up(const std::string& why) { guest_gone(why); }
   // False: nothing runs that it could be passed on to.
   bool signal(int number);
   void window_changed();

@@ -37,6 +37,7 @@ Result<std::unique_ptr<HostEnds>> HostEnds::open(const Spec& spec) {
   for (const DiskSpec& disk : spec.disks)
     ends->disks.push_back(SNUG_TRY(with_context(DiskFile::open(disk), "disk " + disk.path)));
   ends->shares = SNUG_TRY(ShareEnd::open(spec));
+  ends->share_mounts = plan_mounts(spec.shares);
   return ends;
 }
 
@@ -112,7 +113,9 @@ Result<void> HostEnds::serve_console(EventLoop& loop, const VmDirectory& directo
 
 Result<void> HostEnds::open_vsock(const Spec& spec, EventLoop& loop, const Options& options) {
   const VsockSocket& socket = spec.vsock.socket;
-  if (socket.kind == VsockKind::kNone && !options.commands) return {};
+  // For the agent in the guest, without a socket for others.
+  const bool for_agent = options.commands || !share_mounts.empty();
+  if (socket.kind == VsockKind::kNone && !for_agent) return {};
   std::string path = socket.path;
   if (socket.kind == VsockKind::kAuto) {
     if (options.directory == nullptr)

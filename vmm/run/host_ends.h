@@ -26,6 +26,7 @@
 #include "vmm/machine/kernel_cache.h"
 #include "vmm/machine/machine.h"
 #include "vmm/run/command_session.h"
+#include "vmm/run/guest_shares.h"
 #include "vmm/run/share_server.h"
 #include "vmm/run/warden_link.h"
 #include "vmm/spec/spec.h"
@@ -66,12 +67,13 @@ struct HostEnds {
   std::vector<NetSpec> nics;     // with every default, and the ports that were chosen
   std::map<size_t, Tap> taps;    // of those of mode tap, by index
   std::unique_ptr<Console> console;
-  std::unique_ptr<ConsoleServer> console_server;    // of one that has no stream of ours
-  std::optional<BoundedLog> output_log;             // of commands, in the background
-  CommandStreams command_streams;                   // of commands
-  std::unique_ptr<VsockHub> vsock;                  // or none
-  std::string vsock_path;                           // absolute; "": it has no unix socket
-  std::vector<std::unique_ptr<HostPort>> consoles;  // as the spec has them
+  std::unique_ptr<ConsoleServer> console_server;     // of one that has no stream of ours
+  std::optional<BoundedLog> output_log;              // of commands, in the background
+  CommandStreams command_streams;                    // of commands
+  std::unique_ptr<VsockHub> vsock;                   // or none
+  std::string vsock_path;                            // absolute; "": it has no unix socket
+  std::vector<protocol::MountRequest> share_mounts;  // for the guest's agent
+  std::vector<std::unique_ptr<HostPort>> consoles;   // as the spec has them
   std::vector<std::unique_ptr<HostPort>> channels;
 
  private:

@@ -47,8 +47,13 @@ Result<std::unique_ptr<LifeCycle>> LifeCycle::create(const Environment& environm
   life->builder_ = SNUG_TRY(LoopThread::create("builder", std::move(begins)));
   life->limits_ = SNUG_TRY(RunLimits::create(environment.loop, std::move(events)));
   if (VsockHub* hub = environment.ends.vsock.get())
-    life->agent_ =
-        std::make_unique<GuestAgent>(environment.loop, *hub, [life = life.get()] { life->on_agent_call(); });
+    life->agent_ = std::make_unique<GuestAgent>(
+        environment.loop, *hub, environment.ends.share_mounts,
+        GuestAgent::Events{
+            // In user space, whether or not it has opened a console.
+            .called = [life = life.get()] { life->limits_.boot_is_over(); },
+            .share_failed = [life = life.get()](const std::string& why) { life->on_share_failure(why); },
+            .ready = [life = life.get()] { life->on_agent_ready(); }});
   life->open_commands();
   return life;
 }
@@ -251,12 +256,6 @@ void LifeCycle::on_grace_end() {
     return finish(RunState::kKilled, command_status_, command_message_);
   }
   finish(RunState::kKilled, 128 + ending_signal_, what);
-}
-
-void LifeCycle::on_agent_call() {
-  // In user space, whether or not it has opened a console.
-  limits_.boot_is_over();
-  if (commands_) commands_->agent_ready();
 }
 
 void LifeCycle::on_boot_timeout() {

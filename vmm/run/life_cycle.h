@@ -91,7 +91,6 @@ class LifeCycle {
   void on_reset();
   void on_crash(const std::string& what, std::string detail);
   void on_vcpu_end(VcpuReport report);
-  void on_agent_call();
   void on_boot_timeout();
   void on_grace_end();
   // Asks the guest to power off, as `signal` would; one that is paused runs on for it.
@@ -104,6 +103,8 @@ class LifeCycle {
   void on_guest_end(RunState state, const std::string& what);
   void on_commands_end(int status, std::string message);
   void on_command_signal(int number);
+  void on_agent_ready();
+  void on_share_failure(const std::string& why);
 
   std::string last_console_line() const;
   std::string console_lines() const;

@@ -27,6 +27,16 @@ void LifeCycle::open_commands() {
       std::move(printed));
 }
 
+void LifeCycle::on_agent_ready() {
+  if (commands_) commands_->agent_ready();
+}
+
+// A command without what it is to work on does not begin. Whoever is in a guest without one can help himself.
+void LifeCycle::on_share_failure(const std::string& why) {
+  if (commands_under_way() && !commands_->agent_was_ready()) return commands_->give_up(why);
+  log_warn("{}", why);
+}
+
 TimeLimit LifeCycle::boot_limit() const {
   if (commands_ && !spec_.boot_timeout) return GuestAgent::kPatience;
   return spec_.boot_timeout;

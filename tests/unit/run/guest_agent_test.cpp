@@ -16,7 +16,14 @@ class GuestAgentTest : public testing::Test {
   void SetUp() override {
     loop_ = std::move(*EventLoop::create());
     hub_ = std::move(*VsockHub::create(*loop_, ""));
-    agent_ = std::make_unique<GuestAgent>(*loop_, *hub_, [this] { ++calls_; });
+    make({});
+  }
+  void make(std::vector<protocol::MountRequest> mounts) {
+    agent_ = std::make_unique<GuestAgent>(
+        *loop_, *hub_, std::move(mounts),
+        GuestAgent::Events{.called = [this] { ++calls_; },
+                           .share_failed = [this](const std::string& why) { failed_.push_back(why); },
+                           .ready = [this] { ++ready_; }});
   }
   // The guest has the port that tells of its agent open, for a moment.
   void call() {
@@ -41,6 +48,8 @@ class GuestAgentTest : public testing::Test {
   std::unique_ptr<VsockHub> hub_;
   std::unique_ptr<GuestAgent> agent_;
   int calls_ = 0;
+  int ready_ = 0;
+  std::vector<std::string> failed_;
 };
 
 TEST_F(GuestAgentTest, IsAwaitedForAsLongAsABootMayTakeThenSilent) {
@@ -53,11 +62,28 @@ TEST_F(GuestAgentTest, HasCalledUntilTheNextBoot) {
   agent_->guest_boots();
   call();
   EXPECT_EQ(calls_, 1);
+  EXPECT_EQ(ready_, 1);
   EXPECT_STREQ(agent_->state(0s), "ready");
   agent_->guest_boots();
   EXPECT_STREQ(agent_->state(1h), "awaited");
   call();
   EXPECT_EQ(calls_, 2);
+  EXPECT_STREQ(agent_->state(1h), "ready");
+}
+
+TEST_F(GuestAgentTest, IsReadyWhenItsSharesHaveBeenTried) {
+  make({{.tag = "a", .target = "/a", .file = {}, .readonly = false}});
+  agent_->guest_boots();
+  VsockDone held;
+  hub_->attach([&](uint32_t, UniqueFd, VsockDone done) { held = std::move(done); });
+  call();
+  EXPECT_EQ(calls_, 1);
+  EXPECT_EQ(ready_, 0);
+  EXPECT_STREQ(agent_->state(1h), "awaited");
+  held({.error = ECONNRESET});
+  turn();
+  EXPECT_EQ(ready_, 1);
+  EXPECT_THAT(failed_, testing::ElementsAre(testing::StartsWith("mount a on /a: reach the guest's agent: ")));
   EXPECT_STREQ(agent_->state(1h), "ready");
 }
 

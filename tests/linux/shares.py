@@ -1,0 +1,169 @@
+"""Shares: folders and files of the host in the guest, as a person sees them. Mounted by the agent, before a command runs."""
+import json
+
+from guests import *  # noqa: F403
+
+
+def shared(*words, flags=(), kernel=(), **keywords):
+    """snug run FLAGS -- WORDS with the tiny kernel, in little memory."""
+    return snug("run", *(kernel or ("--kernel", TINY, "--initrd", INITRD)), "-m", "128M", "--boot-timeout", "300s", *flags, "--", *words,
+                **keywords)
+
+
+class Folder:
+    """src/file, src/deep/file; for a `with`."""
+
+    def __enter__(self):
+        self.holder = tempfile.TemporaryDirectory()
+        self.path = os.path.realpath(self.holder.name)
+        self.src = self.path + "/src"
+        os.makedirs(self.src + "/deep")
+        self.write("file", "of the host\n")
+        self.write("deep/file", "deep\n")
+        return self
+
+    def __exit__(self, *_):
+        self.holder.cleanup()
+
+    def write(self, name, text):
+        with open(f"{self.src}/{name}", "w") as file:
+            file.write(text)
+
+    def read(self, name):
+        with open(f"{self.src}/{name}") as file:
+            return file.read()
+
+
+@test
+def shares_a_folder_both_ways():
+    with Folder() as folder:
+        ended = shared("sh", "-c", "cat /work/file /work/deep/file; echo of the guest >/work/new; mkdir /work/made; "
+                       "grep ' /work ' /proc/mounts", flags=["-v", folder.src + ":/work"]).expect(0)
+        lines = ended.out.splitlines()
+        check(lines[:2] == ["of the host", "deep"] and lines[2].startswith("share0 /work virtiofs rw,nodev"), "odd", ended.out, ended.err)
+        check(ended.err == "", "something on stderr", ended.err)
+        check(folder.read("new") == "of the guest\n" and os.path.isdir(folder.src + "/made"), "nothing came back")
+        check(os.stat(folder.src + "/new").st_uid == os.geteuid(), "not this user's file")
+
+
+@test
+def shares_the_same_path_and_the_working_folder():
+    """-v "$PWD" alone; the command runs where its caller stands."""
+    with Folder() as folder:
+        ended = shared("sh", "-c", "pwd; cat file", flags=["-v", folder.src], cwd=folder.src + "/deep").expect(0)
+        check(ended.out == f"{folder.src}/deep\ndeep\n", "not the working folder", ended.out)
+        ended = shared("pwd", flags=["-v", ".:/work"], cwd=folder.src).expect(0)
+        check(ended.out == "/work\n", "not the working folder", ended.out)
+        ended = shared("pwd", flags=["-v", ".:/work", "-w", "/tmp"], cwd=folder.src).expect(0)
+        check(ended.out == "/tmp\n", "-w does not win", ended.out)
+        ended = shared("pwd", flags=["-v", folder.src + ":/work"], cwd=folder.path).expect(0)
+        check(ended.out == "/root\n", "a folder that is not shared", ended.out)
+
+
+@test
+def shares_read_only():
+    with Folder() as folder:
+        ended = shared("sh", "-c", "cat /work/file; echo x >/work/new; rm /work/file; mount -o remount,rw /work; echo x >/work/new",
+                       flags=["-v", folder.src + ":/work:ro"])
+        check(ended.out == "of the host\n" and ended.err.count("Read-only file system") >= 2, "not read-only", ended.out, ended.err)
+        check(sorted(os.listdir(folder.src)) == ["deep", "file"], "something was changed", os.listdir(folder.src))
+
+
+@test
+def shares_a_file():
+    with Folder() as folder:
+        script = ("cat /etc/of-the-host /a/b/ro; echo more >>/etc/of-the-host; echo no >>/a/b/ro; "
+                  "grep -c virtiofs /proc/mounts; ls -d /run/snug-share-* /tmp/snug-share-*")
+        ended = shared("sh", "-c", script, flags=["-v", folder.src + "/file:/etc/of-the-host", "-v", folder.src + "/deep/file:/a/b/ro:ro"])
+        check(ended.out == "of the host\ndeep\n2\n", "not the files", ended.out, ended.err)
+        check("Read-only file system" in ended.err, "not read-only", ended.err)
+        check(folder.read("file") == "of the host\nmore\n" and folder.read("deep/file") == "deep\n", "not in the file")
+
+
+@test
+def shares_two_and_one_within():
+    """A folder before what lies in it, whatever the order of the spec."""
+    with Folder() as folder:
+        os.mkdir(folder.path + "/other")
+        with open(folder.path + "/other/file", "w") as file:
+            file.write("other\n")
+        with open(folder.path + "/vm.yaml", "w") as spec:
+            spec.write(f"kernel: {TINY}\ninitrd: {INITRD}\nmemory: 128M\nshares: [\"other:/work/deep:ro\", {{source: src, target: /work, "
+                       f"tag: mine}}, {{source: other, tag: by-hand}}]\n"
+                       "command: cat /work/file /work/deep/file && mount -t virtiofs by-hand /mnt && cat /mnt/file && "
+                       "grep -c virtiofs /proc/mounts\n")
+        ended = snug("run", folder.path + "/vm.yaml").expect(0)
+        check(ended.out == "of the host\nother\nother\n3\n", "not both", ended.out, ended.err)
+
+
+@test
+def shares_are_there_for_exec_and_after_a_reset():
+    with Folder() as folder:
+        env = {**os.environ, "XDG_RUNTIME_DIR": folder.path}
+        snug("run", "-d", "--wait", "--name", "shares", "--kernel", TINY, "--initrd", INITRD, "-m", "128M", "-v", folder.src + ":/work",
+             env=env).expect(0)
+        try:
+            for round in range(2):
+                out = snug("exec", "shares", "--", "sh", "-c", "cat /work/file; grep -c virtiofs /proc/mounts", env=env).expect(0).out
+                check(out == "of the host\n1\n", f"not shared in round {round}", out)
+                if round == 0:
+                    snug("exec", "shares", "--", "sh", "-c", "sync; reboot -f", env=env)
+                    deadline = time.monotonic() + BOUND
+                    while json.loads(snug("inspect", "shares", env=env).expect(0).out)["boots"] != 2:
+                        check(time.monotonic() < deadline, "no second boot")
+                        time.sleep(0.2)
+        finally:
+            snug("rm", "--force", "shares", env=env)
+
+
+@test
+def shares_with_the_stock_kernel():
+    """Its drivers are modules."""
+    with Folder() as folder:
+        ended = shared("cat", "/work/file", flags=["-v", folder.src + ":/work"],
+                       kernel=("--kernel", STOCK, "--initrd", INITRD, "--initrd", STOCK_MODULES)).expect(0)
+        check(ended.out == "of the host\n", "not shared", ended.out, ended.err)
+
+
+@test
+def shares_that_cannot_be_mounted_end_a_run():
+    with Folder() as folder:
+        ended = shared("echo", "ran", flags=["-v", folder.src + "/file:/etc"]).expect(125)
+        check(ended.out == "" and "mount share0 on /etc: the guest's agent: /etc is a folder, and the share is a file" in ended.err,
+              "not the reason", ended.out, ended.err)
+        # An agent of before: it says no more than its version.
+        with open(folder.path + "/old.c", "w") as source:
+            source.write(OLD_AGENT)
+        built = subprocess.run(["gcc", "-static", "-O1", "-Wall", "-Werror", "-o", folder.path + "/old", folder.path + "/old.c"],
+                               capture_output=True, text=True)
+        check(built.returncode == 0, "the old agent", built.stderr)
+        ended = shared("echo", "ran", flags=["-v", folder.src + ":/work", "--initrd",
+                                             small_initrd(folder.path, {"sbin/snug-agent": folder.path + "/old"})]).expect(125)
+        check(ended.out == "" and "older than this snug" in ended.err and "snug image build initrd" in ended.err, "not the reason", ended.err)
+
+
+# Listens where the agent does, calls the host, and greets with version 2. It is the guest's first program.
+OLD_AGENT = r"""
+#include <linux/vm_sockets.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+int main(void) {
+  int listener = socket(AF_VSOCK, SOCK_STREAM, 0);
+  struct sockaddr_vm own = {.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY, .svm_port = 1000};
+  bind(listener, (struct sockaddr*)&own, sizeof own);
+  listen(listener, 8);
+  struct sockaddr_vm host = {.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_HOST, .svm_port = 1000};
+  int call = socket(AF_VSOCK, SOCK_STREAM, 0);
+  while (connect(call, (struct sockaddr*)&host, sizeof host) != 0) usleep(50000);
+  close(call);
+  for (;;) {
+    static const char hello[] = {8, 0, 0, 0, 1, 0, 0, 0, 'S', 'N', 'U', 'G', 2, 0, 2, 0};
+    char bytes[4096];
+    int stream = accept(listener, 0, 0);
+    if (write(stream, hello, sizeof hello) < 0) continue;
+    while (read(stream, bytes, sizeof bytes) > 0) continue;
+    close(stream);
+  }
+}
+"""
