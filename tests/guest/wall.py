@@ -128,6 +128,8 @@ def check_descriptors(walled):
     files.update({f"{walled.folder}/{name}": 1 for name in ("out", "serial", "port", "kernel")})
     files.update({f"{walled.folder}/err": 2, f"/{walled.machine}/smaps": 1, f"/proc/{walled.machine}/smaps": 1, "/dev/null": 1,
                   "/dev/ptmx": 1})
+    # What snug stats tells of the warden.
+    files.update({f"{proc}/{walled.process.pid}/{name}": 1 for proc in ("", "/proc") for name in ("stat", "statm")})
     # Queues of disks, network, vsock, entropy, balloon, and of the console: two of each port, two for all of them.
     ports = 4
     devices = len(ENGINES) + 5

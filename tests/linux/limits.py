@@ -110,13 +110,11 @@ def limits_stats_count_the_warden():
 
 @test
 def limits_of_memory_that_are_enough():
-    """All of the guest's memory is touched, and a disk is read and written: the limit holds what is needed."""
+    """Most of the guest's memory is touched, which leaves room for what snug and the kernel need. (Files count as well where they are
+    in memory, as a lab's are: a kernel that is unpacked into the cache, a disk.)"""
     needs("memory")
-    with tempfile.NamedTemporaryFile() as disk:
-        disk.truncate(64 << 20)
-        ended = guest(TINY, "-m", "128M", "--limits-memory", "+32M", "--disk", disk.name,
-                      command="dd if=/dev/zero of=/dev/vda bs=1M count=60 2>/dev/null; mount -t tmpfs -o size=80% t /mnt;"
-                              " dd if=/dev/zero of=/mnt/full bs=1M count=80 2>/dev/null; echo filled").expect(0)
+    ended = guest(TINY, "-m", "128M", "--limits-memory", "+32M", "--kernel-cache", "false",
+                  command="mount -t tmpfs -o size=50% t /mnt; dd if=/dev/zero of=/mnt/full bs=1M count=200 2>/dev/null; echo filled").expect(0)
     check("filled" in marked(ended), "not to its end", ended.out)
 
 
