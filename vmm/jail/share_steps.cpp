@@ -24,6 +24,8 @@ constexpr unsigned kCloneTree = 1, kFromDescriptor = 4;  // OPEN_TREE_CLONE, MOV
 constexpr uint64_t kReadOnly = 1, kNoSetUser = 2, kNoDevices = 4, kNoPrograms = 8;
 constexpr unsigned kRecursive = 0x8000;  // AT_RECURSIVE
 
+constexpr const char* kEmpty = "/empty";
+
 bool is_folder(int opened) {
   struct stat status {};
   return ::fstat(opened, &status) == 0 && S_ISDIR(status.st_mode);
@@ -74,7 +76,7 @@ class ShareWay : private StepList {
     landlock();
     StepList::limits(limits);
     end_with_the_parent();
-    return ShareEntry{StepList::take(), std::move(roots_)};
+    return ShareEntry{StepList::take(), std::move(roots_), std::move(empty_)};
   }
 
  private:
@@ -82,7 +84,7 @@ class ShareWay : private StepList {
     // Before anything lies over the old root, which may be one of them.
     std::vector<UniqueFd> trees;
     for (const SharedFolder& folder : folders_) trees.push_back(SNUG_TRY(tree_of(folder)));
-    const std::string options = fmt::format("size=64k,nr_inodes={},mode=555", folders_.size() + 1);
+    const std::string options = fmt::format("size=64k,nr_inodes={},mode=555", folders_.size() + 2);
     int error = lay_empty_root(0, options.c_str());
     if (error == EINVAL) {
       miss("root of shares", error, "a mount point as the folder of the chroot: mount --bind FOLDER FOLDER");
@@ -94,6 +96,7 @@ class ShareWay : private StepList {
     }
     for (size_t i = 0; i < folders_.size(); ++i)
       SNUG_TRY(place(std::to_string(i), folders_[i], trees[i].get()));
+    if (::mkdir(kEmpty + 1, 0555) != 0) return fail_errno(errno, "shares: an empty folder");
     error = enter_laid_root();
     note("root of shares", error);
     if (error != 0) return fail_errno(error, "shares: leaving the host's root");
@@ -103,6 +106,7 @@ class ShareWay : private StepList {
         return fail("{} is not what it was a moment ago", folders_[i].path);
       folders_[i].opened.reset();
     }
+    empty_ = SNUG_TRY(open_file(kEmpty, O_PATH | O_DIRECTORY));
     return failed(::mount(nullptr, "/", nullptr,
                           MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr)) == 0
                ? Result<void>()
@@ -157,6 +161,7 @@ class ShareWay : private StepList {
 
   std::span<SharedFolder> folders_;
   std::vector<UniqueFd> roots_;
+  UniqueFd empty_;
 };
 
 }  // namespace

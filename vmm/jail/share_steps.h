@@ -25,6 +25,7 @@ struct SharedFolder {
 struct ShareEntry {
   Entry steps;
   std::vector<UniqueFd> roots;  // O_PATH, one for each folder
+  UniqueFd empty;               // O_PATH: an empty folder that nobody can change; or none
 };
 
 // In the child of split(kNamespacesAsSelf). As take_steps(), with these differences: the child stays who it

@@ -88,6 +88,12 @@ ShareOptions options_of(const ShareSpec& share, bool real_ids, size_t descriptor
   options.gid = share.gid;
   options.real_ids = real_ids;
   options.descriptors = std::min(descriptors, kDescriptorsMax);
+  // The root's files are the host's: its users are not the guest's, but for the one who serves.
+  if (share.tag == ShareEnd::kRootTag && !real_ids) {
+    options.uid = ::geteuid();
+    options.gid = ::getegid();
+    options.foreign_uid = options.foreign_gid = 0;
+  }
   options.file_name = std::filesystem::path(share.source).filename();
   return options;
 }
@@ -119,6 +125,7 @@ class Process {
       // Root in a user namespace that knows no other user has no say over theirs.
       const bool real_ids = ::geteuid() == 0 && split_.namespaces != jail::Namespaces::kAll;
       share.options = options_of(shares_[i].spec, real_ids, shared / shares_.size());
+      share.options.closed_folder = empty_.get();
       share.thread_begins = thread_begins_;
       share.failed = [this](const std::string& why) { end(why); };
       services_.push_back(SNUG_TRY(
@@ -163,6 +170,7 @@ class Process {
         }
       };
     }
+    empty_ = std::move(entry.empty);
     return std::move(entry.roots);
   }
 
@@ -177,6 +185,7 @@ class Process {
   const jail::Split& split_;
   const int record_;
   std::vector<std::string> missing_;
+  UniqueFd empty_;  // a folder
   std::function<void()> thread_begins_;
   std::unique_ptr<EventLoop> loop_;
   std::vector<std::unique_ptr<ShareService>> services_;

@@ -5,6 +5,7 @@
 #include <sys/syscall.h>
 
 #include <charconv>
+#include <functional>
 
 namespace snug {
 namespace {
@@ -31,6 +32,7 @@ FdName::FdName(int fd) { *std::to_chars(text_, text_ + sizeof text_ - 1, fd).ptr
 HostFiles::HostFiles(UniqueFd proc_self_fd, const ShareOptions& options)
     : proc_self_fd_(std::move(proc_self_fd)),
       submounts_(options.submounts),
+      closed_folder_(options.closed_folder),
       openat2_(options.resolver != ShareResolver::kOpenat),
       openat_(options.resolver != ShareResolver::kOpenat2) {}
 
@@ -70,9 +72,22 @@ bool HostFiles::is_elsewhere(const FileStatus& status) const {
 
 Outcome<HostFiles::Found> HostFiles::look_up(int folder, const std::string& name) const {
   Found found{open_below(folder, name.c_str()), {}};
+  if (!found.fd && errno != EXDEV) return refuse(errno);
+  if (!found.fd) return closed_mount(folder, name);
+  found.status = SNUG_TRY(status(found.fd.get()));
+  if (!submounts_ && is_elsewhere(found.status)) return closed_mount(folder, name);
+  return found;
+}
+
+// All of them are one folder on the host. In the guest each needs a number, or the folder would be in several
+// places there.
+Outcome<HostFiles::Found> HostFiles::closed_mount(int folder, const std::string& name) const {
+  if (closed_folder_ < 0) return refuse(EXDEV);
+  const auto above = SNUG_TRY(status(folder));
+  Found found{UniqueFd(::openat(closed_folder_, ".", kLookFlags | O_DIRECTORY)), {}};
   if (!found.fd) return refuse(errno);
   found.status = SNUG_TRY(status(found.fd.get()));
-  if (!submounts_ && is_elsewhere(found.status)) return refuse(EXDEV);
+  found.status.stx_ino = std::hash<std::string>()(name) ^ (above.stx_ino << 32 | above.stx_ino >> 32);
   return found;
 }
 

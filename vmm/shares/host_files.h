@@ -50,8 +50,8 @@ class HostFiles {
 
   int proc_self_fd() const { return proc_self_fd_.get(); }
   Outcome<FileStatus> status(int fd) const;
-  // What `name` (checked: one component) is in a folder: a link is itself. EXDEV: a mount point that is not
-  // to be crossed.
+  // What `name` (checked: one component) is in a folder: a link is itself. A mount point that is not to be
+  // crossed is an empty folder with a number of its own, or EXDEV where there is none.
   Outcome<Found> look_up(int folder, const std::string& name) const;
   // Opens what an O_PATH descriptor leads to, which is known to be a regular file or a folder. Flags that
   // would make or follow something have no place in here.
@@ -60,9 +60,11 @@ class HostFiles {
  private:
   UniqueFd open_below(int folder, const char* name) const;
   bool is_elsewhere(const FileStatus& status) const;
+  Outcome<Found> closed_mount(int folder, const std::string& name) const;
 
   UniqueFd proc_self_fd_;
   const bool submounts_;
+  const int closed_folder_;
   bool openat2_ = false;
   bool openat_ = false;  // as a way out
   uint64_t root_device_ = 0;

@@ -12,7 +12,6 @@
 namespace snug {
 namespace {
 
-constexpr uint32_t kNobody = 65534;
 constexpr uint32_t kPrivilegeBits = S_ISUID | S_ISGID;
 // File systems date changes by ticks of the clock: two of one tick look like one.
 constexpr uint64_t kTick = 20'000'000;
@@ -65,7 +64,9 @@ Owners::Owners(const HostFiles& host, const ShareOptions& options)
       user_(::geteuid()),
       group_(::getegid()),
       guest_uid_(options.uid.value_or(0)),
-      guest_gid_(options.gid.value_or(0)) {}
+      guest_gid_(options.gid.value_or(0)),
+      foreign_uid_(options.foreign_uid),
+      foreign_gid_(options.foreign_gid) {}
 
 uint64_t Owners::now() {
   timespec time{};
@@ -81,8 +82,8 @@ bool Owners::is_ours(const FileStatus& status, uint64_t moment) const {
 Look Owners::plain(const FileStatus& status) const {
   Look look{.mode = status.stx_mode, .uid = status.stx_uid, .gid = status.stx_gid};
   if (!real_ids_) {
-    look.uid = status.stx_uid == user_ ? guest_uid_ : kNobody;
-    look.gid = status.stx_gid == group_ ? guest_gid_ : kNobody;
+    look.uid = status.stx_uid == user_ ? guest_uid_ : foreign_uid_;
+    look.gid = status.stx_gid == group_ ? guest_gid_ : foreign_gid_;
   }
   if (look.is_device()) look.device = device_number(status.stx_rdev_major, status.stx_rdev_minor);
   return look;

@@ -76,6 +76,8 @@ class Owners {
   const uint32_t group_;
   const uint32_t guest_uid_;
   const uint32_t guest_gid_;
+  const uint32_t foreign_uid_;
+  const uint32_t foreign_gid_;
 };
 
 }  // namespace snug

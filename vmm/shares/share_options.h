@@ -33,6 +33,12 @@ struct ShareOptions {
   // Who, to the guest, owns what belongs to the process's user and group; 0 unless said. Either of them turns
   // real_ids off.
   std::optional<uint32_t> uid, gid;
+  // Who, to the guest, owns what belongs to neither, where ids are not real.
+  uint32_t foreign_uid = 65534;
+  uint32_t foreign_gid = 65534;
+  // An empty folder that nobody can change (O_PATH; the caller's), which stands for mount points that are not
+  // to be crossed; -1: there is none, and looking one up is EXDEV.
+  int closed_folder = -1;
   // Open at a time for this share, kept inodes, open files and locks together; at least kFewestDescriptors.
   // Requests need up to 4 more each while they are served.
   size_t descriptors = 1024;
