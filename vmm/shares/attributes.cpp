@@ -26,15 +26,16 @@ fuse_attr attributes_of(const Share& share, const FileStatus& status, const Look
   return attr;
 }
 
-Seen seen_as(const Share& share, const InodeRef& inode, const FileStatus& status) {
-  Seen seen{status, share.owners.look(inode, status)};
+Outcome<Seen> seen_as(const Share& share, const InodeRef& inode, const FileStatus& status) {
+  Seen seen{status, SNUG_TRY(share.owners.look(inode, status))};
   if (inode.is_file() && (seen.look.mode & (S_ISUID | S_ISGID)) != 0) note_privileges(*inode);
   return seen;
 }
 
 Outcome<Seen> see(const Share& share, const InodeRef& inode) {
   if (share.is_made_up(inode)) return Seen{share.root_status, {.mode = share.root_status.stx_mode}};
-  return seen_as(share, inode, SNUG_TRY(share.host.status(inode.fd())));
+  const FileStatus status = SNUG_TRY(share.host.status(inode.fd()));
+  return seen_as(share, inode, status);
 }
 
 void put_attributes(const Share& share, Reply& reply, const Seen& seen) {
@@ -47,11 +48,15 @@ void put_attributes(const Share& share, Reply& reply, const Seen& seen) {
 Outcome<Entered> enter(Share& share, const InodeRef& folder, std::string_view name, HostFiles::Found found) {
   const FileStatus status = found.status;
   Entered entered{SNUG_TRY(share.inodes.enter(folder.id(), name, std::move(found))), {}};
-  const Seen seen = seen_as(share, entered.inode, status);
+  const auto seen = share.with_descriptors([&] { return seen_as(share, entered.inode, status); });
+  if (!seen) {
+    share.inodes.forget(entered.inode.id(), 1);
+    return refuse(seen.error());
+  }
   fuse_entry_out& out = entered.out;
   out.nodeid = entered.inode.id();
   out.entry_valid = out.attr_valid = share.validity();
-  out.attr = attributes_of(share, status, seen.look);
+  out.attr = attributes_of(share, status, seen->look);
   const bool elsewhere = device_of(status) != folder->device || status.stx_mnt_id != folder->mount;
   if (elsewhere && S_ISDIR(status.stx_mode) && share.agreed.has(FUSE_SUBMOUNTS))
     out.attr.flags |= FUSE_ATTR_SUBMOUNT;

@@ -15,7 +15,7 @@ struct Seen {
 };
 Outcome<Seen> see(const Share& share, const InodeRef& inode);
 // Of an inode that has been looked at; notes what later requests want to know of it.
-Seen seen_as(const Share& share, const InodeRef& inode, const FileStatus& status);
+Outcome<Seen> seen_as(const Share& share, const InodeRef& inode, const FileStatus& status);
 
 void put_attributes(const Share& share, Reply& reply, const Seen& seen);
 

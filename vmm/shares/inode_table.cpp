@@ -28,7 +28,8 @@ InodeRef::~InodeRef() {
   if (table_ != nullptr) table_->unpin(*inode_);
 }
 
-InodeTable::InodeTable(const HostFiles& host, DescriptorBudget& budget) : host_(host), budget_(budget) {}
+InodeTable::InodeTable(const HostFiles& host, DescriptorBudget& budget, size_t most)
+    : host_(host), budget_(budget), most_(std::min(most, kMaxInodes)) {}
 
 InodeTable::~InodeTable() {
   for (uint32_t place = 0; place < used_places_; ++place)
@@ -61,7 +62,7 @@ Inode* InodeTable::make(const FileStatus& status) {
   if (place != Inode::kNone) {
     free_ = at(place).next;
   } else {
-    if (used_places_ == kMaxInodes) return nullptr;
+    if (used_places_ >= most_) return nullptr;
     place = used_places_++;
     if (place / kChunk == chunks_.size()) chunks_.push_back(std::make_unique<Chunk>());
   }

@@ -93,7 +93,7 @@ class InodeTable {
  public:
   static constexpr size_t kMaxInodes = size_t{1} << 20;
 
-  InodeTable(const HostFiles& host, DescriptorBudget& budget);
+  InodeTable(const HostFiles& host, DescriptorBudget& budget, size_t most);
   ~InodeTable();
   InodeTable(const InodeTable&) = delete;
   InodeTable& operator=(const InodeTable&) = delete;
@@ -147,6 +147,7 @@ class InodeTable {
 
   const HostFiles& host_;
   DescriptorBudget& budget_;
+  const size_t most_;
   mutable std::mutex mutex_;
   std::vector<std::unique_ptr<Chunk>> chunks_;
   std::vector<uint32_t> buckets_;

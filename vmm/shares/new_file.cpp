@@ -25,29 +25,41 @@ Outcome<NewFile> NewFile::in(Share& share, const InodeRef& folder, std::string_v
   return file;
 }
 
-Outcome<Entered> NewFile::enter(int opened) {
+Outcome<Entered> NewFile::enter() {
   auto found =
       SNUG_TRY(share_->with_descriptors([this] { return share_->host.look_up(folder_->fd(), name_); }));
-  return enter_found(std::move(found), opened);
+  return enter_found(std::move(found), -1);
 }
 
 Outcome<Entered> NewFile::enter_found(HostFiles::Found found, int opened) {
   const FileStatus status = found.status;
   const uint32_t type = wanted_.is_device() ? uint32_t{S_IFREG} : wanted_.mode & S_IFMT;
-  const bool ours = (status.stx_mode & S_IFMT) == type && share_->owners.is_ours(status, begun_);
+  const bool ours =
+      opened >= 0 || ((status.stx_mode & S_IFMT) == type && share_->owners.is_ours(status, begun_));
   Entered entered = SNUG_TRY(snug::enter(*share_, *folder_, name_, std::move(found)));
   if (!ours) return entered;
   if (S_ISLNK(wanted_.mode)) wanted_.mode = status.stx_mode;
-  const Look now = share_->owners.look(entered.inode, status);
-  const auto changed = share_->owners.change(entered.inode, opened, status, now, wanted_);
+  const auto changed = become_wanted(entered.inode, opened, status);
   if (!changed && wanted_.is_device()) {
     ::unlinkat(folder_->fd(), name_.c_str(), 0);
     share_->inodes.forget(entered.inode.id(), 1);
     return refuse(EPERM);
   }
-  const Seen seen = SNUG_TRY(see(*share_, entered.inode));
-  entered.out.attr = attributes_of(*share_, seen.status, seen.look);
+  if (const auto seen = see(*share_, entered.inode))
+    entered.out.attr = attributes_of(*share_, seen->status, seen->look);
   return entered;
+}
+
+Outcome<> NewFile::become_wanted(const InodeRef& inode, int opened, const FileStatus& status) const {
+  const Look now = SNUG_TRY(share_->owners.look(inode, status));
+  return share_->owners.change(inode, opened, status, now, wanted_);
+}
+
+// What it is noted for its user must be able to write, and the mode comes last.
+uint32_t NewFile::host_mode() const {
+  const uint32_t mode = wanted_.host_mode();
+  if (S_ISDIR(wanted_.mode)) return mode | S_IRWXU;
+  return S_ISREG(wanted_.mode) ? mode | S_IRUSR | S_IWUSR : mode;
 }
 
 }  // namespace snug

@@ -18,17 +18,18 @@ class NewFile {
                              const fuse_in_header& caller, uint32_t type_and_mode, uint32_t device = 0);
 
   const std::string& name() const { return name_; }
-  uint32_t host_mode() const { return wanted_.host_mode(); }
-  // After it has been made: finds it, makes it the caller's and known to the guest. `opened` as in
-  // Owners::change(). Of a file system that keeps no owners it is made all the same. EPERM: a device node
-  // there; the name is gone again.
-  Outcome<Entered> enter(int opened = -1);
-  // The same of one whose descriptor is known to be what was made.
+  uint32_t host_mode() const;
+  // After it has been made: finds it, makes it the caller's, if it is what was made, and known to the guest.
+  // On a file system that keeps no owners it is made all the same. EPERM: a device node there; the name is
+  // gone again.
+  Outcome<Entered> enter();
+  // The same of what `opened` made.
   Outcome<Entered> enter_found(HostFiles::Found found, int opened);
 
  private:
   NewFile(Share& share, const InodeRef& folder, std::string_view name)
       : share_(&share), folder_(&folder), name_(name) {}
+  Outcome<> become_wanted(const InodeRef& inode, int opened, const FileStatus& status) const;
 
   Share* share_;
   const InodeRef* folder_;

@@ -114,13 +114,17 @@ Look Owners::with_override(Look look, const FileStatus& status, const Override& 
   return look;
 }
 
-Look Owners::look(const InodeRef& inode, const FileStatus& status) const {
+Outcome<Look> Owners::look(const InodeRef& inode, const FileStatus& status) const {
   Look look = plain(status);
   if (!may_override(status)) return look;
   const uint64_t changed = nanoseconds(status.stx_ctime);
   if (inode->plain_as_of.load(std::memory_order_relaxed) == changed) return look;
   const auto opened = host_.reopen(inode.fd(), O_RDONLY);
-  if (!opened) return look;
+  if (!opened) {
+    // One that may not be read is plain; to be out of descriptors is no answer.
+    const int error = opened.error();
+    return error == EMFILE || error == ENFILE || error == ENOMEM ? Outcome<Look>(refuse(error)) : look;
+  }
   std::array<char, kLongestText> text;
   const ssize_t length = ::fgetxattr(opened->get(), kOverrideName, text.data(), text.size());
   if (length >= 0) {
@@ -134,12 +138,10 @@ Look Owners::look(const InodeRef& inode, const FileStatus& status) const {
 }
 
 // Null: there shall be none. The descriptor is of use for attributes whatever it was opened for.
-Outcome<> Owners::keep_override(int fd, int opened, const Override* override) const {
+Outcome<> Owners::set_override(int fd, int opened, const Override* override) const {
   UniqueFd own;
   if (opened < 0) {
-    auto reopened = host_.reopen(fd, O_RDONLY);
-    if (!reopened) return refuse(reopened.error() == EACCES ? EPERM : reopened.error());
-    own = std::move(*reopened);
+    own = SNUG_TRY(host_.reopen(fd, O_RDONLY));
     opened = own.get();
   }
   if (override == nullptr) {
@@ -148,8 +150,26 @@ Outcome<> Owners::keep_override(int fd, int opened, const Override* override) co
     return {};
   }
   const std::string text = override->text();
-  if (::fsetxattr(opened, kOverrideName, text.data(), text.size(), 0) == 0) return {};
-  return refuse(errno == ENOTSUP || errno == EACCES ? EPERM : errno);
+  return outcome_of(::fsetxattr(opened, kOverrideName, text.data(), text.size(), 0));
+}
+
+Outcome<> Owners::set_mode(int fd, uint32_t mode) const {
+  return outcome_of(::fchmodat(host_.proc_self_fd(), FdName(fd).text(), mode, 0));
+}
+
+// A user without CAP_DAC_OVERRIDE needs the right to write for that, and gets it for the moment; `status` has
+// the mode that the file is left with.
+Outcome<> Owners::keep_override(int fd, int opened, FileStatus& status, const Override* override) const {
+  auto kept = set_override(fd, opened, override);
+  if (!kept && kept.error() == EACCES && status.stx_uid == user_) {
+    const uint32_t before = status.stx_mode & 07777;
+    SNUG_TRY(set_mode(fd, before | S_IRUSR | S_IWUSR));
+    status.stx_mode |= S_IRUSR | S_IWUSR;
+    kept = set_override(fd, opened, override);
+    if (!kept) (void)set_mode(fd, before);
+  }
+  if (kept || (kept.error() != ENOTSUP && kept.error() != EACCES)) return kept;
+  return refuse(EPERM);
 }
 
 // Root's part: files belong on the host to whom they belong to in the guest.
@@ -172,20 +192,16 @@ Outcome<> Owners::change(const InodeRef& inode, int opened, const FileStatus& be
   bool needed =
       is_device || would_be.uid != wanted.uid || would_be.gid != wanted.gid || would_be.mode != wanted.mode;
   const Override override{wanted.uid, wanted.gid, wanted.mode, wanted.device};
-  if (needed) {
-    if ((!is_folder && !S_ISREG(status.stx_mode)) || !may_override(status)) return refuse(EPERM);
-    SNUG_TRY(keep_override(inode.fd(), opened, &override));
-  }
-  if ((status.stx_mode & 07777) != mode && !S_ISLNK(status.stx_mode)) {
-    SNUG_TRY(outcome_of(::fchmodat(host_.proc_self_fd(), FdName(inode.fd()).text(), mode, 0)));
-    if (is_folder && (mode & S_ISGID) != 0 && !needed) {
-      // The host leaves that bit out where its user is not of the folder's group.
-      needed = ((SNUG_TRY(host_.status(inode.fd()))).stx_mode & S_ISGID) == 0;
-      if (needed) SNUG_TRY(keep_override(inode.fd(), opened, &override));
-    }
-  }
-  if (!needed && now.overridden) SNUG_TRY(keep_override(inode.fd(), opened, nullptr));
-  return {};
+  if (needed && ((!is_folder && !S_ISREG(status.stx_mode)) || !may_override(status))) return refuse(EPERM);
+  if (needed || now.overridden)
+    SNUG_TRY(keep_override(inode.fd(), opened, status, needed ? &override : nullptr));
+  if ((status.stx_mode & 07777) == mode || S_ISLNK(status.stx_mode)) return {};
+  SNUG_TRY(set_mode(inode.fd(), mode));
+  if (!is_folder || (mode & S_ISGID) == 0 || needed) return {};
+  // The host leaves that bit out where its user is not of the folder's group.
+  status = SNUG_TRY(host_.status(inode.fd()));
+  if ((status.stx_mode & S_ISGID) != 0) return {};
+  return keep_override(inode.fd(), opened, status, &override);
 }
 
 }  // namespace snug

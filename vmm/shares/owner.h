@@ -52,7 +52,8 @@ class Owners {
   // The process's user now is the one who serves.
   Owners(const HostFiles& host, const ShareOptions& options);
 
-  Look look(const InodeRef& inode, const FileStatus& status) const;
+  // EMFILE and the like: it cannot be told now.
+  Outcome<Look> look(const InodeRef& inode, const FileStatus& status) const;
   // Makes a file look as wanted, whose type stays. `opened`: a descriptor of it for more than its path, or
   // -1. EPERM: the host does not let it be, and nothing has changed.
   Outcome<> change(const InodeRef& inode, int opened, const FileStatus& status, const Look& now,
@@ -67,7 +68,9 @@ class Owners {
   Look plain(const FileStatus& status) const;
   bool may_override(const FileStatus& status) const;
   Look with_override(Look look, const FileStatus& status, const Override& override) const;
-  Outcome<> keep_override(int fd, int opened, const Override* override) const;
+  Outcome<> set_override(int fd, int opened, const Override* override) const;
+  Outcome<> keep_override(int fd, int opened, FileStatus& status, const Override* override) const;
+  Outcome<> set_mode(int fd, uint32_t mode) const;
   Outcome<> give_away(int fd, FileStatus& status, const Look& wanted) const;
 
   const HostFiles& host_;

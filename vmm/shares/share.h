@@ -35,7 +35,7 @@ struct Share {
         host(std::move(proc_self_fd), options),
         owners(host, options),
         budget(options.descriptors),
-        inodes(host, budget),
+        inodes(host, budget, options.inodes),
         handles(budget),
         locks(host, budget, options.readonly),
         waits(locks, std::move(answered)) {}

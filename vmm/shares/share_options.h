@@ -42,6 +42,8 @@ struct ShareOptions {
   // Open at a time for this share, kept inodes, open files and locks together; at least kFewestDescriptors.
   // Requests need up to 4 more each while they are served.
   size_t descriptors = 1024;
+  // Files and folders that the guest may know at a time; at most 2^20.
+  size_t inodes = size_t{1} << 20;
   // What a shared file is called: it is seen in a folder of nothing else. Not used where a folder is shared.
   std::string file_name = "file";
   ShareResolver resolver = ShareResolver::kAuto;

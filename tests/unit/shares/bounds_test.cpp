@@ -189,6 +189,21 @@ TEST_P(Bounds, OpenFilesAreLimited) {
   EXPECT_TRUE(driver->opendir(1));
 }
 
+TEST_P(Bounds, InodesAreLimited) {
+  make_files();
+  begin({.inodes = 100});
+  uint64_t node = 0;
+  int known = 0;
+  while ((node = driver->walk(file(known))) != 0) ++known;
+  EXPECT_GT(known, 50);
+  expect_error(driver->lookup(driver->node(1, folder(0)), "file" + std::to_string(kFolders * 15)), ENOMEM);
+  expect_error(driver->mkdir(1, "more"), ENOMEM);
+  const uint64_t handle = driver->opendir(1).as<fuse_open_out>().fh;
+  EXPECT_EQ(driver->list(1, handle, true).size(), size_t{kFolders} + 3) << "names are told all the same";
+  driver->forget(driver->walk(file(0)), 2);
+  EXPECT_NE(driver->node(1, "more"), 0u) << "a place that is free is used again";
+}
+
 TEST_P(Bounds, ForgettingIsExact) {
   make_files();
   const uint64_t node = driver->walk(file(3));

@@ -318,11 +318,20 @@ TEST_P(Owner, FilesThatGiveTheirUserNoRights) {
     guest.write(node, made.as<fuse_open_out>(sizeof(fuse_entry_out)).fh, 0, "data");
     const bool may = GetParam() != As::kPlainUser;
     EXPECT_EQ(guest.open(node, O_RDWR).error, may ? 0 : EACCES);
-    EXPECT_EQ(guest.chown(node, 5, 5).error, may ? 0 : EPERM);
+    EXPECT_TRUE(guest.chown(node, 5, 5));
+    expect_look(guest.attributes(node), may ? 5 : 0, may ? 5 : 0, S_IFREG);
     EXPECT_TRUE(guest.chmod(node, 0600));
     EXPECT_EQ(guest.content(node), "data");
-    EXPECT_TRUE(guest.chown(node, 5, 5));
-    expect_look(guest.chmod(node, 0).as<fuse_attr_out>().attr, may ? 5 : 0, may ? 5 : 0, S_IFREG);
+    // As git makes its objects, and tar its files.
+    expect_look(guest.chmod(node, 0444).as<fuse_attr_out>().attr, 5, 5, S_IFREG | 0444);
+    expect_look(guest.chown(node, 6, 7).as<fuse_attr_out>().attr, 6, 7, S_IFREG | 0444);
+    EXPECT_EQ(on_host("closed").st_mode, S_IFREG | 0444u);
+    guest.uid = 8;
+    guest.gid = 9;
+    expect_look(guest.create(1, "object", 0444).as<fuse_entry_out>().attr, 8, 9, S_IFREG | 0444);
+    expect_look(guest.mkdir(1, "folder", 0500).as<fuse_entry_out>().attr, 8, 9, S_IFDIR | 0500);
+    guest.uid = guest.gid = 0;
+    expect_look(guest.chown(node, 5, 5).as<fuse_attr_out>().attr, 5, 5, S_IFREG | 0444);
     expect_look(guest.chmod(node, 0644).as<fuse_attr_out>().attr, 5, 5, S_IFREG | 0644);
   });
 }
