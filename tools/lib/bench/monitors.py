@@ -40,7 +40,7 @@ class GuestSpec:
 class Monitor:
     name = ""
     program = ""
-    kernels = ("ELF", "bzImage", "Debian bzImage")
+    kernels = ("ELF", "bzImage", "Debian bzImage", "Debian full bzImage")
 
     def __init__(self, setting):
         self.setting = setting
