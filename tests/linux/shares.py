@@ -1,5 +1,6 @@
 """Shares: folders and files of the host in the guest, as a person sees them. Mounted by the agent, before a command runs."""
 import json
+import shutil
 
 from guests import *  # noqa: F403
 
@@ -140,6 +141,36 @@ def shares_that_cannot_be_mounted_end_a_run():
         ended = shared("echo", "ran", flags=["-v", folder.src + ":/work", "--initrd",
                                              small_initrd(folder.path, {"sbin/snug-agent": folder.path + "/old"})]).expect(125)
         check(ended.out == "" and "older than this snug" in ended.err and "snug image build initrd" in ended.err, "not the reason", ended.err)
+
+
+@test
+def shares_the_root():
+    """A folder is the guest's root, and stays what it is."""
+    with Folder() as folder:
+        root = folder.path + "/root"
+        for name in ("bin", "usr", "home/user", "etc", "empty"):
+            os.makedirs(f"{root}/{name}")
+        shutil.copy(os.path.dirname(INITRD) + "/busybox", root + "/bin/busybox")
+        for name in ("sh", "cat", "rm", "ls", "mount", "id", "touch"):
+            os.symlink("busybox", f"{root}/bin/{name}")
+        for name in ("usr/tool", "home/user/work", "etc/hosts"):
+            with open(f"{root}/{name}", "w") as file:
+                file.write(name + "\n")
+        before = sorted(os.walk(root))
+        ended = shared("sh", "-c", "cat /usr/tool; rm -rf /usr /home; ls -d /usr /home; touch /new /etc/new; cat /etc/new; "
+                       "ls / ; mount | grep ' / '; id -u; cat /proc/1/comm", flags=["--root", root]).expect(0)
+        check(ended.out.startswith("usr/tool\nbin\ndev\nempty\netc\nnew\nproc\nroot\nrun\nsys\ntmp\n"), "not that root", ended.out, ended.err)
+        check("type overlay" in ended.out and "\n0\n" in ended.out, "not below a layer", ended.out)
+        check(sorted(os.walk(root)) == before, "the host's folder has changed", list(os.walk(root)))
+        check(open(root + "/usr/tool").read() == "usr/tool\n", "the host's file has changed")
+        # Without an agent as well, and with a share beside it.
+        ended = snug("run", "--kernel", TINY, "--initrd", INITRD, "-m", "128M", "--root", root, "--cmdline",
+                     'quiet "snug.run=cat /home/user/work"').expect(0)
+        check("home/user/work" in ended.out, "not that root", ended.out, ended.err)
+        ended = shared("cat", "/work/file", flags=["--root", root, "-v", folder.src + ":/work"]).expect(0)
+        check(ended.out == "of the host\n", "no share", ended.out, ended.err)
+        ended = shared("true", flags=["--root", folder.src + "/file"])
+        check(ended.status == 125 and "is a file, not a folder" in ended.err, "taken", ended.err)
 
 
 # Listens where the agent does, calls the host, and greets with version 2. It is the guest's first program.
