@@ -53,7 +53,11 @@ class Host {
   snug::Warden::Duties duties() {
     ends_.kernel_store = *snug::KernelStore::open(folder_ / "kernels");
     ends_.kernel_store.choose(kernel_.get());
-    return {ends_, &*directory_, nullptr, false, [] {},
+    return {ends_,
+            &*directory_,
+            nullptr,
+            false,
+            [] {},
             [](const snug::TimeLimit& grace) {
               SNUG_ASSERT(!grace || static_cast<uint64_t>(grace->count()) < snug::warden::kLongest);
             }};
