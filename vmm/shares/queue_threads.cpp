@@ -131,9 +131,7 @@ void QueueThreads::run() {
   if (thread_begins_) thread_begins_();
   while (!ended_) {
     epoll_event event{};
-    ++idle_;
     const int count = ::epoll_wait(epoll_.get(), &event, 1, -1);
-    --idle_;
     if (count != 1) continue;
     const auto current = machine();
     if (!current) continue;
@@ -175,7 +173,8 @@ bool QueueThreads::take(Machine& machine, uint16_t index, VirtChain& chain, Tick
       if (more) continue;
       return false;
     }
-    if (more && idle_ > 0) call_another();
+    // Also when all are busy: one that is about to be done with another queue would not look into this one.
+    if (more) call_another();
     ++machine.under_way;
     ticket = {machine.driver, index, chain.head};
     return true;

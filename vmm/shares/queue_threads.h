@@ -99,7 +99,6 @@ class QueueThreads {
   std::function<void()> thread_begins_;
   UniqueFd epoll_;
   UniqueFd more_;  // adding 1 wakes another thread
-  std::atomic<unsigned> idle_ = 0;
   std::atomic<bool> ended_ = false;
   std::mutex mutex_;  // guards the next one
   std::shared_ptr<Machine> machine_;
