@@ -60,9 +60,9 @@ std::shared_ptr<QueueThreads::Machine> QueueThreads::machine() {
   return machine_;
 }
 
-Result<void> QueueThreads::attach(GuestMemory memory, std::vector<UniqueFd> kicks) {
+Result<void> QueueThreads::attach(uint32_t number, GuestMemory memory, std::vector<UniqueFd> kicks) {
   detach();
-  auto machine = std::make_shared<Machine>(std::move(memory));
+  auto machine = std::make_shared<Machine>(number, std::move(memory));
   for (UniqueFd& kick : kicks) {
     machine->queues.push_back(std::make_unique<Queue>(machine->memory));
     machine->queues.back()->kick = std::move(kick);
@@ -82,13 +82,15 @@ void QueueThreads::detach() {
     old = std::exchange(machine_, nullptr);
   }
   if (!old) return;
-  const std::lock_guard lock(old->mutex);
+  std::unique_lock lock(old->mutex);
   old->running = old->stopping = false;
   for (const auto& queue : old->queues) {
     // The device has the same eventfd open: closing ours would not end it.
     ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, queue->kick.get(), nullptr);
     queue->ring.stop();
   }
+  // What a thread has taken it serves, whoever the session is with by then.
+  old->at_rest.wait(lock, [&old] { return old->under_way == 0; });
 }
 
 std::string QueueThreads::start(const VirtQueueFeatures& features, std::vector<Ring> rings) {
@@ -102,6 +104,7 @@ std::string QueueThreads::start(const VirtQueueFeatures& features, std::vector<R
       queue.interrupt = std::move(rings[i].interrupt);
     }
     machine_->running = true;
+    machine_->broken = false;
     ++machine_->driver;
   }
   // What was asked for before this was known.
@@ -117,7 +120,7 @@ void QueueThreads::stop() {
     machine_->stopping = machine_->under_way > 0;
     if (machine_->stopping) return;
   }
-  events_.stopped();
+  events_.stopped(machine_->number);
 }
 
 void QueueThreads::move_interrupt(size_t queue, UniqueFd interrupt) {
@@ -160,11 +163,12 @@ void QueueThreads::work(Machine& machine, uint16_t queue) {
 bool QueueThreads::take(Machine& machine, uint16_t index, VirtChain& chain, Ticket& ticket) {
   const std::unique_lock lock(machine.mutex);
   VirtQueue& ring = machine.queues[index]->ring;
-  if (!machine.running) return false;
+  if (!machine.running || machine.broken) return false;
   for (;;) {
     const auto popped = ring.pop(chain);
     if (popped == VirtQueue::Pop::kBroken) {
-      events_.broken(ring.why());
+      machine.broken = true;
+      events_.broken(machine.number, ring.why());
       return false;
     }
     // The doorbell of the next one is wanted even while this one is served: it may take long.
@@ -183,18 +187,19 @@ bool QueueThreads::take(Machine& machine, uint16_t index, VirtChain& chain, Tick
 
 void QueueThreads::give_back(Machine& machine, const Ticket& ticket, uint32_t written) {
   const std::lock_guard lock(machine.mutex);
-  if (!machine.running || ticket.driver != machine.driver || ticket.queue >= machine.queues.size()) return;
+  if (!machine.running || machine.broken || ticket.driver != machine.driver ||
+      ticket.queue >= machine.queues.size())
+    return;
   Queue& queue = *machine.queues[ticket.queue];
   (void)queue.ring.push(ticket.head, written);
   if (queue.ring.needs_interrupt()) add_one(queue.interrupt.get());
 }
 
 void QueueThreads::put_down(Machine& machine) {
-  {
-    const std::lock_guard lock(machine.mutex);
-    if (--machine.under_way > 0 || !std::exchange(machine.stopping, false)) return;
-  }
-  events_.stopped();
+  const std::lock_guard lock(machine.mutex);
+  if (--machine.under_way > 0) return;
+  if (std::exchange(machine.stopping, false)) events_.stopped(machine.number);
+  machine.at_rest.notify_all();
 }
 
 void QueueThreads::finish(uint64_t ticket, uint32_t written) {

@@ -28,9 +28,10 @@ class QueueThreads {
   struct Events {
     // A request; any of the threads. The bytes written into it; nothing: finish(ticket) comes later.
     std::function<std::optional<uint32_t>(const GuestMemory&, const VirtChain&, uint64_t ticket)> serve;
-    // Any of the threads: a ring is broken, so many words say how / nothing is under way after stop().
-    std::function<void(const std::string& why)> broken;
-    std::function<void()> stopped;
+    // Any of the threads: a ring is broken, so many words say how, and none is served any more / nothing is
+    // under way after stop(). `machine`: as it was attached.
+    std::function<void(uint32_t machine, const std::string& why)> broken;
+    std::function<void(uint32_t machine)> stopped;
   };
   struct Ring {
     VirtQueueLayout layout;  // size 0: not in use
@@ -43,9 +44,9 @@ class QueueThreads {
   // Waits for what is under way.
   ~QueueThreads();
 
-  // Another machine's memory and doorbells, one for each queue. What is under way for the one before goes on
-  // in its memory.
-  Result<void> attach(GuestMemory memory, std::vector<UniqueFd> kicks);
+  // Another machine's memory and doorbells, one for each queue. `number`: what the events are to know it by.
+  Result<void> attach(uint32_t number, GuestMemory memory, std::vector<UniqueFd> kicks);
+  // Waits for what is under way: afterwards nobody touches the machine's memory.
   void detach();
   size_t queue_count() const { return machine_ ? machine_->queues.size() : 0; }
   // "" or what is wrong with the rings, one for each queue.
@@ -75,14 +76,17 @@ class QueueThreads {
   };
   // Lives as long as somebody works for it.
   struct Machine {
-    explicit Machine(GuestMemory all) : memory(std::move(all)) {}
+    Machine(uint32_t known_by, GuestMemory all) : number(known_by), memory(std::move(all)) {}
+    const uint32_t number;
     const GuestMemory memory;
     std::mutex mutex;  // guards what follows
     std::vector<std::unique_ptr<Queue>> queues;
     uint32_t driver = 0;  // counts starts
     bool running = false;
+    bool broken = false;
     bool stopping = false;
     unsigned under_way = 0;
+    std::condition_variable at_rest;  // under_way is 0
   };
 
   QueueThreads(Events events, std::function<void()> thread_begins)

@@ -16,6 +16,9 @@ namespace {
 // Of one share. More than that wait in the guest's rings.
 constexpr unsigned kThreads = 4;
 
+// From a device in one go: it may say more, and what others of the loop do comes first.
+constexpr int kCallsAtOnce = 64;
+
 // Between two looks at locks that are waited for.
 constexpr std::chrono::milliseconds kShortest{1};
 constexpr std::chrono::milliseconds kLongest{50};
@@ -48,19 +51,26 @@ Result<std::unique_ptr<ShareService>> ShareService::create(EventLoop& loop, Shar
       });
     return written;
   };
-  // Not on the thread that has found it: its lock is held.
-  events.broken = [self](const std::string& why) {
-    self->loop_.post([self, why] { self->tell(share::NewsKind::kBroken, why); });
+  // Not on the thread that has found it: its lock is held. By then it may be about a machine that is gone.
+  events.broken = [self](uint32_t machine, const std::string& why) {
+    self->loop_.post([self, machine, why] {
+      if (self->is_attached(machine)) self->tell(share::NewsKind::kBroken, why);
+    });
   };
-  events.stopped = [self] { self->loop_.post([self] { self->on_stopped(); }); };
+  events.stopped = [self](uint32_t machine) {
+    self->loop_.post([self, machine] {
+      if (self->is_attached(machine)) self->on_stopped();
+    });
+  };
   self->locks_ = SNUG_TRY(loop.timer([self] { self->look_at_locks(); }));
   self->threads_ = SNUG_TRY(QueueThreads::create(std::move(events), kThreads, std::move(thread_begins)));
   self->watch_ = SNUG_TRY(loop.watch(self->socket_.get(), EPOLLIN, [self](uint32_t) { self->on_calls(); }));
   return service;
 }
 
+// Level-triggered: what is left is for the loop's next turn.
 void ShareService::on_calls() {
-  for (;;) {
+  for (int calls = 0; calls < kCallsAtOnce; ++calls) {
     share::Call call;
     std::array<char, sizeof call> buffer;
     size_t size = 0;
@@ -78,7 +88,7 @@ std::string ShareService::obey(const share::Call& call, std::vector<UniqueFd> de
   const auto kind = static_cast<share::CallKind>(call.kind);
   if (kind == share::CallKind::kAttach) return attach(call, std::move(descriptors));
   // A machine that has ended, whose successor was quicker.
-  if (!attached_ || call.generation != generation_) return {};
+  if (!is_attached(call.generation)) return {};
   switch (kind) {
     case share::CallKind::kStart:
       return start(call, std::move(descriptors));
@@ -106,7 +116,9 @@ std::string ShareService::attach(const share::Call& call, std::vector<UniqueFd> 
   auto memory = GuestMemory::attach(std::move(descriptors.front()), call.argument);
   if (!memory) return memory.error().message;
   descriptors.erase(descriptors.begin());
-  if (auto attached = threads_->attach(std::move(*memory), std::move(descriptors)); !attached)
+  attached_ = false;
+  if (auto attached = threads_->attach(call.generation, std::move(*memory), std::move(descriptors));
+      !attached)
     return attached.error().message;
   session_->reset();
   generation_ = call.generation;

@@ -35,6 +35,7 @@ class ShareService {
  private:
   ShareService(EventLoop& loop, Share share)
       : loop_(loop), socket_(std::move(share.socket)), failed_(std::move(share.failed)) {}
+  bool is_attached(uint32_t machine) const { return attached_ && generation_ == machine; }
   void on_calls();
   std::string obey(const share::Call& call, std::vector<UniqueFd> descriptors);
   std::string attach(const share::Call& call, std::vector<UniqueFd> descriptors);

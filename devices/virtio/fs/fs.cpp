@@ -13,6 +13,11 @@ namespace snug {
 namespace {
 
 constexpr size_t kTagSize = 36;  // 5.11.4
+constexpr const char* kGone = "its server is gone";
+
+// Of a server in one go: it answers what it is asked, and tells of a broken ring once. One that says more is
+// not to be believed any more.
+constexpr int kNewsAtOnce = 64;
 
 // Of machines of this process; the server tells answers to an earlier one by it.
 uint32_t next_generation() {
@@ -81,8 +86,10 @@ void VirtioFs::start(VirtioHost& host, uint64_t features) {
   host_ = &host;
   features_ = features;
   start_unsaid_ = true;
+  stop_unsaid_ = false;
   moved_unsaid_ = 0;
   say();
+  if (gone_) host.needs_reset(kGone);
   for (uint16_t queue = 0; queue < queue_sizes_.size(); ++queue)
     if (host.ring_place(queue)) host.ring_elsewhere(queue, kicks_[queue].get());
 }
@@ -181,13 +188,13 @@ void VirtioFs::interrupts_wanted() {
 }
 
 void VirtioFs::server_ready() {
-  for (;;) {
+  for (int heard = 0; !gone_; ++heard) {
     std::array<char, sizeof(share::News) + share::kTextMax> buffer;
     size_t size = 0;
     std::vector<UniqueFd> none;
     const int error = receive_packet(config_.socket, buffer, size, none, 0);
     if (error == EAGAIN) break;
-    if (error != 0 || size < sizeof(share::News)) {
+    if (error != 0 || heard == kNewsAtOnce || size < sizeof(share::News)) {
       gone_ = true;
       break;
     }
@@ -202,7 +209,7 @@ void VirtioFs::server_ready() {
     std::exchange(host_, nullptr)->stopped();
     return;
   }
-  host_->needs_reset("its server is gone");
+  host_->needs_reset(kGone);
 }
 
 void VirtioFs::on_news(const share::News& news, const std::string& text) {
