@@ -50,7 +50,7 @@ TEST_F(ShareServiceTest, AResetIsAnsweredAndANewDriverBeginsAnew) {
   make_device();
   for (int round = 0; round < 3; ++round) {
     requests.restart();
-    memory.store<uint16_t>(requests.layout().used + 2, 0);
+    ASSERT_TRUE(memory.store<uint16_t>(requests.layout().used + 2, 0));
     start();
     begin_session();
     ASSERT_FALSE(device->stop());
