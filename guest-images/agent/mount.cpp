@@ -112,7 +112,7 @@ std::string mount_at(const MountRequest& request, const std::string& place) {
 // The root of a virtio-fs is a folder always: the file in it gets a mount of its own.
 std::string mount_file(const MountRequest& request) {
   std::array<char, 32> place{};
-  for (const char* pattern : {"/run/snug-share-XXXXXX", "/tmp/snug-share-XXXXXX", "/dev/snug-share-XXXXXX"}) {
+  for (const char* pattern : {"/run/snug-file-XXXXXX", "/tmp/snug-file-XXXXXX", "/dev/snug-file-XXXXXX"}) {
     std::strcpy(place.data(), pattern);
     if (::mkdtemp(place.data()) != nullptr) break;
     place[0] = '\0';

@@ -238,9 +238,13 @@ def life_passt_killed_again_and_again():
     def kill(place, doomed):
         name = os.path.basename(doomed.folder)
         deadline = time.monotonic() + BOUND
-        # Before, it would be no network that works.
-        while place.row(name)["state"] != "running":
-            check(time.monotonic() < deadline, "it does not run")
+
+        def wait_running():
+            """On a busy host ps may find it "not answering" once."""
+            while (row := place.row(name))["state"] != "running":
+                check(time.monotonic() < deadline, "it does not run", row)
+
+        wait_running()  # before, it would be no network that works
         first, machine = doomed.passt(), doomed.machine()
         held = os.pidfd_open(first)
         os.kill(first, signal.SIGKILL)
@@ -248,7 +252,8 @@ def life_passt_killed_again_and_again():
         while not (second := doomed.passt()) or second == first:
             check(time.monotonic() < deadline and doomed.process.poll() is None, "passt is not started anew")
             time.sleep(0.02)
-        check(doomed.machine() == machine and place.row(name)["state"] == "running", "not running")
+        wait_running()
+        check(doomed.machine() == machine, "it is another machine")
         held = [os.pidfd_open(pid) for pid in (machine, second)]
         place.snug("kill", name).expect(0)
         err = doomed.end(128 + signal.SIGKILL, *held)

@@ -74,7 +74,7 @@ def shares_read_only():
 def shares_a_file():
     with Folder() as folder:
         script = ("cat /etc/of-the-host /a/b/ro; echo more >>/etc/of-the-host; echo no >>/a/b/ro; "
-                  "grep -c virtiofs /proc/mounts; ls -d /run/snug-share-* /tmp/snug-share-*")
+                  "grep -c virtiofs /proc/mounts; ls -d /run/snug-file-* /tmp/snug-file-*")
         ended = shared("sh", "-c", script, flags=["-v", folder.src + "/file:/etc/of-the-host", "-v", folder.src + "/deep/file:/a/b/ro:ro"])
         check(ended.out == "of the host\ndeep\n2\n", "not the files", ended.out, ended.err)
         check("Read-only file system" in ended.err, "not read-only", ended.err)

@@ -458,16 +458,19 @@ TEST_F(WardenTest, AnEndWithoutWords) {
   }
 }
 
+// Not by a handler of the sanitizers, and with no core.
+int dies_by(int signal_number) {
+  const rlimit none{};
+  ::setrlimit(RLIMIT_CORE, &none);
+  ::signal(signal_number, SIG_DFL);
+  ::kill(::getpid(), signal_number);
+  return 0;
+}
+
 TEST_F(WardenTest, AnEndBySignal) {
   for (const auto& [number, name] : {std::pair{SIGKILL, "SIGKILL"}, std::pair{SIGSEGV, "SIGSEGV"},
                                      std::pair{SIGSYS, "SIGSYS"}, std::pair{SIGABRT, "SIGABRT"}}) {
-    const MachineEnd end = end_of([number = number](Ends) {
-      const rlimit none{};
-      ::setrlimit(RLIMIT_CORE, &none);
-      ::signal(number, SIG_DFL);
-      ::kill(::getpid(), number);
-      return 0;
-    });
+    const MachineEnd end = end_of([number = number](Ends) { return dies_by(number); });
     EXPECT_EQ(end.exit_status, 128 + number);
     EXPECT_EQ(end.message, fmt::format("the machine's process was killed by {}", name));
   }
@@ -476,14 +479,7 @@ TEST_F(WardenTest, AnEndBySignal) {
 TEST_F(WardenTest, AnEndForWantOfMemory) {
   bool for_memory = true;
   duties_.killed_for_memory = [&for_memory] { return for_memory; };
-  const auto killed_by = [this](int number) {
-    return end_of([number](Ends) {
-      const rlimit none{};
-      ::setrlimit(RLIMIT_CORE, &none);
-      ::kill(::getpid(), number);
-      return 0;
-    });
-  };
+  const auto killed_by = [this](int number) { return end_of([number](Ends) { return dies_by(number); }); };
   const MachineEnd end = killed_by(SIGKILL);
   EXPECT_EQ(end.exit_status, 137);
   EXPECT_THAT(end.message, HasSubstr("all that limits.memory gives it"));
