@@ -107,6 +107,9 @@ def shares_are_there_for_exec_and_after_a_reset():
             for round in range(2):
                 out = snug("exec", "shares", "--", "sh", "-c", "cat /work/file; grep -c virtiofs /proc/mounts", env=env).expect(0).out
                 check(out == "of the host\n1\n", f"not shared in round {round}", out)
+                info = json.loads(snug("inspect", "shares", env=env).expect(0).out)
+                check(info["shares"] == [{"tag": "share0", "source": folder.src, "target": "/work", "readonly": False, "state": "mounted"}],
+                      "inspect says something else", info["shares"])
                 if round == 0:
                     snug("exec", "shares", "--", "sh", "-c", "sync; reboot -f", env=env)
                     deadline = time.monotonic() + BOUND

@@ -38,6 +38,19 @@ json limits_of(const VmLimits& limits) {
   return body;
 }
 
+json shares_of(const std::vector<VmShare>& shares) {
+  json list = json::array();
+  for (const VmShare& share : shares) {
+    list.push_back({{"tag", share.tag},
+                    {"source", share.source},
+                    {"target", share.target},
+                    {"readonly", share.readonly},
+                    {"state", share.state}});
+    if (!share.why.empty()) list.back()["why"] = share.why;
+  }
+  return list;
+}
+
 ControlAnswer get_vm(ControlTarget& target, const HttpRequest&) {
   const VmInfo info = target.info();
   return {.json = text_of({{"name", info.name},
@@ -54,6 +67,7 @@ ControlAnswer get_vm(ControlTarget& target, const HttpRequest&) {
                            {"agent", info.agent},
                            {"vsock", info.vsock},
                            {"ports", info.ports},
+                           {"shares", shares_of(info.shares)},
                            {"jail", info.jail},
                            {"jail_missing", info.jail_missing},
                            {"limits", limits_of(info.limits)},

@@ -24,6 +24,17 @@ struct VmLimits {
   std::optional<uint32_t> io_weight;
 };
 
+// A folder or file of the host in the guest.
+struct VmShare {
+  std::string tag;     // by which a guest mounts it
+  std::string source;  // on the host
+  std::string target;  // where the agent mounts it; "": nowhere
+  bool readonly = false;
+  // In this boot: "mounted", "awaited", "failed"; "offered", to the guest to mount it itself.
+  std::string state;
+  std::string why;  // it has failed
+};
+
 // What a machine says of itself.
 struct VmInfo {
   std::string name;
@@ -42,6 +53,7 @@ struct VmInfo {
   std::string agent;
   std::string vsock;               // the unix socket that leads to the guest's sockets, absolute; "": none
   std::vector<std::string> ports;  // published, as the spec writes them
+  std::vector<VmShare> shares;
   // Of the machine's process: "complete", "partial" or "off"; and the steps that the host has refused.
   std::string jail;
   std::vector<std::string> jail_missing;
@@ -51,8 +63,8 @@ struct VmInfo {
 };
 
 struct VmUsage {
-  double cpu_seconds = 0;           // of both processes, guest time included
-  uint64_t memory_bytes = 0;        // resident, of both, guest memory included
+  double cpu_seconds = 0;           // of the machine's processes, guest time included; not of passt
+  uint64_t memory_bytes = 0;        // resident, of the same, guest memory included once
   uint64_t guest_memory_bytes = 0;  // of that, what the guest has touched
   // What the guest has told of its memory (ControlTarget::ask_guest()); nothing: it tells none.
   std::optional<uint64_t> guest_total_bytes, guest_free_bytes, guest_available_bytes, balloon_bytes;

@@ -21,13 +21,14 @@ GuestAgent::GuestAgent(EventLoop& loop, VsockHub& hub, std::vector<protocol::Mou
 }
 
 void GuestAgent::guest_boots() {
-  ready_ = false;
+  called_ = ready_ = false;
   shares_.forget();
   boot_began_ = std::chrono::steady_clock::now();
 }
 
 void GuestAgent::on_call() {
   log_debug("the guest's agent has called");
+  called_ = true;
   events_.called();
   shares_.mount();
 }

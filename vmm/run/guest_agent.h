@@ -29,6 +29,9 @@ class GuestAgent {
   // Listens on `hub`, which is the caller's. `mounts`: what it mounts before anything else.
   GuestAgent(EventLoop& loop, VsockHub& hub, std::vector<protocol::MountRequest> mounts, Events events);
 
+  const GuestShares& shares() const { return shares_; }
+  bool has_called() const { return called_; }
+
   // A boot begins; it has not called yet.
   void guest_boots();
   // "ready", "awaited" for `patience` of a boot, then "silent".
@@ -50,6 +53,7 @@ class GuestAgent {
   VsockHub& hub_;
   const Events events_;
   GuestShares shares_;
+  bool called_ = false;
   bool ready_ = false;
   std::chrono::steady_clock::time_point boot_began_;
   std::unique_ptr<AgentRequest> power_off_;

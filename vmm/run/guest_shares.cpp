@@ -41,7 +41,16 @@ void GuestShares::mount() {
   next();
 }
 
+std::optional<std::string> GuestShares::outcome(const std::string& tag) const {
+  const auto mount =
+      std::ranges::find_if(mounts_, [&](const protocol::MountRequest& each) { return each.tag == tag; });
+  const auto at = static_cast<size_t>(mount - mounts_.begin());
+  if (at >= outcomes_.size()) return std::nullopt;
+  return outcomes_[at];
+}
+
 void GuestShares::forget() {
+  outcomes_.clear();
   round_.reset();
   request_.reset();
 }
@@ -66,6 +75,7 @@ void GuestShares::start(UniqueFd stream, int error) {
 
 void GuestShares::on_end(const Result<void>& result) {
   const protocol::MountRequest& mount = mounts_[at_++];
+  outcomes_.push_back(result ? "" : result.error().text());
   if (!result)
     events_.failed(fmt::format("mount {} on {}: {}", mount.tag, mount.target, result.error().text()));
   // The request is what calls us.

@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -37,6 +38,10 @@ class GuestShares {
   // The guest is gone, or boots.
   void forget();
 
+  bool any() const { return !mounts_.empty(); }
+  // Of this boot: nothing before it was tried; empty when it is mounted; else why it is not.
+  std::optional<std::string> outcome(const std::string& tag) const;
+
  private:
   void next();
   void start(UniqueFd stream, int error);
@@ -47,6 +52,7 @@ class GuestShares {
   const Connect connect_;
   const Events events_;
   size_t at_ = 0;
+  std::vector<std::string> outcomes_;  // of those before at_
   std::unique_ptr<AgentRequest> request_;
   std::shared_ptr<int> round_;  // gone: what comes back is of another one
 };

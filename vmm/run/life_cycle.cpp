@@ -41,6 +41,7 @@ Result<std::unique_ptr<LifeCycle>> LifeCycle::create(const Environment& environm
   };
   events.boot_over = [life = life.get()] { life->on_boot_timeout(); };
   events.grace_over = [life = life.get()] { life->on_grace_end(); };
+  events.mounts_over = [life = life.get()] { life->on_mounts_end(); };
   std::function<void()> begins;
   if (environment.thread_begins)
     begins = [begins = environment.thread_begins] { begins(ThreadKind::kBuilder); };
@@ -78,6 +79,10 @@ const char* LifeCycle::agent_state() const {
   return agent_ ? agent_->state(spec_.boot_timeout.value_or(GuestAgent::kPatience)) : "none";
 }
 
+std::optional<std::string> LifeCycle::share_outcome(const std::string& tag) const {
+  return agent_ ? agent_->shares().outcome(tag) : std::nullopt;
+}
+
 Result<MachineConfig> LifeCycle::prepare_boot() {
   MachineConfig config = ends_.machine_config(spec_);
   config.nics = SNUG_TRY(networks_.start());
@@ -110,6 +115,7 @@ Result<void> LifeCycle::run_machine() {
   log_debug("kernel: {}, entered at {:#x}", kernel.format, kernel.entry);
   ++report_.boots;
   if (agent_) agent_->guest_boots();
+  if (agent_ && agent_->shares().any() && !commands_) limits_.mounts_begin(GuestAgent::kPatience);
   limits_.boot_begins(boot_limit());
   Result<void> started;
   builder_->call([&] { started = machine_->start(); });

@@ -55,6 +55,8 @@ class LifeCycle {
   uint32_t boots() const { return report_.boots; }
   // Of the guest's agent: "none" or as GuestAgent::state() has it.
   const char* agent_state() const;
+  // As GuestShares::outcome() has it.
+  std::optional<std::string> share_outcome(const std::string& tag) const;
   // nullptr: the machine is not started for any.
   GuestCommands* commands() { return commands_.get(); }
   const GuestCommands* commands() const { return commands_.get(); }
@@ -93,6 +95,7 @@ class LifeCycle {
   void on_vcpu_end(VcpuReport report);
   void on_boot_timeout();
   void on_grace_end();
+  void on_mounts_end();
   // Asks the guest to power off, as `signal` would; one that is paused runs on for it.
   void begin_ending(int signal, const TimeLimit& grace);
 

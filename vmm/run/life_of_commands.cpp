@@ -37,6 +37,13 @@ void LifeCycle::on_share_failure(const std::string& why) {
   log_warn("{}", why);
 }
 
+// Said once: a guest whose programs are all its own is none that fails.
+void LifeCycle::on_mounts_end() {
+  if (agent_->has_called()) return;
+  log_warn("shares: no agent in the guest has mounted them; in the guest: mount -t virtiofs {} {}",
+           ends_.share_mounts.front().tag, ends_.share_mounts.front().target);
+}
+
 TimeLimit LifeCycle::boot_limit() const {
   if (commands_ && !spec_.boot_timeout) return GuestAgent::kPatience;
   return spec_.boot_timeout;

@@ -6,11 +6,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <functional>
 #include <span>
 #include <sstream>
+#include <string>
 
 #include "vmm/spec/describe.h"
 #include "vmm/spec/limits.h"
@@ -83,13 +85,20 @@ double cpu_seconds_of(const UniqueFd& stat) {
   return (user + system) / static_cast<double>(::sysconf(_SC_CLK_TCK));
 }
 
-// proc(5): the second is what is resident, in pages.
-uint64_t resident_of(const UniqueFd& statm) {
+// proc(5), in pages: all that is resident is the second, and of it what is of files, and of memory that
+// others have as well, the third.
+struct Pages {
+  uint64_t resident = 0, shared = 0;
+};
+Pages pages_of(const UniqueFd& statm) {
   std::istringstream fields(start_of(statm));
-  uint64_t size = 0, resident = 0;
-  fields >> size >> resident;
-  return resident * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  uint64_t size = 0;
+  Pages pages;
+  fields >> size >> pages.resident >> pages.shared;
+  return pages;
 }
+
+uint64_t bytes_of(uint64_t pages) { return pages * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE)); }
 
 VmLimits limits_of(const Spec& spec) {
   VmLimits limits{.cpu = std::nullopt, .memory_bytes = memory_max(spec), .io_weight = spec.limits.io_weight};
@@ -135,10 +144,16 @@ std::string console_text(const ConsoleSpec& console, const std::string& pty_path
 
 }  // namespace
 
-Result<FrontFiles> FrontFiles::open(const std::string& cgroup) {
+Result<FrontFiles> FrontFiles::open(const std::string& cgroup, pid_t share_server) {
+  const auto process = [](const std::string& which) -> Result<Process> {
+    Process files;
+    files.stat = SNUG_TRY(open_file("/proc/" + which + "/stat", O_RDONLY));
+    files.statm = SNUG_TRY(open_file("/proc/" + which + "/statm", O_RDONLY));
+    return files;
+  };
   FrontFiles files;
-  files.warden_stat = SNUG_TRY(open_file("/proc/self/stat", O_RDONLY));
-  files.warden_statm = SNUG_TRY(open_file("/proc/self/statm", O_RDONLY));
+  files.warden = SNUG_TRY(process("self"));
+  if (share_server >= 0) files.share_server = SNUG_TRY(process(std::to_string(share_server)));
   files.cgroup = cgroup;
   if (!cgroup.empty()) files.gauges = CgroupGauges::open(cgroup);
   return files;
@@ -162,6 +177,7 @@ VmInfo MachineControl::info() const {
   info.vsock = ends_.vsock_path;
   for (const NetSpec& nic : ends_.nics)
     for (const PortForward& port : nic.ports) info.ports.push_back(detail::print_port(port));
+  for (const ShareSpec& share : spec_.shares) info.shares.push_back(share_info(share));
   info.jail = spec_.jail == JailMode::kOff ? "off" : own_.jail_missing.empty() ? "complete" : "partial";
   info.jail_missing = own_.jail_missing;
   info.limits = limits_of(spec_);
@@ -170,11 +186,36 @@ VmInfo MachineControl::info() const {
   return info;
 }
 
+VmShare MachineControl::share_info(const ShareSpec& share) const {
+  VmShare info{.tag = share.tag,
+               .source = share.source,
+               .target = share.target,
+               .readonly = share.readonly,
+               .state = {},
+               .why = {}};
+  const auto outcome = life_.share_outcome(share.tag);
+  if (share.target.empty())
+    info.state = "offered";
+  else if (!outcome)
+    info.state = "awaited";
+  else
+    info.state = outcome->empty() ? "mounted" : "failed";
+  if (outcome) info.why = *outcome;
+  return info;
+}
+
 VmUsage MachineControl::usage() const {
   VmUsage usage = memory_in_use(own_.smaps.get());
-  usage.cpu_seconds = cpu_seconds() + cpu_seconds_of(own_.front.warden_stat);
-  usage.memory_bytes += resident_of(own_.front.warden_statm);
-  if (!own_.front.cgroup.empty()) add_limits(spec_, own_.front.gauges, usage);
+  const FrontFiles& front = own_.front;
+  usage.cpu_seconds = cpu_seconds() + cpu_seconds_of(front.warden.stat);
+  usage.memory_bytes += bytes_of(pages_of(front.warden.statm).resident);
+  if (front.share_server.stat) {
+    usage.cpu_seconds += cpu_seconds_of(front.share_server.stat);
+    // Guest memory is counted, and so is the program.
+    const Pages pages = pages_of(front.share_server.statm);
+    usage.memory_bytes += bytes_of(pages.resident - std::min(pages.shared, pages.resident));
+  }
+  if (!front.cgroup.empty()) add_limits(spec_, front.gauges, usage);
   if (const auto status = balloon()) {
     usage.guest_total_bytes = status->stats.total;
     usage.guest_free_bytes = status->stats.free;

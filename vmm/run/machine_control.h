@@ -3,6 +3,8 @@
 // Thread: the loop's.
 #pragma once
 
+#include <sys/types.h>
+
 #include <chrono>
 #include <optional>
 #include <string>
@@ -19,13 +21,17 @@ namespace snug {
 
 // What is told of what lies in front of the wall, opened there: behind it nothing can be.
 struct FrontFiles {
-  UniqueFd warden_stat;  // of /proc
-  UniqueFd warden_statm;
+  struct Process {
+    UniqueFd stat;  // of /proc
+    UniqueFd statm;
+  };
+  Process warden;
+  Process share_server;  // not open: there is none
   std::string cgroup;  // the folder of the machine's control group; or none
   CgroupGauges gauges;
 
-  // In the warden. Errors: /proc cannot be read.
-  static Result<FrontFiles> open(const std::string& cgroup);
+  // In the warden. `share_server`: its number, or -1. Errors: /proc cannot be read.
+  static Result<FrontFiles> open(const std::string& cgroup, pid_t share_server);
 };
 
 class MachineControl final : public ControlTarget {
@@ -54,6 +60,7 @@ class MachineControl final : public ControlTarget {
 
  private:
   std::optional<BalloonStatus> balloon() const;
+  VmShare share_info(const ShareSpec& share) const;
 
   Own own_;
   const Spec& spec_;

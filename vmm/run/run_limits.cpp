@@ -7,6 +7,7 @@ Result<RunLimits> RunLimits::create(EventLoop& loop, Events events) {
   limits.run_ = SNUG_TRY(loop.timer(std::move(events.run_over)));
   limits.boot_ = SNUG_TRY(loop.timer(std::move(events.boot_over)));
   limits.grace_ = SNUG_TRY(loop.timer(std::move(events.grace_over)));
+  limits.mounts_ = SNUG_TRY(loop.timer(std::move(events.mounts_over)));
   return limits;
 }
 

@@ -18,6 +18,7 @@ class RunLimits {
     std::function<void()> run_over;
     std::function<void()> boot_over;
     std::function<void()> grace_over;
+    std::function<void()> mounts_over;
   };
   static Result<RunLimits> create(EventLoop& loop, Events events);
 
@@ -26,6 +27,8 @@ class RunLimits {
   void boot_begins(const TimeLimit& limit) { set(boot_, limit); }
   // The guest is in user space.
   void boot_is_over() { boot_.disarm(); }
+  // Shares are to be mounted by the guest's agent.
+  void mounts_begin(const TimeLimit& limit) { set(mounts_, limit); }
   void asked_to_end(const TimeLimit& grace) { set(grace_, grace); }
 
  private:
@@ -34,6 +37,7 @@ class RunLimits {
   EventLoop::Timer run_;
   EventLoop::Timer boot_;
   EventLoop::Timer grace_;
+  EventLoop::Timer mounts_;
 };
 
 }  // namespace snug

@@ -84,12 +84,13 @@ Result<MachineEnd> Runner::run() {
   const bool own_terminal = is_own_terminal(STDIN_FILENO);
   const int known_pid = ::getpid();
   record_ = record_of_calls();
-  if (control_) front_ = SNUG_TRY(FrontFiles::open(scope_ ? scope_->path() : ""));
   std::fflush(nullptr);
   std::unique_ptr<ShareServer> share_server;
   if (!ends_->shares.empty())
     share_server = SNUG_TRY(ShareServer::start(spec_, ends_->shares, options_.leave_terminal, record_.get()));
   if (share_server) jail_missing_ = share_server->jail_missing();
+  if (control_)
+    front_ = SNUG_TRY(FrontFiles::open(scope_ ? scope_->path() : "", share_server ? share_server->pid() : -1));
   auto split = SNUG_TRY(
       jail::split(spec_.jail == JailMode::kOff ? jail::Confinement::kNone : jail::Confinement::kNamespaces));
   if (split.child == 0) {

@@ -48,6 +48,7 @@ class ShareServer {
 
   // Readable when it has ended.
   int process() const { return process_.get(); }
+  pid_t pid() const { return pid_; }
   // What it has to say about its end.
   std::string end();
   // Parts of its jail that this host refuses.

@@ -17,6 +17,7 @@ class FakeTarget final : public ControlTarget {
     info.agent = "ready";
     info.vsock = "/tmp/vm/vsock.sock";
     info.ports = {"127.0.0.1:80:80"};
+    info.shares = {{"share0", "/src", "/work", true, "failed", "no such device"}};
     info.limits = limits;
     return info;
   }

@@ -127,6 +127,12 @@ TEST_F(GuestSharesTest, OneThatFailsIsSaidAndTheOthersAreTried) {
   EXPECT_EQ(done_, 1);
   EXPECT_EQ(asked_.size(), 2U);
   EXPECT_THAT(failed_, ElementsAre("mount bad on /a: the guest's agent: there is no such device"));
+  EXPECT_EQ(shares_->outcome("bad"), "the guest's agent: there is no such device");
+  EXPECT_EQ(shares_->outcome("b"), "");
+  EXPECT_EQ(shares_->outcome("other"), std::nullopt);
+  // The guest boots anew.
+  shares_->forget();
+  EXPECT_EQ(shares_->outcome("b"), std::nullopt);
 }
 
 TEST_F(GuestSharesTest, AnOlderAgentIsNamedWithWhatHelps) {

@@ -15,7 +15,10 @@ class RunLimitsTest : public testing::Test {
   void SetUp() override {
     loop_ = std::move(*EventLoop::create());
     limits_ = std::move(*RunLimits::create(
-        *loop_, {[this] { over_ += "run "; }, [this] { over_ += "boot "; }, [this] { over_ += "grace "; }}));
+        *loop_, {.run_over = [this] { over_ += "run "; },
+                 .boot_over = [this] { over_ += "boot "; },
+                 .grace_over = [this] { over_ += "grace "; },
+                 .mounts_over = [this] { over_ += "mounts "; }}));
   }
   std::string over_after(std::chrono::milliseconds time) {
     auto timer = loop_->timer([this] { loop_->stop(); });
@@ -33,7 +36,8 @@ TEST_F(RunLimitsTest, EachIsToldOnce) {
   limits_.run_begins(10ms);
   limits_.boot_begins(20ms);
   limits_.asked_to_end(30ms);
-  EXPECT_EQ(over_after(200ms), "run boot grace ");
+  limits_.mounts_begin(40ms);
+  EXPECT_EQ(over_after(200ms), "run boot grace mounts ");
 }
 
 TEST_F(RunLimitsTest, NoneIsNoLimit) {
