@@ -6,6 +6,8 @@
 //                            poweroff(8) and reboot(8) send, and without vsock powers the machine off instead
 //                            of waiting for nobody. CONSOLE runs beside it; its end, unless it was killed, is
 //                            the machine's
+//   /init                    as --init, and first of all makes the guest ready (first_program.h); without the
+//                            word snug.agent on the kernel's command line a shell runs on the console
 //   snug-agent --unix PATH   listens on a unix socket instead, for tests
 #include <fcntl.h>
 #include <linux/input.h>
@@ -30,8 +32,10 @@
 #include <string>
 #include <string_view>
 
+#include "guest-images/agent/first_program.h"
 #include "guest-images/agent/mount.h"
 #include "guest-images/agent/session.h"
+#include "guest-images/agent/small_files.h"
 
 namespace snug::agent {
 namespace {
@@ -123,7 +127,7 @@ const std::array<std::pair<int, protocol::PowerAction>, 4> kPowerSignals{
 
 class Agent {
  public:
-  // `console`: the program to run on the console; null for none.
+  // `console`: the program to run on the console; "": a shell of the guest's; null for none.
   Agent(Fd listener, bool is_init, const char* console);
   [[noreturn]] void run();
 
@@ -199,6 +203,10 @@ void Agent::start_console() {
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
   ::signal(SIGPIPE, SIG_DFL);
+  if (*console_ == '\0') {
+    run_shell();
+    ::_exit(127);
+  }
   ::execl(console_, console_, static_cast<char*>(nullptr));
   say(std::string(console_) + ": " + reason());
   ::_exit(127);
@@ -229,14 +237,20 @@ void Agent::power_button() {
 
 int main(int argc, char** argv) {
   using namespace snug::agent;
-  const std::string_view word = argc > 1 ? argv[1] : "";
-  const bool is_init = word == "--init";
+  const bool is_first = is_first_program(argv[0]);
+  const std::string_view word = argc > 1 && !is_first ? argv[1] : "";
+  const bool is_init = is_first || word == "--init";
   const bool is_unix = word == "--unix" && argc == 3;
-  if (argc > 1 && !is_init && !is_unix) {
+  if (!word.empty() && !is_init && !is_unix) {
     say("usage: snug-agent [--init [CONSOLE] | --unix PATH]");
     return 2;
   }
   ::signal(SIGPIPE, SIG_IGN);
+  const char* console = word == "--init" && argc > 2 ? argv[2] : nullptr;
+  if (is_first) {
+    begin_guest();
+    if (read_file("/proc/cmdline").find("snug.agent") == std::string::npos) console = "";
+  }
   Fd listener = is_unix ? listen_unix(argv[2]) : listen_vsock();
   if (!listener) {
     say((is_unix ? std::string(argv[2]) : "vsock") + ": " + reason());
@@ -244,7 +258,7 @@ int main(int argc, char** argv) {
     return 1;
   }
   if (!is_unix) mount_terminals();
-  Agent agent(std::move(listener), is_init, is_init && argc > 2 ? argv[2] : nullptr);
+  Agent agent(std::move(listener), is_init, console);
   if (!is_unix) call_host();
   agent.run();
 }

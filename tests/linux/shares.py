@@ -1,8 +1,10 @@
 """Shares: folders and files of the host in the guest, as a person sees them. Mounted by the agent, before a command runs."""
+import contextlib
 import json
 import shutil
 
 from guests import *  # noqa: F403
+from network import need_uplink
 
 
 def shared(*words, flags=(), kernel=(), **keywords):
@@ -148,9 +150,16 @@ def shares_that_cannot_be_mounted_end_a_run():
 
 @test
 def shares_the_root():
-    """A folder is the guest's root, and stays what it is. With the stock kernel: the layer's tmpfs has no extended attributes in
-    the tiny one, without which it cannot hide folders."""
-    kernel = ("--kernel", STOCK, "--initrd", INITRD, "--initrd", STOCK_MODULES)
+    """A folder is the guest's root, and stays what it is."""
+    the_root(("--kernel", TINY, "--initrd", INITRD))
+
+
+@test
+def shares_the_root_with_the_stock_kernel():
+    the_root(("--kernel", STOCK, "--initrd", INITRD, "--initrd", STOCK_MODULES))
+
+
+def the_root(kernel):
     with Folder() as folder:
         root = folder.path + "/root"
         for name in ("bin", "usr", "home/user", "etc", "empty"):
@@ -176,6 +185,40 @@ def shares_the_root():
         check(ended.out == "of the host\n", "no share", ended.out, ended.err)
         ended = shared("true", flags=["--root", folder.src + "/file"])
         check(ended.status == 125 and "is a file, not a folder" in ended.err, "taken", ended.err)
+
+
+@test
+def shares_of_a_host_without_an_image():
+    """Nothing is prepared: the host's own kernel and programs, in a guest that cannot change them."""
+    kernel = f"/boot/vmlinuz-{os.uname().release}"
+    with Folder() as folder, contextlib.ExitStack() as stack:
+        if not os.path.exists(kernel):
+            with open(os.path.dirname(STOCK_FULL) + "/release") as file:
+                if os.geteuid() != 0 or file.read().split()[0] != os.uname().release:
+                    raise Skip("this host has no kernel that could be booted")
+            os.makedirs("/boot", exist_ok=True)
+            shutil.copy(STOCK_FULL, kernel)
+            stack.callback(os.unlink, kernel)
+        nothing = {name: folder.path + "/nothing" for name in ("XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_DATA_DIRS")}
+        env = {**os.environ, **nothing}
+
+        def run(*words, flags=()):
+            return snug("run", "-m", "256M", "--boot-timeout", "300s", *flags, "--", *words, env=env, cwd=folder.src)
+
+        ended = run("sh", "-c", "cat /etc/os-release; pwd; cat file; echo mine >/etc/of-the-guest; cat /etc/of-the-guest; rm -rf /usr/share/doc "
+                    "file; ls file; id -u; cat /proc/1/comm").expect(0)
+        with open("/etc/os-release") as file:
+            check(ended.out == f"{file.read()}{folder.src}\nof the host\nmine\n0\ninit\n", "not the host's root", ended.out, ended.err)
+        check("no guest image" in ended.err and kernel in ended.err, "it does not say what it does", ended.err)
+        check(folder.read("file") == "of the host\n" and not os.path.exists("/etc/of-the-guest"), "the host has changed")
+        # The second time, from the cache; and on a network.
+        need_uplink()
+        made = os.listdir(folder.path + "/nothing/snug/host")
+        ended = run("sh", "-c", "ip -4 -o address show dev eth0; ip route; cat /etc/resolv.conf; getent hosts $(hostname)",
+                    flags=["--net", "user"]).expect(0)
+        for text in ("inet ", "default via ", "127.0.1.1"):
+            check(text in ended.out, f"no {text}", ended.out, ended.err)
+        check(os.listdir(folder.path + "/nothing/snug/host") == made and len(made) == 1, "made again", made)
 
 
 # Listens where the agent does, calls the host, and greets with version 2. It is the guest's first program.

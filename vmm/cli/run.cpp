@@ -10,6 +10,7 @@
 #include "vmm/cli/background.h"
 #include "vmm/cli/commands.h"
 #include "vmm/cli/guest_images.h"
+#include "vmm/cli/host_image.h"
 #include "vmm/cli/junit.h"
 #include "vmm/cli/machine_socket.h"
 #include "vmm/cli/put.h"
@@ -95,14 +96,34 @@ bool is_image(const std::string& kernel) {
          std::find(kKernelImages.begin(), kKernelImages.end(), kernel) != kKernelImages.end();
 }
 
-Result<void> complete(Spec& spec, const CommandPlan& plan, const RunArguments& arguments) {
+// A guest without an image has this host's kernel, and its files for a root.
+Result<GuestImage> host_image_for(Spec& spec) {
+  auto image = host_image(HostKernels::here());
+  if (!image) return image;
+  if (spec.root.empty()) spec.root = "/";
+  put(stderr, "snug: no guest image: {} with the files of {}, which stay as they are, for its root\n",
+      image->kernel, spec.root == "/" ? "this host" : spec.root);
+  return image;
+}
+
+// As prepared, else of this host, where that will do.
+Result<GuestImage> choose_image(Spec& spec) {
+  auto image = find_image(spec.kernel);
+  if (image || !spec.kernel.empty() || !spec.initrd.empty()) return image;
+  auto own = host_image_for(spec);
+  if (own) return own;
+  image.error().message += fmt::format("; nor can this host's kernel be booted: {}", own.error().message);
+  return image;
+}
+
+Result<void> complete(Spec& spec, CommandPlan& plan, const RunArguments& arguments) {
   const bool of_image = is_image(spec.kernel);
   const bool mounts = std::any_of(spec.shares.begin(), spec.shares.end(),
                                   [](const ShareSpec& share) { return !share.target.empty(); });
   give_socket(spec, arguments.detach || of_image || !plan.commands.empty() || mounts);
   if (of_image) {
     const bool chosen = !spec.kernel.empty();
-    const auto image = SNUG_TRY(find_image(spec.kernel));
+    const auto image = SNUG_TRY(choose_image(spec));
     spec.kernel = image.kernel;
     std::string said = image.kernel;
     if (spec.initrd.empty()) {
@@ -110,10 +131,14 @@ Result<void> complete(Spec& spec, const CommandPlan& plan, const RunArguments& a
       said += " with " + image.initrds.front();
     }
     // The command's output is all that its caller wants to see.
-    if (plan.commands.empty() && !chosen) put(stderr, "snug: no kernel given: using {}\n", said);
+    if (plan.commands.empty() && !chosen && image.name != "host")
+      put(stderr, "snug: no kernel given: using {}\n", said);
     log_info("{}: using {}", chosen ? "image " + image.name : "no kernel given", said);
   }
-  if (!plan.commands.empty()) make_ready_for_commands(spec);
+  if (plan.commands.empty()) return {};
+  make_ready_for_commands(spec);
+  if (std::error_code error; plan.folder.empty() && !spec.root.empty())
+    plan.folder = guest_folder_in_root(spec.root, std::filesystem::current_path(error).string());
   return {};
 }
 
@@ -138,7 +163,7 @@ int report_end(const RunReport& report, const RunArguments& arguments) {
   return report.exit_status;
 }
 
-int run_here(Spec& spec, bool named, const CommandPlan& plan, const RunArguments& arguments,
+int run_here(Spec& spec, bool named, CommandPlan& plan, const RunArguments& arguments,
              Background* background) {
   if (auto completed = complete(spec, plan, arguments); !completed) return fail_run(completed.error());
   const auto kvm = kvm::Kvm::open();
@@ -200,7 +225,7 @@ int run(const RunArguments& arguments) {
     put(stderr, "snug: error: log: {}\n", opened.error().text());
     return kStatusFailure;
   }
-  const auto plan = plan_commands(spec, arguments);
+  auto plan = plan_commands(spec, arguments);
   if (!plan) return fail_run(plan.error());
   if (arguments.wait && !arguments.detach)
     return fail_run(

@@ -27,7 +27,7 @@ struct FrontFiles {
   };
   Process warden;
   Process share_server;  // not open: there is none
-  std::string cgroup;  // the folder of the machine's control group; or none
+  std::string cgroup;    // the folder of the machine's control group; or none
   CgroupGauges gauges;
 
   // In the warden. `share_server`: its number, or -1. Errors: /proc cannot be read.

@@ -90,7 +90,8 @@ Result<MachineEnd> Runner::run() {
     share_server = SNUG_TRY(ShareServer::start(spec_, ends_->shares, options_.leave_terminal, record_.get()));
   if (share_server) jail_missing_ = share_server->jail_missing();
   if (control_)
-    front_ = SNUG_TRY(FrontFiles::open(scope_ ? scope_->path() : "", share_server ? share_server->pid() : -1));
+    front_ =
+        SNUG_TRY(FrontFiles::open(scope_ ? scope_->path() : "", share_server ? share_server->pid() : -1));
   auto split = SNUG_TRY(
       jail::split(spec_.jail == JailMode::kOff ? jail::Confinement::kNone : jail::Confinement::kNamespaces));
   if (split.child == 0) {

@@ -77,7 +77,8 @@ Keys<Spec> all_keys() {
        .group = "Boot",
        .help =
            "A folder of the host that is the guest's root: shared read-only, below a layer in the guest's "
-           "memory that takes what it writes. / gives the host's own programs. Needs an initrd of snug's.",
+           "memory that takes what it writes. / gives the host's own programs. Needs an initrd of snug's. "
+           "Without a kernel and any prepared image it is /, with the host's own kernel.",
        .example = "/",
        .also = "rootfs rootdir root_dir chroot",
        .value = path(&Spec::root, FileUse::Kind::kFolder)},
@@ -207,7 +208,7 @@ Keys<Spec> all_keys() {
        .group = "Command",
        .help = "The folder of the guest in which the command runs.",
        .example = "/tmp",
-       .default_text = "where the working folder is shared, else the user's home",
+       .default_text = "the working folder where the guest has it, else the user's home",
        .also = "working_dir cwd chdir",
        .value = checked_text(&Spec::workdir, detail::guest_folder_value(), detail::parse_guest_folder)},
       {.name = "user",

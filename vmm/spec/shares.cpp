@@ -1,6 +1,7 @@
 #include "vmm/spec/shares.h"
 
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include <filesystem>
 #include <map>
@@ -99,6 +100,18 @@ std::string guest_folder_of(const std::vector<ShareSpec>& shares, const std::str
     return below == "." ? share.target : share.target + "/" + below.string();
   }
   return {};
+}
+
+std::string guest_folder_in_root(const std::string& root, const std::string& folder) {
+  const fs::path top = real_path(root), wanted = real_path(folder);
+  if (top.empty() || wanted.empty()) return {};
+  const fs::path below = wanted.lexically_relative(top);
+  struct stat of_top {
+  }, of_wanted{};
+  if (below.empty() || *below.begin() == ".." || ::stat(top.c_str(), &of_top) != 0 ||
+      ::stat(wanted.c_str(), &of_wanted) != 0 || of_top.st_dev != of_wanted.st_dev)
+    return {};
+  return below == "." ? "/" : "/" + below.string();
 }
 
 }  // namespace snug

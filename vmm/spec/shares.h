@@ -31,4 +31,7 @@ std::vector<ShareProblem> share_problems(const std::vector<ShareSpec>& shares);
 // Looks at the host's folders. Mounts below a source are taken to be part of it.
 std::string guest_folder_of(const std::vector<ShareSpec>& shares, const std::string& folder);
 
+// The same where the guest's root is a folder of the host, of which mounts are no part.
+std::string guest_folder_in_root(const std::string& root, const std::string& folder);
+
 }  // namespace snug

@@ -14,11 +14,10 @@ class RunLimitsTest : public testing::Test {
  protected:
   void SetUp() override {
     loop_ = std::move(*EventLoop::create());
-    limits_ = std::move(*RunLimits::create(
-        *loop_, {.run_over = [this] { over_ += "run "; },
-                 .boot_over = [this] { over_ += "boot "; },
-                 .grace_over = [this] { over_ += "grace "; },
-                 .mounts_over = [this] { over_ += "mounts "; }}));
+    limits_ = std::move(*RunLimits::create(*loop_, {.run_over = [this] { over_ += "run "; },
+                                                    .boot_over = [this] { over_ += "boot "; },
+                                                    .grace_over = [this] { over_ += "grace "; },
+                                                    .mounts_over = [this] { over_ += "mounts "; }}));
   }
   std::string over_after(std::chrono::milliseconds time) {
     auto timer = loop_->timer([this] { loop_->stop(); });

@@ -1,0 +1,116 @@
+#include "guest-images/agent/first_program.h"
+
+#include <fcntl.h>
+#include <net/if.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <string_view>
+
+#include "guest-images/agent/connection.h"
+#include "guest-images/agent/drivers.h"
+#include "guest-images/agent/interface.h"
+#include "guest-images/agent/new_root.h"
+#include "guest-images/agent/small_files.h"
+
+namespace snug::agent {
+namespace {
+
+constexpr const char* kInterface = "eth0";
+
+void raise_loopback() {
+  const Fd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  ifreq request{};
+  std::strcpy(request.ifr_name, "lo");
+  request.ifr_flags = IFF_UP;
+  ::ioctl(socket.get(), SIOCSIFFLAGS, &request);
+}
+
+// What is there already, or what the kernel does not have, is passed over.
+void mount_all() {
+  for (const char* folder : {"/proc", "/sys", "/dev"}) ::mkdir(folder, 0755);
+  ::mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr);
+  ::mount("sysfs", "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr);
+  ::mount("devtmpfs", "/dev", "devtmpfs", MS_NOSUID, nullptr);
+  ::mkdir("/dev/pts", 0755);
+  ::mkdir("/dev/shm", 01777);
+  ::mount("devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "gid=5,mode=620,ptmxmode=666");
+  ::mount("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777");
+  (void)!::symlink("/proc/self/fd", "/dev/fd");
+  (void)!::symlink("/proc/self/fd/0", "/dev/stdin");
+  (void)!::symlink("/proc/self/fd/1", "/dev/stdout");
+  (void)!::symlink("/proc/self/fd/2", "/dev/stderr");
+}
+
+// The value of a word WORD=VALUE on the kernel's command line; "" without it.
+std::string value_of(std::string_view word, std::string_view line) {
+  while (!line.empty()) {
+    const size_t end = std::min(line.find_first_of(" \n"), line.size());
+    const std::string_view one = line.substr(0, end);
+    if (one.starts_with(word) && one.substr(word.size()).starts_with('='))
+      return std::string(one.substr(word.size() + 1));
+    line.remove_prefix(std::min(end + 1, line.size()));
+  }
+  return {};
+}
+
+// The last one of /proc's list is the one that was opened as /dev/console.
+std::string console_device() {
+  std::string names = read_file("/sys/class/tty/console/active");
+  while (!names.empty() && (names.back() == '\n' || names.back() == ' ')) names.pop_back();
+  const size_t space = names.rfind(' ');
+  return "/dev/" + (names.empty() ? "console" : names.substr(space == std::string::npos ? 0 : space + 1));
+}
+
+}  // namespace
+
+bool is_first_program(const char* name) { return ::getpid() == 1 && std::string_view(name) == "/init"; }
+
+void begin_guest() {
+  mount_all();
+  ::setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", 1);
+  ::setenv("HOME", "/root", 1);
+  ::setenv("TERM", "linux", 0);
+  raise_loopback();
+  load_drivers("/modules", "/sys/bus/pci/devices");
+  NameServers servers;
+  if (::access((std::string("/sys/class/net/") + kInterface).c_str(), F_OK) == 0 &&
+      !configure_by_dhcp(kInterface, servers))
+    tell_kernel_log("no address by DHCP");
+  const std::string tag = value_of("snug.root", read_file("/proc/cmdline"));
+  if (tag.empty()) return;
+  if (const std::string why = enter_root(tag, servers); !why.empty()) {
+    tell_kernel_log("the root " + tag + " cannot be entered: " + why);
+    ::sync();
+    ::reboot(RB_POWER_OFF);
+  }
+}
+
+void run_shell() {
+  ::setsid();
+  const std::string device = console_device();
+  const int console = ::open(device.c_str(), O_RDWR);
+  if (console < 0) return tell_kernel_log(device + ": " + std::strerror(errno));
+  ::ioctl(console, TIOCSCTTY, 1);
+  for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) ::dup2(console, stream);
+  if (console > STDERR_FILENO) ::close(console);
+  utsname system{};
+  ::uname(&system);
+  std::printf("snug: ready (Linux %s)\n", system.release);
+  (void)std::fflush(stdout);
+  if (::chdir("/root") != 0) (void)!::chdir("/");
+  for (const char* shell : {"/bin/bash", "/bin/sh"}) ::execl(shell, "-sh", static_cast<char*>(nullptr));
+  tell_kernel_log(std::string("no shell: ") + std::strerror(errno));
+}
+
+}  // namespace snug::agent

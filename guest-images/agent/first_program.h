@@ -1,0 +1,18 @@
+// The agent as a guest's first program, where the initrd holds nothing else but drivers (vmm/cli/host_image):
+// file systems, drivers, an address, and the guest's root.
+#pragma once
+
+namespace snug::agent {
+
+// Whether the kernel has started us as that: by the name /init.
+bool is_first_program(const char* name);
+
+// Everything before the agent can serve, in the root where commands run. What fails is said on the kernel's
+// log; a guest that has no root powers off.
+void begin_guest();
+
+// A login shell on the console: what a guest does that was given nothing else to do. In a process of its own;
+// returns when there is no shell.
+void run_shell();
+
+}  // namespace snug::agent
