@@ -48,10 +48,14 @@ class Monitor:
         in_background(send_back_all, listener)
         self._stack.callback(listener.shutdown, socket.SHUT_RDWR)
         self.log = self._stack.enter_context(tempfile.TemporaryFile())
+        os.makedirs(folder + "/shared/folder")
+        os.symlink("/etc", folder + "/shared/link")
+        with open(folder + "/shared/file", "wb") as file:
+            file.write(b"shared" * 10000)
         self.process = subprocess.Popen(
             [SNUG, "run", "--kernel", MICRO + "/hostile.elf", "--memory", "4G", "--disk",
              f"{folder}/disk.img,thread={DISK_THREAD}", "--net", f"user,thread={NET_THREAD}", "--vsock", folder + "/vsock", "--balloon", "0", "--virtio-console", f"socket:{folder}/console",
-             "--channel", f"hostile,socket={folder}/channel", *flags, "--cmdline", f"low_end={LOW_END:#x} high_end={HIGH_END:#x}"],
+             "--channel", f"hostile,socket={folder}/channel", "--share", f"source={folder}/shared,tag=hostile", *flags, "--cmdline", f"low_end={LOW_END:#x} high_end={HIGH_END:#x}"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, env=environment)
         self._stack.callback(self._end)
         self.text = b""

@@ -60,7 +60,7 @@ std::vector<CallRule> share_rules() {
       {SYS_readlinkat, "symbolic links", {}},
       {SYS_mkdirat, "changes", {}},
       // Nothing that leads to a device.
-      {SYS_mknodat, "pipes, sockets", {{type_is(1, S_IFIFO)}, {type_is(1, S_IFSOCK)}}},
+      {SYS_mknodat, "pipes, sockets", {{type_is(2, S_IFIFO)}, {type_is(2, S_IFSOCK)}}},
       {SYS_unlinkat, "changes", {{one_of(2, {0, AT_REMOVEDIR})}}},
       {SYS_renameat2, "changes", {{one_of(4, {0, RENAME_NOREPLACE, RENAME_EXCHANGE})}}},
       {SYS_linkat, "changes", {{is(4, AT_SYMLINK_FOLLOW)}}},

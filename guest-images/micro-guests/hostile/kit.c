@@ -22,6 +22,21 @@ static u16 good_head(const Queue* queue) { return (u16)(queue->size - kChainLeng
 
 static SocketHeader socket_header;
 
+// 5.11.6, and Linux's fuse.h: FUSE_INIT, by which a session begins.
+static struct {
+  u32 length, operation;
+  u64 unique, node;
+  u32 caller[4];
+  u32 major, minor, read_ahead, flags;
+} files_request;
+static struct {
+  u32 length;
+  int error;
+  u64 unique;
+  u32 major, minor;
+  u8 rest[56];
+} files_answer;
+
 // A page of RAM that nothing lies in.
 enum { kFreePage = 0x20000000, kPageBytes = 4096 };
 static u32 page_numbers[4 * kChainLength];
@@ -119,9 +134,11 @@ Outcome recover(Device* device) {
 
 // 5.3.2: those of a channels' first port follow on the pairs of port 0 and of the control messages.
 Queue* requests_of(Device* device) {
-  return &device->queues[device->type == kChannels ? 5 : receives(device) ? 1 : 0];
+  return &device->queues[device->type == kChannels ? 5 : receives(device) || device->type == kFs ? 1 : 0];
 }
-Queue* answers_of(Device* device) { return &device->queues[device->type == kChannels ? 4 : 0]; }
+Queue* answers_of(Device* device) {
+  return &device->queues[device->type == kChannels ? 4 : device->type == kFs ? 1 : 0];
+}
 
 static void put(volatile Descriptor* table, u16 index, const volatile void* at, u32 length, u16 flags) {
   table[index].address = address_of(at);
@@ -133,6 +150,16 @@ static void put(volatile Descriptor* table, u16 index, const volatile void* at, 
 // Asks for a connection to a port where nobody listens.
 static void set_socket_header(const Device* device, u32 port) {
   socket_header = (SocketHeader){read64(device->config), 2, port, 9999, 0, 1, 1, 0, 4096, 0};
+}
+
+static void set_files_request(void) {
+  static u64 unique = 0;
+  memset(&files_request, 0, sizeof files_request);
+  files_request.length = sizeof files_request;
+  files_request.operation = 26;
+  files_request.unique = ++unique;
+  files_request.major = 7;
+  files_request.minor = 38;
 }
 
 void fill_chain(Device* device, volatile Descriptor* table, u16 first) {
@@ -161,6 +188,12 @@ void fill_chain(Device* device, volatile Descriptor* table, u16 first) {
       for (u32 i = 0; i < 4 * kChainLength; ++i) page_numbers[i] = kFreePage / kPageBytes + i;
       for (u16 i = 0; i < kChainLength; ++i)
         put(table, (u16)(first + i), page_numbers + 4 * i, 16, i + 1 < kChainLength ? kNext : 0);
+      break;
+    case kFs:
+      set_files_request();
+      put(table, first, &files_request, 40, kNext);
+      put(table, (u16)(first + 1), &files_request.major, 16, kNext);
+      put(table, (u16)(first + 2), &files_answer, sizeof files_answer, kWrite);
       break;
     case kConsole:
     case kChannels:
@@ -359,8 +392,25 @@ static Outcome good_stream(Device* device) {
   return under_way ? "good bytes are not taken" : "good bytes do not come back";
 }
 
+static Outcome good_files(Device* device) {
+  Queue* queue = requests_of(device);
+  UsedElement used;
+  memset(&files_answer, 0xee, sizeof files_answer);
+  fill_chain(device, queue->descriptors, good_head(queue));
+  queue_ask(queue);
+  queue_offer(queue, good_head(queue));
+  queue_ring(queue);
+  REQUIRE(wait_for(queue, good_head(queue), &used), "a good request for files is not answered");
+  const volatile u64* answered = &files_answer.unique;
+  REQUIRE(*answered == files_request.unique && files_answer.error == 0 && files_answer.major == 7,
+          "a session of files does not begin");
+  return NULL;
+}
+
 Outcome good_request(Device* device) {
   switch (device->type) {
+    case kFs:
+      return good_files(device);
     case kBalloon:
       return good_balloon(device);
     case kConsole:

@@ -16,6 +16,7 @@ static const CaseSet* const sets[] = {
     &status_cases,     &register_cases, &msix_cases,    &bar_cases,     &loop_cases,
     &config_cases,     &block_cases,    &net_cases,     &rng_cases,     &vsock_cases,
     &connection_cases, &balloon_cases,  &console_cases, &channel_cases,
+    &fs_cases,
 };
 
 static void find(DeviceType type, const char* name) {
@@ -117,6 +118,7 @@ void guest_main(void) {
   find(kBalloon, "balloon");
   find(kConsole, "console");
   find(kChannels, "channels");
+  find(kFs, "fs");
   print("hostile: ready\r\n");
   for (;;) {
     char line[80];

@@ -11,6 +11,7 @@ typedef enum {
   kRng = 4,
   kBalloon = 5,
   kVsock = 19,
+  kFs = 26,
   kChannels = 0x100 + kConsole,  // a console device with many ports (5.3.3: MULTIPORT)
 } DeviceType;
 
