@@ -6,15 +6,19 @@
 #include <linux/prctl.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <functional>
 #include <future>
 #include <mutex>
@@ -119,6 +123,44 @@ TEST_F(Confine, CallsWithArgumentsThatDoNotFitAreTrapped) {
     EXPECT_EQ(ended.exit_status(), 99) << name(kind) << ": which call; signal " << ended.signal();
     EXPECT_EQ(ended.said, "");
   }
+}
+
+// The other way round: what a server of files is there for. Those that do not fit end the process.
+TEST_F(Confine, AServerOfFilesMakesWhatGuestsAskFor) {
+  std::string pattern = testing::TempDir() + "/snug-confine-XXXXXX";
+  const std::filesystem::path folder = ::mkdtemp(pattern.data());
+  std::ofstream(folder / "file") << "file";
+  const UniqueFd opened(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const UniqueFd own(::open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  const int at = opened.get();
+  const std::vector<std::function<long()>> steps{
+      [&] { return ::mknodat(at, "fifo", S_IFIFO | 0600, 0); },
+      [&] { return ::mknodat(at, "socket", S_IFSOCK | 0600, 0); },
+      [&] { return ::mkdirat(at, "folder", 0700); },
+      [&] { return ::symlinkat("target", at, "link"); },
+      [&] { return ::renameat2(at, "fifo", at, "folder/fifo", RENAME_NOREPLACE); },
+      [&] { return ::unlinkat(at, "folder/fifo", 0); },
+      [&] { return ::unlinkat(at, "folder", AT_REMOVEDIR); },
+      [&] { return ::fchmodat(at, "file", 0640, 0); },
+      [&] { return ::openat(at, "new", O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600); },
+      [&] { return ::openat(at, ".", O_RDWR | O_TMPFILE | O_CLOEXEC, 0600); },
+  };
+  const auto run = [&](const std::function<int()>& body) {
+    return in_a_process([&](int say) {
+      (void)watch_violations(say);
+      return on_thread(ThreadKind::kShare, body);
+    });
+  };
+  const Ended ended = run([&] {
+    for (size_t i = 0; i < steps.size(); ++i)
+      if (steps[i]() < 0) return static_cast<int>(i);
+    return 99;
+  });
+  EXPECT_EQ(ended.exit_status(), 99) << "which step; signal " << ended.signal() << ended.said;
+  for (const mode_t type : {S_IFCHR, S_IFBLK, S_IFREG})
+    EXPECT_EQ(run([&] { return ::mknodat(at, "node", type | 0600, 0x103); }).exit_status(), 128 + SIGSYS)
+        << type;
+  std::filesystem::remove_all(folder);
 }
 
 TEST_F(Confine, CallsOfOtherKindsEndTheProcess) {
