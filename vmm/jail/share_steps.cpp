@@ -76,7 +76,7 @@ class ShareWay : private StepList {
     landlock();
     StepList::limits(limits);
     end_with_the_parent();
-    return ShareEntry{StepList::take(), std::move(roots_), std::move(empty_)};
+    return ShareEntry{StepList::take(), std::move(roots_), std::move(empty_), std::move(own_files_)};
   }
 
  private:
@@ -84,6 +84,9 @@ class ShareWay : private StepList {
     // Before anything lies over the old root, which may be one of them.
     std::vector<UniqueFd> trees;
     for (const SharedFolder& folder : folders_) trees.push_back(SNUG_TRY(tree_of(folder)));
+    own_files_ =
+        UniqueFd(static_cast<int>(::syscall(kOpenTree, AT_FDCWD, "/proc/self/fd", kCloneTree | O_CLOEXEC)));
+    if (!own_files_) miss("open files without the rest of /proc", errno, hint_inside_namespaces(errno));
     const std::string options = fmt::format("size=64k,nr_inodes={},mode=555", folders_.size() + 2);
     int error = lay_empty_root(0, options.c_str());
     if (error == EINVAL) {
@@ -162,6 +165,7 @@ class ShareWay : private StepList {
   std::span<SharedFolder> folders_;
   std::vector<UniqueFd> roots_;
   UniqueFd empty_;
+  UniqueFd own_files_;
 };
 
 }  // namespace

@@ -26,6 +26,9 @@ struct ShareEntry {
   Entry steps;
   std::vector<UniqueFd> roots;  // O_PATH, one for each folder
   UniqueFd empty;               // O_PATH: an empty folder that nobody can change; or none
+  // O_PATH: this process's /proc/self/fd, from which no step up leads to the rest of /proc; or none, where
+  // there is no root of its own.
+  UniqueFd own_files;
 };
 
 // In the child of split(kNamespacesAsSelf). As take_steps(), with these differences: the child stays who it

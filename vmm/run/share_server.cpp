@@ -116,6 +116,9 @@ class Process {
     descriptors.rlim_cur = descriptors.rlim_max;
     ::setrlimit(RLIMIT_NOFILE, &descriptors);
     auto roots = SNUG_TRY(lock_in({descriptors.rlim_max, kThreads}));
+    if (own_files_) own_files = std::move(own_files_);
+    // Names of open files without a folder are theirs (HostFiles).
+    if (::fchdir(own_files.get()) != 0) return fail_errno(errno, "shares: the folder of open files");
     const rlim_t shared = descriptors.rlim_max > 2 * kReserved ? descriptors.rlim_max - kReserved : kReserved;
     for (size_t i = 0; i < shares_.size(); ++i) {
       ShareService::Share share;
@@ -171,6 +174,7 @@ class Process {
       };
     }
     empty_ = std::move(entry.empty);
+    own_files_ = std::move(entry.own_files);
     return std::move(entry.roots);
   }
 
@@ -186,6 +190,7 @@ class Process {
   const int record_;
   std::vector<std::string> missing_;
   UniqueFd empty_;  // a folder
+  UniqueFd own_files_;
   std::function<void()> thread_begins_;
   std::unique_ptr<EventLoop> loop_;
   std::vector<std::unique_ptr<ShareService>> services_;

@@ -45,10 +45,14 @@ void put_attributes(const Share& share, Reply& reply, const Seen& seen) {
   reply.put(out);
 }
 
-Outcome<Entered> enter(Share& share, const InodeRef& folder, std::string_view name, HostFiles::Found found) {
+Outcome<Entered> enter(Share& share, const InodeRef& folder, std::string_view name, HostFiles::Found found,
+                       bool is_new) {
   const FileStatus status = found.status;
   Entered entered{SNUG_TRY(share.inodes.enter(folder.id(), name, std::move(found))), {}};
-  const auto seen = share.with_descriptors([&] { return seen_as(share, entered.inode, status); });
+  const auto seen = share.with_descriptors([&]() -> Outcome<Seen> {
+    if (is_new) return Seen{status, share.owners.plain(status)};
+    return seen_as(share, entered.inode, status);
+  });
   if (!seen) {
     share.inodes.forget(entered.inode.id(), 1);
     return refuse(seen.error());

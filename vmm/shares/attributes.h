@@ -19,12 +19,14 @@ Outcome<Seen> seen_as(const Share& share, const InodeRef& inode, const FileStatu
 
 void put_attributes(const Share& share, Reply& reply, const Seen& seen);
 
-// What was found as `name` in a folder, known to the guest once more from now on.
+// What was found as `name` in a folder, known to the guest once more from now on. `is_new`: it has been made
+// by this request, and nobody has noted anything yet.
 struct Entered {
   InodeRef inode;
   fuse_entry_out out;
 };
-Outcome<Entered> enter(Share& share, const InodeRef& folder, std::string_view name, HostFiles::Found found);
+Outcome<Entered> enter(Share& share, const InodeRef& folder, std::string_view name, HostFiles::Found found,
+                       bool is_new = false);
 // Looks it up first.
 Outcome<Entered> look_up(Share& share, const InodeRef& folder, std::string_view name);
 

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <sys/syscall.h>
+#include <sys/xattr.h>
 
 #include <charconv>
 #include <functional>
@@ -39,6 +40,10 @@ HostFiles::HostFiles(UniqueFd proc_self_fd, const ShareOptions& options)
 void HostFiles::set_root(const FileStatus& root) {
   root_device_ = device_of(root);
   root_mount_ = root.stx_mnt_id;
+  struct stat here {};
+  struct stat own {};
+  is_at_own_files_ = ::fstatat(AT_FDCWD, ".", &here, 0) == 0 && ::fstat(proc_self_fd_.get(), &own) == 0 &&
+                     here.st_dev == own.st_dev && here.st_ino == own.st_ino;
   if (!openat2_ || !openat_) return;
   // Some containers refuse openat2 by EPERM, which is nothing that opening our own folder would bring.
   open_how how{.flags = kLookFlags, .mode = 0, .resolve = RESOLVE_BENEATH};
@@ -95,6 +100,18 @@ Outcome<UniqueFd> HostFiles::reopen(int fd, int flags) const {
   UniqueFd opened(::openat(proc_self_fd_.get(), FdName(fd).text(), flags | O_CLOEXEC | O_NOCTTY));
   if (!opened) return refuse(errno);
   return opened;
+}
+
+Outcome<size_t> HostFiles::xattr(int fd, const char* name, std::span<char> value) const {
+  ssize_t length;
+  if (is_at_own_files_) {
+    length = ::getxattr(FdName(fd).text(), name, value.data(), value.size());
+  } else {
+    const auto opened = SNUG_TRY(reopen(fd, O_RDONLY));
+    length = ::fgetxattr(opened.get(), name, value.data(), value.size());
+  }
+  if (length < 0) return refuse(errno);
+  return static_cast<size_t>(length);
 }
 
 }  // namespace snug

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include <cstdint>
+#include <span>
 #include <string>
 
 #include "vmm/base/unique_fd.h"
@@ -43,7 +44,7 @@ class HostFiles {
     FileStatus status;
   };
 
-  // proc_self_fd: this process's /proc/self/fd, open.
+  // proc_self_fd: this process's /proc/self/fd, open. A process that is in it has attributes quicker.
   HostFiles(UniqueFd proc_self_fd, const ShareOptions& options);
   // Mounts are told apart from the root's.
   void set_root(const FileStatus& root);
@@ -56,6 +57,8 @@ class HostFiles {
   // Opens what an O_PATH descriptor leads to, which is known to be a regular file or a folder. Flags that
   // would make or follow something have no place in here.
   Outcome<UniqueFd> reopen(int fd, int flags) const;
+  // An extended attribute of the same: how long it is, which is in `value` then.
+  Outcome<size_t> xattr(int fd, const char* name, std::span<char> value) const;
 
  private:
   UniqueFd open_below(int folder, const char* name) const;
@@ -66,7 +69,8 @@ class HostFiles {
   const bool submounts_;
   const int closed_folder_;
   bool openat2_ = false;
-  bool openat_ = false;  // as a way out
+  bool openat_ = false;           // as a way out
+  bool is_at_own_files_ = false;  // they are the process's working folder
   uint64_t root_device_ = 0;
   uint64_t root_mount_ = 0;
 };

@@ -36,9 +36,11 @@ Outcome<Entered> NewFile::enter_found(HostFiles::Found found, int opened) {
   const uint32_t type = wanted_.is_device() ? uint32_t{S_IFREG} : wanted_.mode & S_IFMT;
   const bool ours =
       opened >= 0 || ((status.stx_mode & S_IFMT) == type && share_->owners.is_ours(status, begun_));
-  Entered entered = SNUG_TRY(snug::enter(*share_, *folder_, name_, std::move(found)));
+  const bool is_new = opened >= 0;
+  Entered entered = SNUG_TRY(snug::enter(*share_, *folder_, name_, std::move(found), is_new));
   if (!ours) return entered;
   if (S_ISLNK(wanted_.mode)) wanted_.mode = status.stx_mode;
+  if (is_new && share_->owners.plain(status) == wanted_) return entered;
   const auto changed = become_wanted(entered.inode, opened, status);
   if (!changed && wanted_.is_device()) {
     ::unlinkat(folder_->fd(), name_.c_str(), 0);
@@ -51,7 +53,7 @@ Outcome<Entered> NewFile::enter_found(HostFiles::Found found, int opened) {
 }
 
 Outcome<> NewFile::become_wanted(const InodeRef& inode, int opened, const FileStatus& status) const {
-  const Look now = SNUG_TRY(share_->owners.look(inode, status));
+  const Look now = opened >= 0 ? share_->owners.plain(status) : SNUG_TRY(share_->owners.look(inode, status));
   return share_->owners.change(inode, opened, status, now, wanted_);
 }
 

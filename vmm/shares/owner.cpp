@@ -119,18 +119,16 @@ Outcome<Look> Owners::look(const InodeRef& inode, const FileStatus& status) cons
   if (!may_override(status)) return look;
   const uint64_t changed = nanoseconds(status.stx_ctime);
   if (inode->plain_as_of.load(std::memory_order_relaxed) == changed) return look;
-  const auto opened = host_.reopen(inode.fd(), O_RDONLY);
-  if (!opened) {
-    // One that may not be read is plain; to be out of descriptors is no answer.
-    const int error = opened.error();
-    return error == EMFILE || error == ENFILE || error == ENOMEM ? Outcome<Look>(refuse(error)) : look;
-  }
   std::array<char, kLongestText> text;
-  const ssize_t length = ::fgetxattr(opened->get(), kOverrideName, text.data(), text.size());
-  if (length >= 0) {
-    const auto override = Override::parse({text.data(), static_cast<size_t>(length)});
+  const auto length = host_.xattr(inode.fd(), kOverrideName, text);
+  const int error = length ? 0 : length.error();
+  if (length) {
+    const auto override = Override::parse({text.data(), *length});
     if (override) look = with_override(look, status, *override);
-  } else if ((errno == ENODATA || errno == ENOTSUP) && changed + kTick < now()) {
+  } else if (error == EMFILE || error == ENFILE || error == ENOMEM) {
+    // To be out of descriptors is no answer; one that may not be read is plain.
+    return refuse(error);
+  } else if ((error == ENODATA || error == ENOTSUP) && changed + kTick < now()) {
     inode->plain_as_of.store(changed, std::memory_order_relaxed);
   }
   inode->is_device.store(look.is_device(), std::memory_order_relaxed);

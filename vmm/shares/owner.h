@@ -42,6 +42,7 @@ struct Look {
   uint32_t device = 0;
   bool overridden = false;
 
+  bool operator==(const Look&) const = default;
   bool is_device() const { return S_ISCHR(mode) || S_ISBLK(mode); }
   // The mode of what is made on the host for it: setuid and setgid are for folders only.
   uint32_t host_mode() const;
@@ -52,6 +53,8 @@ class Owners {
   // The process's user now is the one who serves.
   Owners(const HostFiles& host, const ShareOptions& options);
 
+  // Of a file that has nothing noted.
+  Look plain(const FileStatus& status) const;
   // EMFILE and the like: it cannot be told now.
   Outcome<Look> look(const InodeRef& inode, const FileStatus& status) const;
   // Makes a file look as wanted, whose type stays. `opened`: a descriptor of it for more than its path, or
@@ -65,7 +68,6 @@ class Owners {
   static uint64_t now();
 
  private:
-  Look plain(const FileStatus& status) const;
   bool may_override(const FileStatus& status) const;
   Look with_override(Look look, const FileStatus& status, const Override& override) const;
   Outcome<> set_override(int fd, int opened, const Override* override) const;

@@ -188,6 +188,30 @@ TEST_P(ShareSteps, NothingElseHasAName) {
             "");
 }
 
+TEST_P(ShareSteps, OpenFilesWithoutTheRestOfProc) {
+  SKIP_UNLESS_WHOLE();
+  EXPECT_EQ(
+      inside([](ShareEntry& entry) {
+        Findings found;
+        const int own = entry.own_files.get();
+        found.is("there is such a folder", own >= 0);
+        const std::string name = std::to_string(entry.roots.front().get());
+        const UniqueFd again(::openat(own, name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        found.is("an open file has a name in it", static_cast<bool>(again));
+        found.is("a file in that", ::faccessat(again.get(), "file", F_OK, 0) == 0);
+        struct stat here {};
+        struct stat above {};
+        found.is("it can be looked at", ::fstat(own, &here) == 0 && ::fstatat(own, "..", &above, 0) == 0);
+        found.is("nothing is above it", here.st_ino == above.st_ino && here.st_dev == above.st_dev);
+        for (const char* name : {"../status", "../root/etc", "../../1/root", "../../self/root", "../cwd"})
+          found.refused(name, ::openat(own, name, O_RDONLY));
+        found.is("it can be gone into", ::fchdir(own) == 0);
+        found.refused("and not up from there", ::open("../status", O_RDONLY));
+        return found.text();
+      }),
+      "");
+}
+
 TEST_P(ShareSteps, RightsOverFilesAndNoOthers) {
   EXPECT_EQ(inside([](ShareEntry&) {
               Findings found;
