@@ -33,6 +33,21 @@ bool mount_share(const std::string& tag) {
   return false;
 }
 
+// Without a copy of its own in the guest's memory, where the device is memory.
+bool mount_image(const std::string& device) {
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    for (const char* options : {"dax=always", "dax", ""})
+      if (::mount(device.c_str(), kLower, "erofs", MS_RDONLY, options) == 0) return true;
+    if (errno != ENOENT && errno != ENXIO) return false;
+    ::usleep(kPause);
+  }
+  return false;
+}
+
+bool mount_lower(const std::string& where) {
+  return where.starts_with("/dev/") ? mount_image(where) : mount_share(where);
+}
+
 void mount_own(const std::string& root) {
   for (const char* name : {"/proc", "/sys", "/dev", "/run", "/tmp", "/root"})
     ::mkdir((root + name).c_str(), 0755);
@@ -69,9 +84,9 @@ void remove_all(const std::string& folder) {
 
 }  // namespace
 
-std::string enter_root(const std::string& tag, const NameServers& servers) {
+std::string enter_root(const std::string& where, const NameServers& servers) {
   for (const char* folder : {kLower, kUpper, kRoot}) ::mkdir(folder, 0755);
-  if (!mount_share(tag)) return because("virtiofs");
+  if (!mount_lower(where)) return because("mount it");
   const std::string upper = kUpper;
   if (::mount("root", kUpper, "tmpfs", 0, "mode=755") != 0) return because("tmpfs");
   ::mkdir((upper + "/files").c_str(), 0755);

@@ -1,4 +1,4 @@
-// The guest's root, which is a folder of the host.
+// The guest's root, which is a folder of the host or the image of a file system.
 #pragma once
 
 #include <string>
@@ -7,8 +7,9 @@
 
 namespace snug::agent {
 
-// The shared folder `tag`, read-only, below a layer in the guest's memory, with /proc, /sys, /dev, /run and
-// /tmp of the guest's own; this process is in it then, and its initrd is gone. "": done, else why not.
-std::string enter_root(const std::string& tag, const NameServers& servers);
+// What `where` names, the tag of a shared folder or a device below /dev with an EROFS, read-only, below a
+// layer in the guest's memory, with /proc, /sys, /dev, /run and /tmp of the guest's own; this process is in
+// it then, and its initrd is gone. "": done, else why not.
+std::string enter_root(const std::string& where, const NameServers& servers);
 
 }  // namespace snug::agent

@@ -52,6 +52,13 @@ constexpr std::array kDrivers{
     Driver{"0x105a", "virtio_pci", true},
     Driver{"0x105a", "virtiofs", true},
     Driver{"0x105a", "overlay", true},
+    Driver{"0x105b", "virtio_pci", true},
+    Driver{"0x105b", "virtio_pmem", false},
+    Driver{"0x105b", "nd_pmem", false},
+    Driver{"0x105b", "erofs", false},
+    Driver{"0x105b", "overlay", true},
+    Driver{"0x1042", "erofs", false},
+    Driver{"0x1042", "overlay", true},
 };
 
 constexpr uint64_t kLongest = 64 << 20;  // of a module
@@ -134,14 +141,18 @@ std::string_view agent() {
   return {snug_guest_agent, static_cast<size_t>(snug_guest_agent_end - snug_guest_agent)};
 }
 
+void add_first_program(InitrdArchive& archive) {
+  archive.add_folder("dev");
+  archive.add_device("dev/console", 5, 1);
+  archive.add_file("init", agent(), 0755);
+}
+
 Result<std::string> make_initrd(const fs::path& modules) {
   const std::string dep = SNUG_TRY(read_whole(modules / "modules.dep"));
   const std::string builtin = SNUG_TRY(read_whole(modules / "modules.builtin"));
   InitrdArchive archive;
-  archive.add_folder("dev");
-  archive.add_device("dev/console", 5, 1);
+  add_first_program(archive);
   archive.add_folder("modules");
-  archive.add_file("init", agent(), 0755);
   std::map<std::string_view, std::vector<std::string>> lists;
   std::set<std::string> added;
   for (const Driver& driver : kDrivers) {
@@ -172,7 +183,7 @@ uint64_t key_of(const fs::path& modules) {
   };
   take(agent());
   struct stat status {};
-  if (::stat((modules / "modules.dep").c_str(), &status) == 0)
+  if (!modules.empty() && ::stat((modules / "modules.dep").c_str(), &status) == 0)
     take(fmt::format("{} {} {}", status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec));
   return hash;
 }
@@ -192,6 +203,21 @@ Result<void> write_new(const fs::path& path, std::string_view bytes) {
   }();
   if (!written) ::unlink(half.c_str());
   return written;
+}
+
+// The initrd of that name in a folder of its own, made when it is not there; those of kernels and programs
+// that were replaced go.
+Result<fs::path> keep(const fs::path& folder, const std::string& name,
+                      const std::function<Result<std::string>()>& make) {
+  const fs::path path = folder / (name + ".initrd");
+  std::error_code error;
+  if (fs::is_regular_file(path, error)) return path;
+  const std::string bytes = SNUG_TRY(make());
+  fs::create_directories(folder, error);
+  if (error) return fail("{}: {}", folder.string(), error.message());
+  for (const auto& entry : fs::directory_iterator(folder, error)) fs::remove(entry.path(), error);
+  SNUG_TRY(write_new(path, bytes));
+  return path;
 }
 
 Result<fs::path> kernel_of(const HostKernels& host) {
@@ -223,18 +249,22 @@ Result<GuestImage> host_image(const HostKernels& host) {
   const fs::path modules = host.modules / host.release;
   const std::string cache = cache_folder();
   if (cache.empty()) return fail("neither HOME nor XDG_CACHE_HOME is set");
-  const fs::path folder = fs::path(cache) / "host";
-  const fs::path initrd = folder / fmt::format("{}-{:016x}.initrd", host.release, key_of(modules));
-  std::error_code error;
-  if (!fs::is_regular_file(initrd, error)) {
-    const std::string bytes = SNUG_TRY(make_initrd(modules));
-    fs::create_directories(folder, error);
-    if (error) return fail("{}: {}", folder.string(), error.message());
-    // Those of kernels and programs that were replaced.
-    for (const auto& entry : fs::directory_iterator(folder, error)) fs::remove(entry.path(), error);
-    SNUG_TRY(write_new(initrd, bytes));
-  }
-  return GuestImage{"host", folder, kernel.string(), {initrd.string()}};
+  const fs::path initrd =
+      SNUG_TRY(keep(fs::path(cache) / "host", fmt::format("{}-{:016x}", host.release, key_of(modules)),
+                    [&] { return make_initrd(modules); }));
+  return GuestImage{"host", initrd.parent_path(), kernel.string(), {initrd.string()}};
+}
+
+Result<std::string> agent_initrd() {
+  const std::string cache = cache_folder();
+  if (cache.empty()) return fail("neither HOME nor XDG_CACHE_HOME is set");
+  const fs::path initrd = SNUG_TRY(
+      keep(fs::path(cache) / "agent", fmt::format("{:016x}", key_of({})), []() -> Result<std::string> {
+        InitrdArchive archive;
+        add_first_program(archive);
+        return archive.finish();
+      }));
+  return initrd.string();
 }
 
 Result<std::vector<std::string>> modules_of(std::string_view name, std::string_view dep,

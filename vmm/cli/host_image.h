@@ -30,6 +30,9 @@ struct HostKernels {
 // be found or read (a container has none), it has no driver for a folder of the host, no cache.
 Result<GuestImage> host_image(const HostKernels& host);
 
+// An initrd with the agent alone, in the user's cache, for a kernel that has its drivers. Its path.
+Result<std::string> agent_initrd();
+
 // --- its parts --------------------------------------------------------------------------------------------
 
 // In the order in which they have to be loaded, as modules.dep has them (depmod(8)): those that `name` needs,

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "vmm/cli/container_commands.h"
 #include "vmm/cli/guest_images.h"
 #include "vmm/cli/image_store.h"
 #include "vmm/cli/machines.h"
@@ -78,7 +79,8 @@ int list_images(bool recipes_too) {
   for (const auto& image : images)
     put("{:<18} {:>7}  {:<10}  {:<18}  {}\n", image.name, size_text(static_cast<double>(image.bytes)),
         date_text(image.made), use_of(image, booted), image.folder.string());
-  if (images.empty())
+  const bool more = list_container_images();
+  if (images.empty() && !more)
     put(stderr, "snug: no image is prepared; snug image build stock makes one in a minute\n");
   return recipes_too ? list_recipes() : 0;
 }
@@ -105,6 +107,10 @@ int build_image(const std::string& name) {
 int remove_images(const std::vector<std::string>& names, bool force) {
   int status = 0;
   for (const auto& name : names) {
+    if (int outcome = 0; remove_container_image(name, outcome)) {
+      status = std::max(status, outcome);
+      continue;
+    }
     const auto bytes = remove_image(name, force ? Force::kYes : Force::kNo);
     if (bytes) continue;
     status = fail_command(bytes.error());
@@ -120,6 +126,7 @@ int prune(bool all) {
         total += bytes;
       });
   if (!done) return fail_command(done.error());
+  total += prune_container_images(all);
   put("{} freed\n", size_text(static_cast<double>(total)));
   return 0;
 }
@@ -129,13 +136,14 @@ struct Options {
   std::vector<std::string> names;
   bool all = false;
   bool force = false;
+  PullArguments pull;
 };
 
 }  // namespace
 
 void add_image_commands(CLI::App& app, std::function<int()>& chosen) {
   const auto given = std::make_shared<Options>();
-  auto* image = app.add_subcommand("image", "Guest images: list, build, rm, prune");
+  auto* image = app.add_subcommand("image", "Guest images and container images: list, build, pull, inspect, rm, prune");
   image->require_subcommand(1);
   const auto command = [&](const char* name, const char* about, std::function<int()> run) {
     auto* added = image->add_subcommand(name, about);
@@ -152,6 +160,15 @@ void add_image_commands(CLI::App& app, std::function<int()>& chosen) {
   build->footer(
       "Nothing is installed for it and no root is needed; what is missing is named.\n"
       "What was made before costs a few milliseconds.\n");
+  auto* pull = command("pull", "Bring a container image here; prints its digest", [given] { return pull_image(given->pull); });
+  pull->add_option("NAME", given->pull.name, "alpine, quay.io/me/app:1.2, oci:PATH, docker-archive:PATH, ...")->required();
+  pull->add_flag("-q,--quiet", given->pull.quiet, "Without progress of the root file system");
+  pull->footer(
+      "By skopeo, with the credentials and mirrors that it has. snug run --image NAME brings\n"
+      "what is not here yet.\n");
+  command("inspect", "What a container image holds and starts, as JSON", [given] {
+    return inspect_image(given->name);
+  })->add_option("NAME", given->name, "The image")->required();
   auto* remove = command("rm", "Remove images from the cache; they can be made again",
                          [given] { return remove_images(given->names, given->force); });
   remove->add_option("NAME", given->names, "The images")->required();

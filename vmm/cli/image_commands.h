@@ -1,4 +1,4 @@
-// snug image: list, build, rm, prune. Main thread.
+// snug image: list, build, pull, inspect, rm, prune. Main thread.
 #pragma once
 
 #include <functional>

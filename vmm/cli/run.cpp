@@ -9,6 +9,7 @@
 #include "vmm/base/log.h"
 #include "vmm/cli/background.h"
 #include "vmm/cli/commands.h"
+#include "vmm/cli/container_image.h"
 #include "vmm/cli/guest_images.h"
 #include "vmm/cli/host_image.h"
 #include "vmm/cli/junit.h"
@@ -50,25 +51,26 @@ std::string shell_words(const std::vector<std::string>& words) {
 }
 
 // What the machine is started for; no commands: for itself.
-Result<CommandPlan> plan_commands(const Spec& spec, const RunArguments& arguments) {
+Result<CommandPlan> plan_commands(const Spec& spec, const RunArguments& arguments, const oci::ImageConfig* image) {
   CommandPlan plan;
-  if (!arguments.command.empty()) {
+  if (!arguments.command.empty() && image == nullptr) {
     plan.commands.push_back({arguments.command, shell_words(arguments.command)});
   } else {
     for (const auto& line : spec.command) plan.commands.push_back({{"sh", "-c", line}, line});
   }
   const bool wants_streams = arguments.interactive || arguments.tty;
+  plan.variables = spec.env;
+  plan.folder = spec.workdir;
+  plan.user = spec.user;
+  if (image != nullptr) SNUG_TRY(plan_image(*image, arguments.command, plan));
   if (plan.commands.empty() && (wants_streams || !arguments.junit.empty()))
     return fail_with_hint("-i, -t and --junit are for a command in the guest",
                           "give one: snug run -it -- sh");
   if (plan.commands.size() > 1 && wants_streams)
     return fail_with_hint("-i and -t are for one command, not for several", "give one behind --");
-  plan.variables = spec.env;
-  plan.folder = spec.workdir;
   // As a person stands here, so the command does there.
   if (std::error_code error; plan.folder.empty() && !plan.commands.empty())
     plan.folder = guest_folder_of(spec.shares, std::filesystem::current_path(error).string());
-  plan.user = spec.user;
   plan.interactive = arguments.interactive;
   plan.tty = arguments.tty;
   plan.keep_output = !arguments.junit.empty();
@@ -204,6 +206,16 @@ int run_here(Spec& spec, bool named, CommandPlan& plan, const RunArguments& argu
   return written || end->exit_status != 0 ? end->exit_status : kStatusFailure;
 }
 
+// snug run alpine: what is no file is an image, unless it looks like a file that is missing.
+std::string image_in_place_of_spec(const std::optional<std::string>& path) {
+  std::error_code error;
+  if (!path || *path == "-" || std::filesystem::exists(*path, error)) return {};
+  for (const char* suffix : {".yaml", ".yml", ".json"})
+    if (path->ends_with(suffix)) return {};
+  if (path->starts_with("/") || path->starts_with("./") || path->starts_with("../")) return {};
+  return *path;
+}
+
 // A machine whose command has ended already had an agent.
 int wait_until_ready(const std::string& name) {
   const auto agent = reach_agent(name, {});
@@ -215,7 +227,9 @@ int wait_until_ready(const std::string& name) {
 }  // namespace
 
 int run(const RunArguments& arguments) {
-  auto outcome = load_spec(arguments.spec_path, arguments.flags);
+  const std::string word = image_in_place_of_spec(arguments.spec_path);
+  auto outcome = load_spec(word.empty() ? arguments.spec_path : std::nullopt, arguments.flags);
+  if (!word.empty() && outcome.spec.image.empty()) outcome.spec.image = word;
   if (!outcome.problems.empty()) {
     for (const auto& problem : outcome.problems) put(stderr, "{}\n", format_problem(problem));
     return kStatusFailure;
@@ -225,7 +239,13 @@ int run(const RunArguments& arguments) {
     put(stderr, "snug: error: log: {}\n", opened.error().text());
     return kStatusFailure;
   }
-  auto plan = plan_commands(spec, arguments);
+  std::optional<oci::ImageConfig> image;
+  if (!spec.image.empty()) {
+    auto prepared = prepare_image(spec);
+    if (!prepared) return fail_run(prepared.error());
+    image = std::move(*prepared);
+  }
+  auto plan = plan_commands(spec, arguments, image ? &*image : nullptr);
   if (!plan) return fail_run(plan.error());
   if (arguments.wait && !arguments.detach)
     return fail_run(

@@ -55,6 +55,9 @@ enum class DiskFormat { kRaw };
 
 // What does a disk's work on the host.
 // Whether the process that guests run in is locked in.
+// When a container image is brought from where it comes from.
+enum class PullMode { kMissing, kAlways, kNever };
+
 enum class JailMode {
   kAuto,     // as far as the host allows
   kRequire,  // or not at all
@@ -196,6 +199,8 @@ struct Spec {
   std::vector<DiskSpec> disks;            // the guest sees them in this order; at most 16
   std::vector<NetSpec> net;               // at most 8; the guest sees them in this order
   std::vector<ShareSpec> shares;          // at most 16; the guest sees them in this order
+  std::string image;                      // of a container, whose root and command the machine gets; empty: none
+  PullMode pull = PullMode::kMissing;     // when it is brought from where it comes from
   std::string root;  // a folder of the host's that is the guest's root, read-only below a layer; empty: none
   std::vector<PortForward> ports;  // of the first interface of mode user, besides its own
   VsockSpec vsock;

@@ -66,6 +66,13 @@ Value user_value() {
                     R"("^[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,62}(:[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,62})?$")"};
 }
 
+Value image_value() {
+  return {.expected =
+              "a container image's name, such as alpine or quay.io/me/app:1.2, of at most 512 bytes without "
+              "spaces",
+          .schema = R"("type": "string", "pattern": "^[^ \t\n]+$", "maxLength": 512)"};
+}
+
 Value share_target_value() {
   return {.expected = "an absolute path in the guest", .schema = R"("type": "string", "pattern": "^/")"};
 }

@@ -313,6 +313,15 @@ Result<std::string> parse_user(const std::string& text) {
   return text;
 }
 
+Result<std::string> parse_image(const std::string& text) {
+  constexpr size_t kLongest = 512;
+  const bool good =
+      !text.empty() && text.size() <= kLongest &&
+      std::none_of(text.begin(), text.end(), [](unsigned char c) { return c <= ' ' || c == 0x7f; });
+  if (!good) return fail("expected {}, got {}", image_value().expected, in_quotes(text));
+  return text;
+}
+
 Result<std::string> parse_share_source(const std::string& text, SetContext& context) {
   std::string path = SNUG_TRY(parse_path(text, FileUse::Kind::kShare, context));
   while (path.size() > 1 && (path.ends_with('/') || path.ends_with("/.")))

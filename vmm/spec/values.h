@@ -54,6 +54,8 @@ Result<std::string> parse_shell_line(const std::string& text);
 Result<std::string> parse_variable(const std::string& text);
 Result<std::string> parse_guest_folder(const std::string& text);
 Result<std::string> parse_user(const std::string& text);
+// What it names is for vmm/oci to say.
+Result<std::string> parse_image(const std::string& text);
 Result<std::string> parse_share_source(const std::string& text, SetContext& context);
 // Without a slash at its end, nor "//" and "/./" in it.
 Result<std::string> parse_share_target(const std::string& text);
@@ -78,6 +80,7 @@ Value shell_lines_value();
 Value variables_value();
 Value guest_folder_value();
 Value user_value();
+Value image_value();
 Value share_target_value();
 Value share_tag_value();
 Value limit_value();

@@ -1,0 +1,108 @@
+#include "vmm/cli/container_image.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "vmm/base/log.h"
+#include "vmm/cli/host_image.h"
+#include "vmm/cli/put.h"
+
+namespace snug::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string name_of(const std::string& variable) { return variable.substr(0, variable.find('=')); }
+
+bool is_named(const std::vector<std::string>& variables, const std::string& name) {
+  return std::ranges::any_of(variables, [&](const std::string& each) { return name_of(each) == name; });
+}
+
+oci::PullPolicy policy_of(PullMode mode) {
+  switch (mode) {
+    case PullMode::kAlways:
+      return oci::PullPolicy::kAlways;
+    case PullMode::kNever:
+      return oci::PullPolicy::kNever;
+    case PullMode::kMissing:
+      break;
+  }
+  return oci::PullPolicy::kMissing;
+}
+
+}  // namespace
+
+images::ProgressCallback show_progress(const std::string& name) {
+  if (::isatty(STDERR_FILENO) == 0) return {};
+  return [name](const images::Progress& progress) {
+    const bool reading = progress.stage == images::Stage::kReadingLayers;
+    const uint64_t percent =
+        progress.total == 0 ? 0 : std::min<uint64_t>(100, progress.done * 100 / progress.total);
+    const std::string what =
+        reading ? fmt::format("layer {} of {}", progress.layer, progress.layers) : std::string("root");
+    const bool last = !reading && progress.done >= progress.total;
+    put(stderr, "\r\x1b[K{}", last ? std::string() : fmt::format("snug: {}: {}, {} %", name, what, percent));
+    return true;
+  };
+}
+
+Result<oci::ImageConfig> prepare_image(Spec& spec) {
+  std::error_code error;
+  const auto reference = SNUG_TRY(oci::Reference::parse(spec.image, fs::current_path(error).string()));
+  const auto store = SNUG_TRY(oci::Store::open());
+  const auto image = SNUG_TRY(store.pull(reference, policy_of(spec.pull)));
+  const fs::path root = SNUG_TRY(store.root_of(image, show_progress(reference.name)));
+  log_info("image {}: {}, root {}", reference.name, image.manifest.digest, root.string());
+  const auto guest = SNUG_TRY(kernel_for_image(spec.kernel));
+  spec.kernel = guest.kernel;
+  spec.initrd.insert(spec.initrd.begin(), guest.initrds.begin(), guest.initrds.end());
+  DiskSpec disk;
+  disk.path = root.string();
+  disk.readonly = true;
+  spec.disks.insert(spec.disks.begin(), disk);
+  spec.cmdline += fmt::format("{}snug.root=/dev/vda", spec.cmdline.empty() ? "" : " ");
+  return image.config;
+}
+
+Result<void> plan_image(const oci::ImageConfig& config, const std::vector<std::string>& words,
+                        CommandPlan& plan) {
+  if (plan.commands.empty()) {
+    std::vector<std::string> command = config.entrypoint;
+    const auto& rest = words.empty() ? config.command : words;
+    command.insert(command.end(), rest.begin(), rest.end());
+    if (command.empty())
+      return fail_with_hint("the image says nothing about what to start",
+                            "say it: snug run --image NAME -- COMMAND");
+    std::string title = fmt::format("{}", fmt::join(command, " "));
+    plan.commands.push_back({std::move(command), std::move(title)});
+  }
+  for (const std::string& variable : config.environment)
+    if (!is_named(plan.variables, name_of(variable))) plan.variables.push_back(variable);
+  if (plan.folder.empty()) plan.folder = config.folder.empty() ? "/" : config.folder;
+  if (plan.user.empty()) plan.user = config.user;
+  return {};
+}
+
+Result<GuestImage> kernel_for_image(const std::string& kernel) {
+  const std::string agent = SNUG_TRY(agent_initrd());
+  const bool is_word = kernel.empty() || std::ranges::find(kKernelImages, kernel) != kKernelImages.end();
+  // One of the user's own has what it needs, or brings it in an initrd.
+  if (!is_word) return GuestImage{"", {}, kernel, {agent}};
+  auto image = find_image(kernel);
+  if (image) {
+    // In the place of its initrd the agent, and the drivers stay.
+    image->initrds.front() = agent;
+    return image;
+  }
+  if (!kernel.empty()) return image;
+  auto own = host_image(HostKernels::here());
+  if (own) return own;
+  image.error().message += fmt::format("; nor can this host's kernel be booted: {}", own.error().message);
+  return image;
+}
+
+}  // namespace snug::cli

@@ -1,0 +1,31 @@
+// A machine made of a container image: its file system for a root, its configuration for a command.
+//
+// Main thread, before others exist.
+#pragma once
+
+#include "vmm/base/result.h"
+#include "vmm/cli/guest_images.h"
+#include "vmm/oci/image_config.h"
+#include "vmm/oci/store.h"
+#include "vmm/run/guest_commands.h"
+#include "vmm/spec/spec.h"
+
+namespace snug::cli {
+
+// Brings spec.image here and makes it the machine's root: its first disk, entered by the agent. Errors: it
+// cannot be had.
+Result<oci::ImageConfig> prepare_image(Spec& spec);
+
+// What the image starts, where nothing else is said: its entrypoint with `words`, or with its own command
+// when there are none. Errors: the image has neither, and there are no words.
+Result<void> plan_image(const oci::ImageConfig& config, const std::vector<std::string>& words,
+                        CommandPlan& plan);
+
+// Shows how far an image is on a terminal; for Store::root_of().
+images::ProgressCallback show_progress(const std::string& name);
+
+// Kernel and initrds of a machine whose root the agent enters: the guest image's kernel with its drivers, and
+// the agent alone. `kernel`: as the spec has it.
+Result<GuestImage> kernel_for_image(const std::string& kernel);
+
+}  // namespace snug::cli

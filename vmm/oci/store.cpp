@@ -1,0 +1,247 @@
+#include "vmm/oci/store.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <set>
+
+#include "vmm/base/cache_folder.h"
+#include "vmm/images/image_builder.h"
+#include "vmm/images/spool.h"
+#include "vmm/oci/skopeo.h"
+
+namespace snug::oci {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr uint64_t kJsonMax = 8 << 20;
+// Another way of making roots makes others of the same layers.
+constexpr int kRootVersion = 1;
+
+Result<std::string> read_text(const fs::path& path) {
+  const auto file = SNUG_TRY(open_file(path.string(), O_RDONLY | O_NOFOLLOW));
+  std::string text;
+  std::array<char, 65536> buffer;
+  for (;;) {
+    const ssize_t count = ::read(file.get(), buffer.data(), buffer.size());
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return fail_errno(errno, "read {}", path.string());
+    if (count == 0) return text;
+    text.append(buffer.data(), static_cast<size_t>(count));
+    if (text.size() > kJsonMax) return fail("{} is too large", path.string());
+  }
+}
+
+Result<void> make_folder(const fs::path& path) {
+  std::error_code error;
+  fs::create_directories(path, error);
+  if (error) return fail("make {}: {}", path.string(), error.message());
+  return {};
+}
+
+// One component, for any name: what a path means something by is written as %XX.
+std::string file_name(const std::string& name) {
+  std::string text;
+  for (const char c : name)
+    text += c == '/' || c == '%' || (c == '.' && text.empty())
+                ? fmt::format("%{:02X}", static_cast<unsigned char>(c))
+                : std::string(1, c);
+  return text;
+}
+
+std::string name_of(const std::string& file) {
+  std::string name;
+  for (size_t i = 0; i < file.size(); ++i) {
+    if (file[i] != '%' || i + 2 >= file.size()) {
+      name += file[i];
+      continue;
+    }
+    name += static_cast<char>(std::strtoul(file.substr(i + 1, 2).c_str(), nullptr, 16));
+    i += 2;
+  }
+  return name;
+}
+
+uint64_t bytes_on_disk(const fs::path& path) {
+  struct stat status {};
+  return ::stat(path.c_str(), &status) == 0 ? static_cast<uint64_t>(status.st_blocks) * 512 : 0;
+}
+
+}  // namespace
+
+Result<Store> Store::open() {
+  const std::string cache = cache_folder();
+  if (cache.empty()) return fail("there is no folder for a cache: neither HOME nor XDG_CACHE_HOME is set");
+  if (belongs_to_another(cache + "/oci"))
+    return fail_with_hint(fmt::format("{} belongs to another user", cache), "sudo -H, or set XDG_CACHE_HOME");
+  return Store(fs::path(cache) / "oci");
+}
+
+fs::path Store::name_folder(const std::string& name) const { return folder_ / "names" / file_name(name); }
+
+fs::path Store::root(const StoredImage& image) const {
+  const std::string digits = image.content.config.digest.substr(image.content.config.digest.find(':') + 1);
+  return folder_ / "roots" / fmt::format("{}-{}.erofs", digits, kRootVersion);
+}
+
+Result<UniqueFd> Store::lock(const std::string& name, int how) const {
+  SNUG_TRY(make_folder(folder_ / "locks"));
+  auto file = SNUG_TRY(open_file((folder_ / "locks" / file_name(name)).string(), O_RDWR | O_CREAT, 0600));
+  while (::flock(file.get(), how) != 0)
+    if (errno != EINTR) return fail_errno(errno, "lock {}", name);
+  return file;
+}
+
+Result<StoredImage> Store::find(const std::string& name) const {
+  const fs::path folder = name_folder(name);
+  struct stat status {};
+  if (::stat((folder / "index.json").c_str(), &status) != 0)
+    return fail_with_hint(fmt::format("the image {} is not here", name),
+                          fmt::format("snug image pull {}", name));
+  StoredImage image;
+  image.name = name;
+  image.pulled = status.st_mtime;
+  auto read = [&]() -> Result<void> {
+    image.manifest = SNUG_TRY(manifest_of_layout(SNUG_TRY(read_text(folder / "index.json"))));
+    image.content = SNUG_TRY(parse_manifest(SNUG_TRY(read_text(blob(image.manifest)))));
+    image.config = SNUG_TRY(parse_config(SNUG_TRY(read_text(blob(image.content.config)))));
+    return {};
+  }();
+  if (!read) return tl::unexpected(std::move(read.error()).with_context("image " + name));
+  return image;
+}
+
+Result<StoredImage> Store::pull(const Reference& reference, PullPolicy policy) const {
+  auto here = find(reference.name);
+  if (policy == PullPolicy::kNever) return here;
+  if (here && (policy == PullPolicy::kMissing || reference.pinned)) return here;
+  const auto all = SNUG_TRY(lock_all(LOCK_SH));
+  const auto held = SNUG_TRY(lock("name " + reference.name, LOCK_EX));
+  // Another one may have brought it meanwhile.
+  if (policy == PullPolicy::kMissing)
+    if (auto now = find(reference.name)) return now;
+  SNUG_TRY(with_context(fetch(reference), "pull " + reference.name));
+  return find(reference.name);
+}
+
+Result<void> Store::fetch(const Reference& reference) const {
+  const fs::path work = folder_ / "work" / file_name(reference.name);
+  std::error_code error;
+  fs::remove_all(work, error);
+  for (const char* name : {"work", "names", "blobs"}) SNUG_TRY(make_folder(folder_ / name));
+  auto copied = copy_image(reference.source, work.string(), (folder_ / "blobs").string());
+  if (!copied) {
+    fs::remove_all(work, error);
+    return copied;
+  }
+  // In the place of the one before.
+  const fs::path place = name_folder(reference.name);
+  const fs::path before = work.string() + ".before";
+  fs::remove_all(before, error);
+  fs::rename(place, before, error);
+  if (::rename(work.c_str(), place.c_str()) != 0) return fail_errno(errno, "rename {}", work.string());
+  fs::remove_all(before, error);
+  return {};
+}
+
+Result<fs::path> Store::root_of(const StoredImage& image, const images::ProgressCallback& progress) const {
+  const fs::path path = root(image);
+  std::error_code error;
+  if (fs::is_regular_file(path, error)) return path;
+  const auto all = SNUG_TRY(lock_all(LOCK_SH));
+  const auto held = SNUG_TRY(lock("root " + path.filename().string(), LOCK_EX));
+  if (fs::is_regular_file(path, error)) return path;
+  SNUG_TRY(make_folder(folder_ / "roots"));
+  SNUG_TRY(make_folder(folder_ / "work"));
+  std::vector<UniqueFd> files;
+  std::vector<images::Layer> layers;
+  for (const Descriptor& layer : image.content.layers) {
+    files.push_back(SNUG_TRY(
+        with_context(open_file(blob(layer).string(), O_RDONLY | O_NOFOLLOW), "a layer of " + image.name)));
+    layers.push_back({files.back().get(), layer.size});
+  }
+  const fs::path half = folder_ / "work" / path.filename();
+  auto made = [&]() -> Result<void> {
+    const auto file = SNUG_TRY(open_file(half.string(), O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600));
+    images::ImageJob job{.layers = layers,
+                         .spool = SNUG_TRY(images::Spool::create((folder_ / "work").string())),
+                         .image = file.get()};
+    job.progress = progress;
+    SNUG_TRY(images::build_image(std::move(job)));
+    if (::rename(half.c_str(), path.c_str()) != 0) return fail_errno(errno, "rename {}", half.string());
+    return {};
+  }();
+  if (!made) {
+    ::unlink(half.c_str());
+    return tl::unexpected(std::move(made.error()).with_context("image " + image.name));
+  }
+  return path;
+}
+
+std::vector<StoredImage> Store::list() const {
+  std::vector<StoredImage> found;
+  std::error_code error;
+  for (fs::directory_iterator at(folder_ / "names", error), end; !error && at != end; at.increment(error))
+    if (auto image = find(name_of(at->path().filename().string()))) found.push_back(std::move(*image));
+  std::ranges::sort(found, {}, &StoredImage::name);
+  return found;
+}
+
+ImageBytes Store::bytes_of(const StoredImage& image, const std::vector<StoredImage>& all) const {
+  std::map<std::string, int> users;
+  for (const StoredImage& each : all) {
+    std::set<std::string> own;
+    for (const Descriptor& layer : each.content.layers) own.insert(layer.digest);
+    for (const std::string& digest : own) ++users[digest];
+  }
+  ImageBytes bytes;
+  std::set<std::string> counted;
+  for (const Descriptor& layer : image.content.layers) {
+    if (!counted.insert(layer.digest).second) continue;
+    const uint64_t size = bytes_on_disk(blob(layer));
+    bytes.total += size;
+    if (users[layer.digest] > 1) bytes.shared += size;
+  }
+  bytes.total += bytes_on_disk(root(image));
+  return bytes;
+}
+
+Result<void> Store::remove(const std::string& name) const {
+  std::error_code error;
+  if (!fs::is_directory(name_folder(name), error)) return fail("the image {} is not here", name);
+  const auto held = SNUG_TRY(lock("name " + name, LOCK_EX));
+  fs::remove_all(name_folder(name), error);
+  if (error) return fail("remove {}: {}", name, error.message());
+  return {};
+}
+
+Result<uint64_t> Store::prune() const {
+  const auto alone = SNUG_TRY(lock_all(LOCK_EX));
+  std::set<fs::path> needed;
+  for (const StoredImage& image : list()) {
+    needed.insert(blob(image.manifest));
+    needed.insert(blob(image.content.config));
+    for (const Descriptor& layer : image.content.layers) needed.insert(blob(layer));
+    needed.insert(root(image));
+  }
+  uint64_t freed = 0;
+  for (const char* name : {"blobs/sha256", "roots"}) {
+    std::error_code error;
+    for (fs::directory_iterator at(folder_ / name, error), end; !error && at != end; at.increment(error)) {
+      if (needed.contains(at->path())) continue;
+      const uint64_t size = bytes_on_disk(at->path());
+      std::error_code failed;
+      if (fs::remove(at->path(), failed)) freed += size;
+    }
+  }
+  return freed;
+}
+
+}  // namespace snug::oci

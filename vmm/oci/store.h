@@ -1,0 +1,83 @@
+// The user's cache of images that come from elsewhere, CACHE/oci:
+//
+//   blobs/sha256/DIGEST   layers, manifests and configurations, each once
+//   names/NAME/           an OCI layout of one image, whose blobs lie in blobs; NAME is a reference with / as
+//   %2F roots/DIGEST.erofs    the root file system of the image with that configuration work/ what is being
+//   made; what is left there by a pull that died is removed by the next
+//
+// skopeo brings them, and checks what it brings. Pulls may run side by side: each takes the lock of its name,
+// and what it makes appears at once.
+//
+// Main thread.
+#pragma once
+
+#include <cstdint>
+#include <ctime>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "vmm/base/result.h"
+#include "vmm/base/unique_fd.h"
+#include "vmm/images/progress.h"
+#include "vmm/oci/image_config.h"
+#include "vmm/oci/reference.h"
+
+namespace snug::oci {
+
+enum class PullPolicy { kMissing, kAlways, kNever };
+
+struct StoredImage {
+  std::string name;
+  Descriptor manifest;
+  Manifest content;
+  ImageConfig config;
+  time_t pulled = 0;
+};
+
+// Of an image on the disk.
+struct ImageBytes {
+  uint64_t total = 0;
+  uint64_t shared = 0;  // of that, what other images have as well
+};
+
+class Store {
+ public:
+  // Errors: no cache folder.
+  static Result<Store> open();
+  explicit Store(std::filesystem::path folder) : folder_(std::move(folder)) {}
+
+  // The image of that name, brought here as the policy says. skopeo's progress goes to stderr. Errors: it
+  // cannot be had, and what to do; it is not here and never is to be brought; it is broken.
+  Result<StoredImage> pull(const Reference& reference, PullPolicy policy) const;
+  // Errors: it is not here.
+  Result<StoredImage> find(const std::string& name) const;
+  // The path of its root file system, which is made from its layers when it is not there.
+  Result<std::filesystem::path> root_of(const StoredImage& image,
+                                        const images::ProgressCallback& progress) const;
+
+  // By name. What cannot be read is left out.
+  std::vector<StoredImage> list() const;
+  ImageBytes bytes_of(const StoredImage& image, const std::vector<StoredImage>& all) const;
+  // The name goes; what only it needed is freed by prune(). Errors: it is not here.
+  Result<void> remove(const std::string& name) const;
+  // Removes blobs and roots that no name needs; the bytes that are free now. Roots that a machine has open
+  // live on until it ends.
+  Result<uint64_t> prune() const;
+
+ private:
+  std::filesystem::path name_folder(const std::string& name) const;
+  std::filesystem::path blob(const Descriptor& descriptor) const {
+    return folder_ / "blobs" / descriptor.path();
+  }
+  std::filesystem::path root(const StoredImage& image) const;
+  // `how` of flock(2).
+  Result<UniqueFd> lock(const std::string& name, int how) const;
+  // Of all of it: shared by those that bring something, alone by who removes what nobody needs.
+  Result<UniqueFd> lock_all(int how) const { return lock("all", how); }
+  Result<void> fetch(const Reference& reference) const;
+
+  std::filesystem::path folder_;
+};
+
+}  // namespace snug::oci
