@@ -145,15 +145,15 @@ def has_a_way_out():
 
 
 class Doomed:
-    """A machine in the foreground with a disk, a network and sockets, and what is known of its processes."""
+    """A machine in the foreground with a disk, a network, sockets and a share, and what is known of its processes."""
 
     def __init__(self, place, folder, name):
         self.folder = f"{place.folder.name}/snug/{name}"
         self.process = subprocess.Popen(
             [SNUG, "run", "--kernel", f"{MICRO}/spin.elf", "--name", name, "--disk", f"{folder}/disk.img,readonly=true", "--net",
-             "user", "--vsock", "auto", *place.limits], env=place.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+             "user", "--vsock", "auto", "--share", f"source={folder},tag=files", *place.limits], env=place.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         deadline = time.monotonic() + BOUND
-        while not self.machine() or not self.passt() or not os.path.exists(self.folder + "/control.sock"):
+        while not self.machine() or not self.shares() or not self.passt() or not os.path.exists(self.folder + "/control.sock"):
             check(time.monotonic() < deadline and self.process.poll() is None, "it does not run")
             time.sleep(0.01)
 
@@ -161,6 +161,10 @@ class Doomed:
         """The process behind the wall; none before there is one."""
         machine = machine_process(self.process.pid)
         return machine if machine != self.process.pid else 0
+
+    def shares(self):
+        """The process that serves them, or 0."""
+        return share_server(self.process.pid)
 
     def passt(self):
         """Its process; 0 while it is not there, or still snug."""
@@ -214,7 +218,7 @@ def kill_rounds(rounds, do):
 @test
 def life_warden_killed_again_and_again():
     def kill(_, doomed):
-        held = [os.pidfd_open(pid) for pid in (doomed.machine(), doomed.passt())]
+        held = [os.pidfd_open(pid) for pid in (doomed.machine(), doomed.shares(), doomed.passt())]
         os.kill(doomed.process.pid, signal.SIGKILL)
         doomed.end(-signal.SIGKILL, *held)
 
@@ -224,10 +228,23 @@ def life_warden_killed_again_and_again():
 @test
 def life_machine_process_killed_again_and_again():
     def kill(_, doomed):
-        held = [os.pidfd_open(doomed.passt())]
+        held = [os.pidfd_open(pid) for pid in (doomed.shares(), doomed.passt())]
         os.kill(doomed.machine(), signal.SIGKILL)
         err = doomed.end(128 + signal.SIGKILL, *held)
         check("the machine's process was killed by SIGKILL" in err, "it is not said", err)
+        check(not os.path.exists(doomed.folder), "its folder is left")
+
+    kill_rounds(34, kill)
+
+
+@test
+def life_share_server_killed_again_and_again():
+    """A guest whose files are gone would hang sooner or later: it ends as well."""
+    def kill(_, doomed):
+        held = [os.pidfd_open(pid) for pid in (doomed.machine(), doomed.passt())]
+        os.kill(doomed.shares(), signal.SIGKILL)
+        err = doomed.end(125, *held)
+        check("the process that serves shares was killed by SIGKILL" in err, "it is not said", err)
         check(not os.path.exists(doomed.folder), "its folder is left")
 
     kill_rounds(34, kill)
@@ -245,7 +262,7 @@ def life_passt_killed_again_and_again():
                 check(time.monotonic() < deadline, "it does not run", row)
 
         wait_running()  # before, it would be no network that works
-        first, machine = doomed.passt(), doomed.machine()
+        first, machine, shares = doomed.passt(), doomed.machine(), doomed.shares()
         held = os.pidfd_open(first)
         os.kill(first, signal.SIGKILL)
         check_gone([held])
@@ -254,7 +271,7 @@ def life_passt_killed_again_and_again():
             time.sleep(0.02)
         wait_running()
         check(doomed.machine() == machine, "it is another machine")
-        held = [os.pidfd_open(pid) for pid in (machine, second)]
+        held = [os.pidfd_open(pid) for pid in (machine, shares, second)]
         place.snug("kill", name).expect(0)
         err = doomed.end(128 + signal.SIGKILL, *held)
         check("without network" in err, "it is not said", err)

@@ -1,5 +1,6 @@
 """Work on a share: a build, a repository, packages; by the host's own tools in a guest whose root is the host's, as an ordinary
 user where that can be."""
+import contextlib
 import json
 import shutil
 
@@ -24,20 +25,23 @@ class Work:
     """A folder that an ordinary user owns, or whoever runs the tests, and snug as that user."""
 
     def __enter__(self):
-        self.holder = tempfile.TemporaryDirectory()
-        self.path = os.path.realpath(self.holder.name)
+        self.stack = contextlib.ExitStack()
+        self.path = os.path.realpath(self.stack.enter_context(tempfile.TemporaryDirectory()))
         self.src = self.path + "/src"
         os.mkdir(self.src)
         self.user = os.geteuid()
         self.prefix = ()
-        if self.user == 0 and os.stat("/dev/kvm").st_mode & 0o002:
-            self.user = USER
+        if self.user == 0:
+            with contextlib.suppress(Skip):
+                self.stack.enter_context(kvm_for_everybody())
+                self.user = USER
+        if self.user == USER:
             self.prefix = ("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "env", f"XDG_RUNTIME_DIR={self.path}",
                            f"HOME={self.path}", f"XDG_CACHE_HOME={self.path}")
         return self
 
     def __exit__(self, *_):
-        self.holder.cleanup()
+        self.stack.close()
 
     def run(self, script, memory="512M"):
         for top, folders, files in os.walk(self.path):

@@ -3,6 +3,7 @@ import contextlib
 import grp
 import http.server
 import pathlib
+import select
 import socket
 import stat
 import threading
@@ -286,7 +287,12 @@ def three_debians_from_one_image():
                                    "--grace-period", "300s"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         try:
             # One line for each: name, address, process, console.
-            said = [script.stdout.readline().decode() for _ in names]
+            text = ""
+            while text.count("\n") < len(names):
+                check(select.select([script.stdout], [], [], BOUND)[0], "no word of the script", text)
+                check(more := os.read(script.stdout.fileno(), 4096).decode(), "the script has ended", text)
+                text += more
+            said = text.splitlines()
             machines = [int(re.search(r"process (\d+)", line).group(1)) for line in said]
             consoles = [re.search(r"console in (\S+)\)", line).group(1) for line in said]
 
@@ -310,11 +316,11 @@ def three_debians_from_one_image():
             check_gone(held)
             print(f"    all off after {time.monotonic() - start:.0f} s", flush=True)
         finally:
-            script.kill()
-            script.communicate()
-            for pid in machines:
+            # The machines first: they have the script's streams, too.
+            for pid in [*machines, *children_of(script.pid), script.pid]:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+            script.communicate()
     check(not passt_processes(), "passt is still there", passt_processes())
     check(written_at(image) == before, "the image was written to")
     check(image_checksum(image) == checksum_before, "the image's checksum has changed")

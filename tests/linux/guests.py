@@ -2,6 +2,7 @@
 
 Images come from guest-images/build; tools/test hands their paths over in SNUG_IMAGE_*.
 """
+import contextlib
 import functools
 import hashlib
 import select
@@ -110,6 +111,22 @@ def guest_ram_kib(pid):
     """Resident guest RAM, KiB; for an ordinary user with what else its process has resident."""
     machine = machine_process(pid)
     return sum(mapping["Rss"] for mapping in mappings(machine) if "dc" in mapping["VmFlags"]) or resident_kib(machine)
+
+
+@contextlib.contextmanager
+def kvm_for_everybody():
+    """For tests that run snug as a user who is nobody here; in a lab, which is thrown away, /dev/kvm is opened up for that."""
+    mode = os.stat("/dev/kvm").st_mode & 0o7777
+    if mode & 0o002:
+        yield
+        return
+    if os.geteuid() != 0 or not os.path.exists("/run/snug-lab"):
+        raise Skip("/dev/kvm is not for everybody here")
+    os.chmod("/dev/kvm", mode | 0o666)
+    try:
+        yield
+    finally:
+        os.chmod("/dev/kvm", mode)
 
 
 def checksum(path, start=0, size=-1):

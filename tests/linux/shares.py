@@ -16,8 +16,11 @@ def shared(*words, flags=(), kernel=(), **keywords):
 class Folder:
     """src/file, src/deep/file; for a `with`."""
 
+    def __init__(self, below=None):
+        self.below = below
+
     def __enter__(self):
-        self.holder = tempfile.TemporaryDirectory()
+        self.holder = tempfile.TemporaryDirectory(dir=self.below)
         self.path = os.path.realpath(self.holder.name)
         self.src = self.path + "/src"
         os.makedirs(self.src + "/deep")
@@ -191,7 +194,8 @@ def the_root(kernel):
 def shares_of_a_host_without_an_image():
     """Nothing is prepared: the host's own kernel and programs, in a guest that cannot change them."""
     kernel = f"/boot/vmlinuz-{os.uname().release}"
-    with Folder() as folder, contextlib.ExitStack() as stack:
+    # Not in /tmp, of which the guest has one of its own.
+    with Folder("/var/tmp") as folder, contextlib.ExitStack() as stack:
         if not os.path.exists(kernel):
             with open(os.path.dirname(STOCK_FULL) + "/release") as file:
                 if os.geteuid() != 0 or file.read().split()[0] != os.uname().release:
@@ -205,7 +209,7 @@ def shares_of_a_host_without_an_image():
         def run(*words, flags=()):
             return snug("run", "-m", "256M", "--boot-timeout", "300s", *flags, "--", *words, env=env, cwd=folder.src)
 
-        ended = run("sh", "-c", "cat /etc/os-release; pwd; cat file; echo mine >/etc/of-the-guest; cat /etc/of-the-guest; rm -rf /usr/share/doc "
+        ended = run("sh", "-c", "cat /etc/os-release; pwd; cat file; echo mine >/etc/of-the-guest; cat /etc/of-the-guest; rm -rf /etc/apt; ls -d /etc/apt; rm -f "
                     "file; ls file; id -u; cat /proc/1/comm").expect(0)
         with open("/etc/os-release") as file:
             check(ended.out == f"{file.read()}{folder.src}\nof the host\nmine\n0\ninit\n", "not the host's root", ended.out, ended.err)

@@ -302,15 +302,25 @@ def state_of(pid):
         return file.read().rpartition(")")[2].split()[0]
 
 
-def machine_process(pid):
-    """The process that runs the guest: snug's child, or where it has none of its kind snug itself."""
+def _snugs(pid):
+    """Children of its kind, the one that runs the guest last."""
     found = []
     for child in children_of(pid):
         with contextlib.suppress(OSError):
             if _is_snug(child, pid):
                 # What is about to become passt is still snug, but in no other pid namespace.
                 found.append((len(status_of(child).get("NSpid", "").split()), child))
-    return max(found)[1] if found else pid
+    return [child for _, child in sorted(found)]
+
+
+def machine_process(pid):
+    """The process that runs the guest: snug's child, or where it has none of its kind snug itself."""
+    return [pid, *_snugs(pid)][-1]
+
+
+def share_server(pid):
+    """The process that serves the shares of a machine that has some and runs; it is forked before the other. 0: there is none."""
+    return [0, 0, *_snugs(pid)][-2]
 
 
 def _is_snug(child, pid):
@@ -441,6 +451,6 @@ def main(title):
 
 
 __all__ = ["Skip", "test", "unrecorded", "add", "check", "Ended", "snug", "Terminal", "children_of", "tasks_of", "status_of",
-           "state_of", "machine_process", "processes_of", "stop_machine", "continue_machine", "hold", "check_gone", "kill_machine",
+           "state_of", "machine_process", "share_server", "processes_of", "stop_machine", "continue_machine", "hold", "check_gone", "kill_machine",
            "processes_in", "limits_here", "cgroup_mount", "cgroups_of", "resident_kib", "descriptors", "main", "PROGRAM", "jail_missing", "SNUG", "BOUND", "os", "re", "signal", "subprocess",
            "tempfile", "time"]

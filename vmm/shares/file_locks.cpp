@@ -57,6 +57,7 @@ Outcome<> FileLocks::set(const Handle& handle, uint64_t owner, const fuse_file_l
   const auto owned = SNUG_TRY(find_or_open(handle, key));
   if (::fcntl(owned->fd.get(), F_OFD_SETLK, &range) != 0) return refuse(errno == EACCES ? EAGAIN : errno);
   owned->pid = lock.pid;
+  owned->through = &handle;
   return {};
 }
 
@@ -103,6 +104,16 @@ void FileLocks::drop(uint64_t inode, uint64_t owner) {
   if (found == owned_.end()) return;
   closing = std::move(found->second);
   owned_.erase(found);
+}
+
+void FileLocks::drop_through(const Handle& handle) {
+  std::map<Key, std::shared_ptr<Owned>> closing;
+  const uint64_t inode = handle.inode.id();
+  const std::lock_guard lock(mutex_);
+  for (auto at = owned_.lower_bound({inode, 0}); at != owned_.end() && at->first.first == inode;) {
+    const auto one = at++;
+    if (one->second->through == &handle) closing.insert(owned_.extract(one));
+  }
 }
 
 void FileLocks::drop_unused(const InodeRef& inode) {

@@ -6,6 +6,7 @@
 // Thread: any number at a time. Never waits.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -31,6 +32,9 @@ class FileLocks {
   Outcome<fuse_file_lock> test(const Handle& handle, uint64_t owner, const fuse_file_lock& lock) const;
   // What an owner has of an inode.
   void drop(uint64_t inode, uint64_t owner);
+  // What was locked through one that is closed. Of a process nothing is left by then: its own close said so
+  // before. Of open file description locks the guest never says a word.
+  void drop_through(const Handle& handle);
   // What anybody has of one that nobody has open any more.
   void drop_unused(const InodeRef& inode);
   void clear();
@@ -39,7 +43,8 @@ class FileLocks {
   struct Owned {
     DescriptorBudget::Share descriptor;
     UniqueFd fd;
-    uint32_t pid = 0;  // in the guest
+    uint32_t pid = 0;                              // in the guest
+    std::atomic<const Handle*> through = nullptr;  // the last that it locked with; never looked into
   };
   using Key = std::pair<uint64_t, uint64_t>;  // inode, owner
 

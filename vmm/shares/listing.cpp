@@ -75,7 +75,7 @@ Outcome<> list_entries(Share& share, const Handle& handle, Entries entries, uint
   const size_t head = kNameOffset + (plus ? sizeof(fuse_entry_out) : 0);
   bool any = false;
   for (;; entries.step()) {
-    const auto entry = entries.look();
+    auto entry = entries.look();
     // What has been put is answered; the error comes again.
     if (!entry) return any ? Outcome<>{} : refuse(entry.error());
     if (entry->name.empty()) return {};
@@ -87,7 +87,11 @@ Outcome<> list_entries(Share& share, const Handle& handle, Entries entries, uint
       if (!is_dots(entry->name)) {
         const auto entered = look_up(share, handle.inode, entry->name);
         if (!entered && entered.error() == ENOENT) continue;
-        if (entered) out = entered->out;
+        if (entered) {
+          out = entered->out;
+          // A device node is a file on the host.
+          entry->type = static_cast<uint8_t>(IFTODT(out.attr.mode));
+        }
       }
       reply.put(out);
     }

@@ -109,7 +109,10 @@ Outcome<> lseek(Share& share, Request& request, Reply& reply) {
   const auto in = SNUG_TRY(request.take<fuse_lseek_in>());
   const auto handle = SNUG_TRY(open_file(share, in.fh, request.header().nodeid));
   // The rest is the guest's own affair. Where the descriptor stands means nothing to anybody.
-  if ((in.whence != SEEK_DATA && in.whence != SEEK_HOLE) || in.offset > INT64_MAX) return refuse(EINVAL);
+  if (in.whence != SEEK_DATA && in.whence != SEEK_HOLE) return refuse(EINVAL);
+  // What the guest has still to write back would be a hole: it asks no more, and takes all for data.
+  if (share.agreed.has(FUSE_WRITEBACK_CACHE)) return refuse(ENOSYS);
+  if (in.offset > INT64_MAX) return refuse(ENXIO);
   const off_t offset = ::lseek(handle->fd.get(), static_cast<off_t>(in.offset), static_cast<int>(in.whence));
   if (offset < 0) return refuse(errno);
   reply.put(fuse_lseek_out{static_cast<uint64_t>(offset)});

@@ -54,7 +54,12 @@ Outcome<> set_look(Share& share, const InodeRef& inode, const fuse_setattr_in& i
   else if (!S_ISDIR(wanted.mode))
     wanted.mode = without_privileges(wanted.mode);
   if ((in.valid & (FATTR_UID | FATTR_GID)) != 0) drop_privileges(share, inode, -1, false);
-  return share.owners.change(inode, -1, seen.status, seen.look, wanted);
+  SNUG_TRY(share.owners.change(inode, -1, seen.status, seen.look, wanted));
+  // That nothing is new is a change all the same.
+  const Look& look = seen.look;
+  if (wanted.mode == look.mode && wanted.uid == look.uid && wanted.gid == look.gid)
+    (void)::fchownat(inode.fd(), "", uid_t(-1), gid_t(-1), AT_EMPTY_PATH);
+  return {};
 }
 
 }  // namespace

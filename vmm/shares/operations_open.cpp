@@ -25,6 +25,7 @@ Outcome<> opendir(Share& share, Request& request, Reply& reply) {
 Outcome<> release(Share& share, Request& request, Reply&) {
   const auto in = SNUG_TRY(request.take<fuse_release_in>());
   auto handle = SNUG_TRY(share.handles.remove(in.fh, request.header().nodeid));
+  share.locks.drop_through(*handle);
   share.locks.drop_unused(handle->inode);
   handle.reset();
   share.waits.poll();

@@ -85,7 +85,8 @@ Outcome<> getxattr(Share& share, Request& request, Reply& reply) {
 Outcome<> listxattr(Share& share, Request& request, Reply& reply) {
   const auto in = SNUG_TRY(request.take<fuse_getxattr_in>());
   const auto inode = SNUG_TRY(share.inodes.find(request.header().nodeid));
-  if (share.is_made_up(inode)) return answer_bytes(reply, in.size, {});
+  if (share.is_made_up(inode) || (!inode.is_file() && !inode.is_folder()))
+    return answer_bytes(reply, in.size, {});
   const auto fd = SNUG_TRY(open_for_xattrs(share, inode));
   const auto names = std::make_unique_for_overwrite<char[]>(kMaxXattr);
   const ssize_t length = ::flistxattr(fd.get(), names.get(), kMaxXattr);

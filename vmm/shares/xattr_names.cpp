@@ -6,18 +6,21 @@ namespace snug {
 namespace {
 
 constexpr std::string_view kUser = "user.";
+constexpr std::string_view kSecurity = "security.";
+constexpr std::string_view kTrusted = "trusted.";
 constexpr std::string_view kOurs = "user.snug.";
 constexpr std::string_view kKept = "user.snug.x.";
 constexpr size_t kLongest = 255;  // XATTR_NAME_MAX
 
-bool is_kept(std::string_view name) { return name.starts_with("security.") || name.starts_with("trusted."); }
+bool is_kept(std::string_view name) { return name.starts_with(kSecurity) || name.starts_with(kTrusted); }
 
 }  // namespace
 
 Outcome<std::string> xattr_on_host(std::string_view name) {
   if (name.empty() || name.size() > kLongest) return refuse(ERANGE);
+  if (name == kUser || name == kSecurity || name == kTrusted) return refuse(EINVAL);
   if (name.starts_with(kOurs)) return refuse(ENODATA);
-  if (name.starts_with(kUser) && name.size() > kUser.size()) return std::string(name);
+  if (name.starts_with(kUser)) return std::string(name);
   if (!is_kept(name)) return refuse(EOPNOTSUPP);
   if (name.size() + kKept.size() > kLongest) return refuse(ERANGE);
   return std::string(kKept).append(name);

@@ -16,7 +16,8 @@ namespace snug {
 inline constexpr char kCapability[] = "security.capability";
 inline constexpr char kCapabilityOnHost[] = "user.snug.x.security.capability";
 
-// ENODATA: one of ours, which the guest does not see. EOPNOTSUPP: a kind that is not kept. ERANGE: too long.
+// ENODATA: one of ours, which the guest does not see. EOPNOTSUPP: a kind that is not kept. EINVAL: a
+// kind and no name. ERANGE: too long.
 Outcome<std::string> xattr_on_host(std::string_view guest_name);
 // Nothing: not for the guest.
 std::optional<std::string_view> xattr_in_guest(std::string_view host_name);

@@ -111,7 +111,11 @@ std::string guest_folder_in_root(const std::string& root, const std::string& fol
   if (below.empty() || *below.begin() == ".." || ::stat(top.c_str(), &of_top) != 0 ||
       ::stat(wanted.c_str(), &of_wanted) != 0 || of_top.st_dev != of_wanted.st_dev)
     return {};
-  return below == "." ? "/" : "/" + below.string();
+  if (below == ".") return "/";
+  // Of these the guest has its own.
+  for (const char* own : {"dev", "proc", "run", "sys", "tmp"})
+    if (*below.begin() == own) return {};
+  return "/" + below.string();
 }
 
 }  // namespace snug

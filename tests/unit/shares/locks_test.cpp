@@ -127,14 +127,26 @@ TEST_F(Locks, EndWithFlushReleaseAndReset) {
   EXPECT_TRUE(is_free());
   set(1, F_WRLCK);
   const uint64_t other = open();
-  driver_->release(node_, handle_);
-  EXPECT_FALSE(is_free());
+  lock(FUSE_SETLK, other, 2, F_WRLCK, 0, 0);
   driver_->release(node_, other);
+  EXPECT_FALSE(is_free());
+  driver_->release(node_, handle_);
   EXPECT_TRUE(is_free()) << "nobody has it open";
   handle_ = open();
   set(1, F_WRLCK);
   session_->reset();
   EXPECT_TRUE(is_free());
+}
+
+// Of open file description locks Linux's driver says no more than that what was open is closed.
+TEST_F(Locks, EndWithWhatTheyWereSetThrough) {
+  const uint64_t other = open();
+  EXPECT_EQ(lock(FUSE_SETLK, other, 7, F_WRLCK, 0, 9).error, 0);
+  EXPECT_EQ(set(1, F_WRLCK, 10, 19), 0);
+  EXPECT_EQ(set(2, F_WRLCK, 0, 9), EAGAIN);
+  EXPECT_TRUE(driver_->release(node_, other));
+  EXPECT_EQ(set(2, F_WRLCK, 0, 9), 0);
+  EXPECT_EQ(set(2, F_WRLCK, 10, 19), EAGAIN) << "that of another file that is open";
 }
 
 TEST_F(Locks, ThatMakeNoSense) {

@@ -155,6 +155,7 @@ TEST_P(OpenFiles, FallocateSeekAndCopy) {
   EXPECT_EQ(seek(SEEK_DATA, 16 << 10).as<fuse_lseek_out>().offset, 32u << 10);
   EXPECT_EQ(seek(SEEK_DATA, 1 << 20).error, ENXIO);
   EXPECT_EQ(seek(SEEK_SET, 0).error, EINVAL);
+  EXPECT_EQ(seek(SEEK_DATA, UINT64_MAX).error, ENXIO);
   const auto [copy, copy_handle] = made("copy");
   fuse_copy_file_range_in in{
       .fh_in = handle, .off_in = 0, .nodeid_out = copy, .fh_out = copy_handle, .off_out = 10, .len = 5};
@@ -168,6 +169,27 @@ TEST_P(OpenFiles, FallocateSeekAndCopy) {
   in.off_in = UINT64_MAX;
   in.nodeid_out = copy;
   EXPECT_EQ(driver->call(FUSE_COPY_FILE_RANGE, node, bytes_of(in)).error, EINVAL);
+}
+
+// The host does not know yet what is data.
+TEST_P(OpenFiles, HolesAreNotToldToAGuestThatWritesBack) {
+  begin({.cache = ShareCache::kAlways});
+  const auto [node, handle] = made("file");
+  const fuse_lseek_in in{.fh = handle, .offset = 0, .whence = SEEK_DATA};
+  expect_error(driver->call(FUSE_LSEEK, node, bytes_of(in)), ENOSYS);
+}
+
+TEST_P(OpenFiles, ChangingNothingIsAChange) {
+  const uint64_t node = made("file", 0640).first;
+  for (const fuse_setattr_in in : {fuse_setattr_in{.valid = FATTR_MODE, .mode = 0640},
+                                   fuse_setattr_in{.valid = FATTR_UID | FATTR_GID}}) {
+    const fuse_attr before = driver->attributes(node);
+    ::usleep(30'000);  // longer than a tick of the clock
+    const fuse_attr after = driver->setattr(node, in).as<fuse_attr_out>().attr;
+    EXPECT_EQ(after.mode, before.mode);
+    EXPECT_NE(std::pair(after.ctime, after.ctimensec), std::pair(before.ctime, before.ctimensec));
+    EXPECT_EQ(std::pair(after.mtime, after.mtimensec), std::pair(before.mtime, before.mtimensec));
+  }
 }
 
 TEST_P(OpenFiles, SyncsAndNumbers) {

@@ -257,5 +257,19 @@ TEST_F(ShareFiles, AFolderOfTheHostIsFoundInTheGuest) {
   EXPECT_EQ(guest_folder_of(shares, path("src2")), "");
 }
 
+TEST_F(ShareFiles, AFolderOfTheHostIsFoundInARoot) {
+  write("root/deep/tmp/file", "x");
+  write("root/tmp/file", "x");
+  std::filesystem::create_directory_symlink("root/deep", path("link"));
+  EXPECT_EQ(guest_folder_in_root(path("root"), path("root")), "/");
+  EXPECT_EQ(guest_folder_in_root(path("root"), path("root/deep")), "/deep");
+  EXPECT_EQ(guest_folder_in_root(path("root"), path("link")), "/deep");
+  EXPECT_EQ(guest_folder_in_root(path("root"), path("root/deep/tmp")), "/deep/tmp");
+  EXPECT_EQ(guest_folder_in_root(path("root"), path("root/tmp")), "") << "the guest has its own";
+  EXPECT_EQ(guest_folder_in_root(path("root"), path(".")), "");
+  EXPECT_EQ(guest_folder_in_root(path("root"), path("gone")), "");
+  EXPECT_EQ(guest_folder_in_root("/", "/proc/self"), "") << "another file system";
+}
+
 }  // namespace
 }  // namespace snug
