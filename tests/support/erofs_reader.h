@@ -33,8 +33,11 @@ struct ErofsFile {
 
 class ErofsReader {
  public:
-  // Reads everything but contents of files. The descriptor stays the caller's.
+  // Reads everything but contents of files. The descriptor stays the caller's, and the image as it is.
   explicit ErofsReader(int image);
+  ~ErofsReader();
+  ErofsReader(const ErofsReader&) = delete;
+  ErofsReader& operator=(const ErofsReader&) = delete;
 
   // What is wrong with the image; each in a few words.
   const std::vector<std::string>& problems() const { return problems_; }
@@ -59,7 +62,7 @@ class ErofsReader {
   void read_xattrs(std::string_view path, ErofsFile& file, uint64_t offset, uint64_t end);
   void read_folder(const std::string& path, uint64_t parent_nid);
 
-  int image_;
+  const char* image_ = nullptr;
   uint64_t image_size_ = 0;
   std::vector<std::string> problems_;
   std::map<std::string, ErofsFile> files_;

@@ -33,20 +33,18 @@ std::string program() {
 }
 
 std::string xattrs_of(const std::string& path) {
-  std::array<char, 65536> names{};
+  static std::array<char, 65536> names;
+  static std::array<char, 65536> value;
   const ssize_t size = ::llistxattr(path.c_str(), names.data(), names.size());
   std::map<std::string, std::string> sorted;
   for (ssize_t at = 0; at < size;) {
     const std::string name = names.data() + at;
     at += static_cast<ssize_t>(name.size()) + 1;
-    std::string value(65536, '\0');
     const ssize_t count = ::lgetxattr(path.c_str(), name.c_str(), value.data(), value.size());
-    if (count < 0) continue;
-    value.resize(static_cast<size_t>(count));
-    sorted[name] = value;
+    if (count >= 0) sorted[name] = std::string(value.data(), static_cast<size_t>(count));
   }
   std::string out;
-  for (const auto& [name, value] : sorted) out += fmt::format(" x:{}={}", escaped(name), escaped(value));
+  for (const auto& [name, text] : sorted) out += fmt::format(" x:{}={}", escaped(name), escaped(text));
   return out;
 }
 
@@ -85,9 +83,9 @@ std::string line_of(const std::string& path, const std::string& name) {
 
 bool has_fsck() { return !program().empty(); }
 
-std::string fsck(int image) {
+std::string fsck(int image, const std::string& option) {
   if (!has_fsck()) return "";
-  FILE* const pipe = ::popen((program() + " " + path_of(image) + " 2>&1").c_str(), "r");
+  FILE* const pipe = ::popen((program() + " " + option + " " + path_of(image) + " 2>&1").c_str(), "r");
   if (pipe == nullptr) return "popen";
   std::string said;
   std::array<char, 4096> piece{};

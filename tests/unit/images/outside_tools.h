@@ -7,8 +7,8 @@
 
 namespace snug::test {
 
-// What fsck.erofs complains of; "" where it does not, or is not installed.
-std::string fsck(int image);
+// What fsck.erofs complains of; "" where it does not, or is not installed. With one more option of its.
+std::string fsck(int image, const std::string& option = {});
 // Whether it is installed.
 bool has_fsck();
 
