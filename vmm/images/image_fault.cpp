@@ -1,5 +1,6 @@
 #include "vmm/images/image_fault.h"
 
+#include <algorithm>
 #include <array>
 
 namespace snug::images {
@@ -55,6 +56,19 @@ const Row& row_of(Fault fault) {
   return kRows.back();
 }
 
+// The bytes of the first character, if a terminal may have it as it is: of ASCII or UTF-8, and no control
+// character of either.
+size_t printable_length(std::string_view text) {
+  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
+  if (byte(0) < 0x80) return byte(0) >= 0x20 && byte(0) != 0x7f && byte(0) != '"' && byte(0) != '\\' ? 1 : 0;
+  const size_t length = byte(0) >= 0xf0 ? 4 : byte(0) >= 0xe0 ? 3 : 2;
+  if (byte(0) < 0xc2 || byte(0) > 0xf4 || text.size() < length) return 0;
+  for (size_t i = 1; i < length; ++i)
+    if ((byte(i) & 0xc0) != 0x80) return 0;
+  // U+0080 to U+009F.
+  return byte(0) == 0xc2 && byte(1) < 0xa0 ? 0 : length;
+}
+
 }  // namespace
 
 std::string_view fault_name(Fault fault) { return row_of(fault).name; }
@@ -75,13 +89,13 @@ std::string shown_name(std::string_view name) {
   if (name.size() > kShown)
     return shown_name(name.substr(0, kShown / 2)) + "..." + shown_name(name.substr(name.size() - kShown / 2));
   std::string shown;
-  for (const char c : name) {
-    // Bytes of UTF-8 stay: what they mean, a terminal decides; control characters of both sets do not.
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x20 || byte == 0x7f || byte == '"' || byte == '\\')
-      shown += fmt::format("\\x{:02x}", byte);
+  while (!name.empty()) {
+    const size_t length = printable_length(name);
+    if (length > 0)
+      shown += name.substr(0, length);
     else
-      shown += c;
+      shown += fmt::format("\\x{:02x}", static_cast<unsigned char>(name[0]));
+    name.remove_prefix(std::max<size_t>(length, 1));
   }
   return shown;
 }

@@ -102,8 +102,8 @@ Result<LayerEntry> layer_entry_from(::archive_entry* from, size_t layer, const I
   }
   Inode& inode = entry.inode;
   const uint32_t type = ::archive_entry_filetype(from) & S_IFMT;
-  // Without a type: a hard link whose target is nothing.
-  if (type == 0) return tl::unexpected(refused(Fault::kBadLink, place));
+  // A hard link to nothing, the rest of a file from another volume.
+  if (type == 0) return tl::unexpected(refused(Fault::kBadLink, place, "the entry is no kind of file"));
   inode.mode = type | (::archive_entry_perm(from) & 07777);
   if (!is_owner(::archive_entry_uid(from)) || !is_owner(::archive_entry_gid(from)))
     return tl::unexpected(refused(Fault::kBadOwner, place));

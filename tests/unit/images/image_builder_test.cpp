@@ -206,6 +206,9 @@ TEST(ImageWords, NameLayerAndEntry) {
 TEST(ImageWords, OfALongNameAreFew) {
   EXPECT_EQ(images::shown_name(std::string(4000, 'x')).size(), 203U);
   EXPECT_EQ(images::shown_name("a\"b\\c\n\x7f"), "a\\x22b\\x5cc\\x0a\\x7f");
+  EXPECT_EQ(images::shown_name("\xc3\xbc\xe2\x82\xac\xf0\x9f\x98\x80"),
+            "\xc3\xbc\xe2\x82\xac\xf0\x9f\x98\x80");
+  EXPECT_EQ(images::shown_name("\x9b\xc2\x9b\xc3"), "\\x9b\\xc2\\x9b\\xc3");
 }
 
 struct LimitCase {
