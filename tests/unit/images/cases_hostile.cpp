@@ -2,6 +2,8 @@
 // does not write.
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "tests/unit/images/layer_cases.h"
 
 namespace snug::test {

@@ -4,7 +4,9 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include <array>
 #include <clocale>
+#include <functional>
 #include <random>
 
 #include "tests/unit/images/image_fixture.h"

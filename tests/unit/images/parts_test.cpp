@@ -1,5 +1,6 @@
 // The parts by themselves: checksum, chunks, spool, and trees that no layer makes.
 #include <cstring>
+#include <filesystem>
 #include <random>
 
 #include "tests/unit/images/image_fixture.h"
