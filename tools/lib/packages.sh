@@ -25,7 +25,7 @@ packages_of() {
     # Compiling snug and its unit tests.
     build)
       printf '%s\n' g++ meson ninja-build pkg-config libfmt-dev libcli11-dev libspdlog-dev libyaml-cpp-dev \
-        libexpected-dev zlib1g-dev libdeflate-dev liblz4-dev libzstd-dev liblzma-dev libbz2-dev liburing-dev nlohmann-json3-dev libgtest-dev libgmock-dev
+        libexpected-dev zlib1g-dev libdeflate-dev liblz4-dev libzstd-dev liblzma-dev libbz2-dev libarchive-dev liburing-dev nlohmann-json3-dev libgtest-dev libgmock-dev
       ;;
     # Assembling initrds and micro-guests, unpacking Debian's kernels.
     image) printf '%s\n' cpio kmod gcc g++ binutils gzip xz-utils zstd ;;
@@ -40,7 +40,7 @@ packages_of() {
     # The checks and the Linux tier of the test suite.
     test)
       printf '%s\n' clang libclang-rt-dev acpica-tools python3 tmux shellcheck passt iproute2 procps iperf3 ethtool \
-        mmdebstrap uidmap zsh fish groff-base mandoc
+        mmdebstrap uidmap erofs-utils zsh fish groff-base mandoc
       # The formatting is that of one version, which other releases do not have (tools/checks/formatting).
       case $(release_codename) in bookworm | noble) printf '%s\n' clang-format-14 ;; esac
       ;;
