@@ -27,6 +27,16 @@ std::string line_of(std::string text) {
   return text;
 }
 
+void load_list(const std::string& modules, const std::string& id, std::set<std::string>& loaded) {
+  const std::string list = read_file(modules + "/" + id + ".list");
+  for (size_t at = 0; at < list.size();) {
+    const size_t end = std::min(list.find('\n', at), list.size());
+    if (const std::string name = list.substr(at, end - at); loaded.insert(name).second)
+      load(modules + "/" + name + ".ko");
+    at = end + 1;
+  }
+}
+
 }  // namespace
 
 void load_drivers(const std::string& modules, const std::string& devices) {
@@ -37,15 +47,12 @@ void load_drivers(const std::string& modules, const std::string& devices) {
     ::closedir(folder);
   }
   std::set<std::string> loaded;
-  for (const std::string& id : ids) {
-    const std::string list = read_file(modules + "/" + id + ".list");
-    for (size_t at = 0; at < list.size();) {
-      const size_t end = std::min(list.find('\n', at), list.size());
-      if (const std::string name = list.substr(at, end - at); loaded.insert(name).second)
-        load(modules + "/" + name + ".ko");
-      at = end + 1;
-    }
-  }
+  for (const std::string& id : ids) load_list(modules, id, loaded);
+}
+
+void load_drivers_of(const std::string& modules, const std::string& id) {
+  std::set<std::string> loaded;
+  load_list(modules, id, loaded);
 }
 
 }  // namespace snug::agent

@@ -10,4 +10,7 @@ namespace snug::agent {
 // passed over.
 void load_drivers(const std::string& modules, const std::string& devices);
 
+// Those of one list only, such as "root": what a root on a device takes.
+void load_drivers_of(const std::string& modules, const std::string& id);
+
 }  // namespace snug::agent

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "guest-images/agent/drivers.h"
 #include "guest-images/agent/small_files.h"
 
 namespace snug::agent {
@@ -35,6 +36,7 @@ bool mount_share(const std::string& tag) {
 
 // Without a copy of its own in the guest's memory, where the device is memory.
 bool mount_image(const std::string& device) {
+  load_drivers_of("/modules", "root");
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     for (const char* options : {"dax=always", "dax", ""})
       if (::mount(device.c_str(), kLower, "erofs", MS_RDONLY, options) == 0) return true;

@@ -57,6 +57,8 @@ Result<oci::ImageConfig> prepare_image(Spec& spec) {
   const auto image = SNUG_TRY(store.pull(reference, policy_of(spec.pull)));
   const fs::path root = SNUG_TRY(store.root_of(image, show_progress(reference.name)));
   log_info("image {}: {}, root {}", reference.name, image.manifest.digest, root.string());
+  // A spec as inspect prints it has all of it already.
+  if (!spec.disks.empty() && spec.disks.front().path == root) return image.config;
   const auto guest = SNUG_TRY(kernel_for_image(spec.kernel));
   spec.kernel = guest.kernel;
   spec.initrd.insert(spec.initrd.begin(), guest.initrds.begin(), guest.initrds.end());

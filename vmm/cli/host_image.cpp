@@ -55,10 +55,8 @@ constexpr std::array kDrivers{
     Driver{"0x105b", "virtio_pci", true},
     Driver{"0x105b", "virtio_pmem", false},
     Driver{"0x105b", "nd_pmem", false},
-    Driver{"0x105b", "erofs", false},
-    Driver{"0x105b", "overlay", true},
-    Driver{"0x1042", "erofs", false},
-    Driver{"0x1042", "overlay", true},
+    Driver{"root", "erofs", false},
+    Driver{"root", "overlay", true},
 };
 
 constexpr uint64_t kLongest = 64 << 20;  // of a module

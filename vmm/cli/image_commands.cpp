@@ -143,7 +143,8 @@ struct Options {
 
 void add_image_commands(CLI::App& app, std::function<int()>& chosen) {
   const auto given = std::make_shared<Options>();
-  auto* image = app.add_subcommand("image", "Guest images and container images: list, build, pull, inspect, rm, prune");
+  auto* image =
+      app.add_subcommand("image", "Guest images and container images: list, build, pull, inspect, rm, prune");
   image->require_subcommand(1);
   const auto command = [&](const char* name, const char* about, std::function<int()> run) {
     auto* added = image->add_subcommand(name, about);
@@ -160,15 +161,18 @@ void add_image_commands(CLI::App& app, std::function<int()>& chosen) {
   build->footer(
       "Nothing is installed for it and no root is needed; what is missing is named.\n"
       "What was made before costs a few milliseconds.\n");
-  auto* pull = command("pull", "Bring a container image here; prints its digest", [given] { return pull_image(given->pull); });
-  pull->add_option("NAME", given->pull.name, "alpine, quay.io/me/app:1.2, oci:PATH, docker-archive:PATH, ...")->required();
+  auto* pull = command("pull", "Bring a container image here; prints its digest",
+                       [given] { return pull_image(given->pull); });
+  pull->add_option("NAME", given->pull.name, "alpine, quay.io/me/app:1.2, oci:PATH, docker-archive:PATH, ...")
+      ->required();
   pull->add_flag("-q,--quiet", given->pull.quiet, "Without progress of the root file system");
   pull->footer(
       "By skopeo, with the credentials and mirrors that it has. snug run --image NAME brings\n"
       "what is not here yet.\n");
-  command("inspect", "What a container image holds and starts, as JSON", [given] {
-    return inspect_image(given->name);
-  })->add_option("NAME", given->name, "The image")->required();
+  command("inspect", "What a container image holds and starts, as JSON",
+          [given] { return inspect_image(given->name); })
+      ->add_option("NAME", given->name, "The image")
+      ->required();
   auto* remove = command("rm", "Remove images from the cache; they can be made again",
                          [given] { return remove_images(given->names, given->force); });
   remove->add_option("NAME", given->names, "The images")->required();

@@ -23,6 +23,7 @@
 #include "vmm/spec/describe.h"
 #include "vmm/spec/load.h"
 #include "vmm/spec/shares.h"
+#include "vmm/spec/text.h"
 
 namespace snug::cli {
 namespace {
@@ -51,7 +52,8 @@ std::string shell_words(const std::vector<std::string>& words) {
 }
 
 // What the machine is started for; no commands: for itself.
-Result<CommandPlan> plan_commands(const Spec& spec, const RunArguments& arguments, const oci::ImageConfig* image) {
+Result<CommandPlan> plan_commands(const Spec& spec, const RunArguments& arguments,
+                                  const oci::ImageConfig* image) {
   CommandPlan plan;
   if (!arguments.command.empty() && image == nullptr) {
     plan.commands.push_back({arguments.command, shell_words(arguments.command)});
@@ -242,6 +244,9 @@ int run(const RunArguments& arguments) {
   std::optional<oci::ImageConfig> image;
   if (!spec.image.empty()) {
     auto prepared = prepare_image(spec);
+    if (!prepared && !word.empty())
+      return fail_run(std::move(prepared.error())
+                          .with_context(fmt::format("no file {}, and as an image", in_quotes(word))));
     if (!prepared) return fail_run(prepared.error());
     image = std::move(*prepared);
   }

@@ -31,16 +31,16 @@ Result<void> write_at(int fd, std::span<const std::byte> bytes, uint64_t offset)
 
 }  // namespace
 
-Result<Spool> Spool::create(const std::string& folder) {
+Result<UniqueFd> Spool::make_file(const std::string& folder) {
   const int fd = ::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-  if (fd >= 0) return Spool(UniqueFd(fd));
+  if (fd >= 0) return UniqueFd(fd);
   if (errno != EOPNOTSUPP && errno != EISDIR) return fail_errno(errno, "making a file in {}", folder);
   // A file system without files that have no name.
   std::string name = folder + "/.spool-XXXXXX";
   UniqueFd file(::mkostemp(name.data(), O_CLOEXEC));
   if (!file) return fail_errno(errno, "making a file in {}", folder);
   ::unlink(name.c_str());
-  return Spool(std::move(file));
+  return file;
 }
 
 Spool::Spool(UniqueFd file) : file_(std::move(file)), window_(kWindow) {}

@@ -25,7 +25,8 @@ class Spool {
 
   // A file without a name in `folder`, which has to have room for the contents of the image. Errors: as
   // open(2).
-  static Result<Spool> create(const std::string& folder);
+  static Result<UniqueFd> make_file(const std::string& folder);
+  static Result<Spool> create(const std::string& folder) { return Spool(SNUG_TRY(make_file(folder))); }
   // In an empty file of the caller's.
   explicit Spool(UniqueFd file);
 

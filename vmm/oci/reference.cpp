@@ -49,6 +49,8 @@ bool is_digest(std::string_view text) {
 }
 
 bool is_host(std::string_view text) {
+  if (text.empty() || (std::isalnum(static_cast<unsigned char>(text.front())) == 0 && text.front() != '['))
+    return false;
   return std::ranges::all_of(text, [](char c) {
     return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '.' || c == '-' || c == ':' || c == '[' ||
            c == ']';

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <map>
 #include <set>
 
@@ -50,7 +51,7 @@ Result<void> make_folder(const fs::path& path) {
 std::string file_name(const std::string& name) {
   std::string text;
   for (const char c : name)
-    text += c == '/' || c == '%' || (c == '.' && text.empty())
+    text += c == '/' || c == '%' || c == ':' || (c == '.' && text.empty())
                 ? fmt::format("%{:02X}", static_cast<unsigned char>(c))
                 : std::string(1, c);
   return text;
@@ -171,7 +172,7 @@ Result<fs::path> Store::root_of(const StoredImage& image, const images::Progress
   auto made = [&]() -> Result<void> {
     const auto file = SNUG_TRY(open_file(half.string(), O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600));
     images::ImageJob job{.layers = layers,
-                         .spool = SNUG_TRY(images::Spool::create((folder_ / "work").string())),
+                         .spool = SNUG_TRY(images::Spool::make_file((folder_ / "work").string())),
                          .image = file.get()};
     job.progress = progress;
     SNUG_TRY(images::build_image(std::move(job)));

@@ -95,6 +95,11 @@ void check_vsock(SpecReader& reader, const Spec& spec, const std::string& file) 
     reader.add({file, 0, 0, "vsock: a cid alone makes no device: say where its socket is, socket: auto"});
 }
 
+void check_root(SpecReader& reader, const Spec& spec, const std::string& file) {
+  if (!spec.image.empty() && !spec.root.empty())
+    reader.add({file, 0, 0, "image and root exclude each other: both say what the guest's root is"});
+}
+
 void check_channels(SpecReader& reader, const Spec& spec, const std::string& file) {
   const auto add = [&](std::string message) { reader.add({file, 0, 0, std::move(message)}); };
   if (spec.consoles.size() > kConsolesMax)
@@ -194,6 +199,7 @@ ParseOutcome load_spec(const std::optional<std::string>& spec_path, const FlagVa
   check_files(reader);
   check_disks(reader, outcome.spec, file.shown_name);
   check_vsock(reader, outcome.spec, file.shown_name);
+  check_root(reader, outcome.spec, file.shown_name);
   check_channels(reader, outcome.spec, file.shown_name);
   check_balloon(reader, outcome.spec, file.shown_name);
   check_shares(reader, outcome.spec);

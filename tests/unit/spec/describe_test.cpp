@@ -203,6 +203,7 @@ memory: 256M
 kernel: /k
 kernel_cache: true
 kaslr: true
+pull: missing
 vsock:
   socket: none
   cid: 3
