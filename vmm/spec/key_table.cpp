@@ -75,8 +75,10 @@ Keys<Spec> all_keys() {
        .flags = "--image",
        .placeholder = "NAME",
        .group = "Boot",
-       .help = "A container image, of which the machine gets its root, below a layer in the guest's memory, and its "
-               "command: alpine, nginx:1.25, quay.io/me/app@sha256:..., oci:PATH, docker-archive:PATH; by skopeo.",
+       .help = "A container image, of which the machine gets its root, below a layer in the guest's memory, "
+               "and its "
+               "command: alpine, nginx:1.25, quay.io/me/app@sha256:..., oci:PATH, docker-archive:PATH; by "
+               "skopeo.",
        .example = "docker.io/library/alpine",
        .also = "container oci docker",
        .value = checked_text(&Spec::image, detail::image_value(), detail::parse_image)},
@@ -86,7 +88,9 @@ Keys<Spec> all_keys() {
        .group = "Boot",
        .help = "When the image is brought: where it is not here yet, each time, or never.",
        .example = "always",
-       .value = word(&Spec::pull, {{"missing", PullMode::kMissing}, {"always", PullMode::kAlways}, {"never", PullMode::kNever}})},
+       .value = word(
+           &Spec::pull,
+           {{"missing", PullMode::kMissing}, {"always", PullMode::kAlways}, {"never", PullMode::kNever}})},
       {.name = "root",
        .flags = "--root",
        .placeholder = "DIR",

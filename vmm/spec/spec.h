@@ -199,8 +199,8 @@ struct Spec {
   std::vector<DiskSpec> disks;            // the guest sees them in this order; at most 16
   std::vector<NetSpec> net;               // at most 8; the guest sees them in this order
   std::vector<ShareSpec> shares;          // at most 16; the guest sees them in this order
-  std::string image;                      // of a container, whose root and command the machine gets; empty: none
-  PullMode pull = PullMode::kMissing;     // when it is brought from where it comes from
+  std::string image;                   // of a container, whose root and command the machine gets; empty: none
+  PullMode pull = PullMode::kMissing;  // when it is brought from where it comes from
   std::string root;  // a folder of the host's that is the guest's root, read-only below a layer; empty: none
   std::vector<PortForward> ports;  // of the first interface of mode user, besides its own
   VsockSpec vsock;
