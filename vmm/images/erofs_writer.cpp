@@ -20,6 +20,8 @@ namespace {
 
 using erofs::kBlock;
 
+constexpr size_t kTablePiece = 64 * 1024;
+
 template <class T>
 std::string_view text_of(const T& value) {
   return {reinterpret_cast<const char*>(&value), sizeof value};
@@ -85,6 +87,7 @@ Result<void> ErofsWriter::write_inodes(const ErofsLayout& layout, ErofsOutput& o
   for (const InodeId id : layout.order()) {
     const Inode& inode = tree_.inode(id);
     const ErofsPlace& place = layout.place(id);
+    uint64_t offset = place.offset;
     std::string bytes(text_of(inode_of(inode, place, ++number)));
     append_erofs_xattrs(inode.xattrs, bytes);
     if (place.inline_bytes > 0) {
@@ -98,9 +101,14 @@ Result<void> ErofsWriter::write_inodes(const ErofsLayout& layout, ErofsOutput& o
         const le32 entry =
             block == erofs::kNoBlock ? block : static_cast<uint32_t>(place.first_block + block);
         bytes.append(text_of(entry));
+        // A table may be long.
+        if (bytes.size() < kTablePiece) continue;
+        SNUG_TRY(out.write(offset, bytes));
+        offset += bytes.size();
+        bytes.clear();
       }
     }
-    SNUG_TRY(out.write(place.offset, bytes));
+    SNUG_TRY(out.write(offset, bytes));
   }
   return {};
 }

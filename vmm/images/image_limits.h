@@ -36,9 +36,9 @@ struct ImageLimits {
   uint64_t unpacked_bytes = 2 * 1024 * kGiB;
   // Headers in front of one entry, with its list of holes.
   uint64_t header_bytes = 8 * kMiB;
-  // The image, holes included, and what of it is not file contents.
+  // The image, holes included, and its inodes with what is behind them.
   uint64_t image_bytes = 1024 * kGiB;
-  uint64_t image_metadata_bytes = 4 * kGiB;
+  uint64_t image_metadata_bytes = kGiB;
 };
 
 }  // namespace snug::images

@@ -61,8 +61,9 @@ Error LayerReader::broken(std::string_view entry) {
   // What the stream said is the reason for what libarchive says.
   if (error_) return std::move(*error_).with_context(fmt::format("layer {}", layer_));
   const char* why = archive_ != nullptr ? ::archive_error_string(archive_) : nullptr;
-  return refused(Fault::kBrokenArchive, {layer_, entry},
-                 fmt::format("the layer's tar is broken ({})", why != nullptr ? why : "it is not one"));
+  return refused(
+      Fault::kBrokenArchive, {layer_, entry},
+      fmt::format("the layer's tar is broken ({})", why != nullptr ? shown_name(why) : "it is not one"));
 }
 
 Result<void> LayerReader::check_header(int status) {
@@ -119,6 +120,8 @@ Result<void> LayerReader::read_contents(LayerEntry& entry) {
     end = at + size;
     SNUG_TRY(with_context(spool_.write(at, {static_cast<const std::byte*>(bytes), size}), "the image"));
     if (spool_.stored() > limits_.content_bytes) return tl::unexpected(refused(Fault::kTooManyBytes, place));
+    if (use_.metadata_bytes + spool_.extents() * sizeof(Extent) > limits_.metadata_bytes)
+      return tl::unexpected(refused(Fault::kTooMuchMetadata, place));
   }
   auto contents = SNUG_TRY(spool_.finish(entry.inode.size));
   entry.inode.extents = std::move(contents.extents);

@@ -33,6 +33,8 @@ class Spool {
   int descriptor() const { return file_.get(); }
   // Bytes of contents stored so far, pages of zeros left out.
   uint64_t stored() const { return stored_; }
+  // Extents of the file that is being written, so far.
+  size_t extents() const { return extents_.size(); }
 
   // Contents of one file: begin(), then write() with ascending offsets, then finish().
   void begin();

@@ -1,7 +1,10 @@
 #include "tests/unit/images/outside_tools.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/loop.h>
 #include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -108,6 +111,38 @@ Lines lines_of_folder(const std::string& folder) {
   return lines;
 }
 
+namespace {
+
+// The image behind a loop device, which goes with the descriptor: kernels before 6.12 mount no file. "" where
+// there is none.
+std::string loop_device(const std::string& image, UniqueFd& device) {
+  const UniqueFd control(::open("/dev/loop-control", O_RDWR | O_CLOEXEC));
+  const UniqueFd file(::open(image.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!control || !file) return "";
+  // Somebody else may take the same one.
+  for (int attempt = 0; attempt < 5; ++attempt) {
+    const std::string path = fmt::format("/dev/loop{}", ::ioctl(control.get(), LOOP_CTL_GET_FREE));
+    device = UniqueFd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    loop_config config{};
+    config.fd = static_cast<uint32_t>(file.get());
+    config.info.lo_flags = LO_FLAGS_READ_ONLY | LO_FLAGS_AUTOCLEAR;
+    if (device && ::ioctl(device.get(), LOOP_CONFIGURE, &config) == 0) return path;
+  }
+  return "";
+}
+
+// "" or why not.
+std::string mount_image(const std::string& image, const char* folder, UniqueFd& device) {
+  if (::mount(image.c_str(), folder, "erofs", MS_RDONLY, nullptr) == 0) return "";
+  const std::string why = std::strerror(errno);
+  const std::string loop = loop_device(image, device);
+  if (!loop.empty() && ::mount(loop.c_str(), folder, "erofs", MS_RDONLY, nullptr) == 0) return "";
+  return fmt::format("mounting EROFS from a file: {}, from {}: {}", why,
+                     loop.empty() ? "a loop device" : loop, std::strerror(errno));
+}
+
+}  // namespace
+
 // In a process and a mount namespace of its own: nothing of it is left, whatever happens.
 Mounted mounted(int image) {
   Mounted result;
@@ -123,10 +158,10 @@ Mounted mounted(int image) {
         ::mount("tmpfs", "/mnt", "tmpfs", 0, nullptr) != 0) {
       said = std::string("!mounts: ") + std::strerror(errno);
     } else {
-      // A file of its own: not every kernel mounts one in memory.
       std::filesystem::create_directory("/mnt/image");
-      if (::mount(source.c_str(), "/mnt/image", "erofs", MS_RDONLY, nullptr) != 0)
-        said = std::string("!mounting EROFS from a file: ") + std::strerror(errno);
+      UniqueFd device;
+      if (const std::string why = mount_image(source, "/mnt/image", device); !why.empty())
+        said = "!" + why;
       else
         for (const std::string& line : lines_of_folder("/mnt/image")) said += line + "\n";
     }
