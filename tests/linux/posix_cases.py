@@ -107,9 +107,9 @@ def hold_against_posix(is_user):
         ended = server.run("--initrd", more, "-m", "128M", "--boot-timeout", "300s", *flags, "--", "sh", "-c",
                            "mkdir /ref && mount -t tmpfs -o nodev,mode=755 tmpfs /ref && posix /etc/posix /ref " + " ".join(places) +
                            (f" --case {ONE}" if ONE else ""))
-        check(ended.status == 0, "not what POSIX has", ended.out, ended.err)
         for line in ended.out.splitlines():
             print("    " + line, flush=True)
+        check(ended.status == 0, "not what POSIX has", ended.err)
 
 
 @test

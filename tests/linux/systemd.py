@@ -5,7 +5,7 @@ import json
 
 from guests import *  # noqa: F403
 
-DEBIAN = os.environ["SNUG_IMAGE_DEBIAN"]
+DEBIAN = os.environ.get("SNUG_IMAGE_DEBIAN", "/nowhere") + "/disk"  # guest-images/build debian-rootfs
 USER = 12345
 PATIENCE = 120
 # First what is to be its root, then its control group.

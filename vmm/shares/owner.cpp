@@ -32,7 +32,7 @@ bool take_number(std::string_view& text, uint32_t& number, int base, bool last) 
 uint32_t Look::host_mode() const {
   // Nobody uses it there, and its user has to read who it is.
   if (is_device()) return 0600;
-  return mode & (S_ISDIR(mode) ? 07777u : 01777u);
+  return mode & (S_ISDIR(mode) ? 03777u : 01777u);
 }
 
 std::optional<Override> Override::parse(std::string_view text) {
@@ -91,8 +91,7 @@ Look Owners::plain(const FileStatus& status) const {
 
 // Of others' files a server of root's believes no more than what they could do to them themselves.
 bool Owners::may_override(const FileStatus& status) const {
-  if (S_ISDIR(status.stx_mode)) return status.stx_uid == user_;
-  return S_ISREG(status.stx_mode) && (real_ids_ || status.stx_uid == user_);
+  return (S_ISREG(status.stx_mode) || S_ISDIR(status.stx_mode)) && (real_ids_ || status.stx_uid == user_);
 }
 
 Look Owners::with_override(Look look, const FileStatus& status, const Override& override) const {
@@ -104,7 +103,9 @@ Look Owners::with_override(Look look, const FileStatus& status, const Override& 
     look.device = override.device;
   } else {
     if (type != (look.mode & S_IFMT)) return look;
-    look.mode |= override.mode & kPrivilegeBits;
+    // A folder's setgid hands a group down, of which its owner may not be.
+    const bool hands_down = S_ISDIR(status.stx_mode) && status.stx_uid != user_;
+    look.mode |= override.mode & (hands_down ? uint32_t{S_ISUID} : kPrivilegeBits);
   }
   if (!real_ids_ || is_device) {
     look.uid = override.uid;

@@ -44,7 +44,7 @@ struct Look {
 
   bool operator==(const Look&) const = default;
   bool is_device() const { return S_ISCHR(mode) || S_ISBLK(mode); }
-  // The mode of what is made on the host for it: setuid and setgid are for folders only.
+  // The mode of what is made on the host for it: setgid is for folders only, setuid for nothing.
   uint32_t host_mode() const;
 };
 

@@ -24,18 +24,16 @@ static struct stat marked[2];
 // Longer than a tick of any clock that files get their times of.
 static void pass_time(void) { usleep(24000); }
 
-// Remembers a path's times; those of what happens afterwards are later ones.
+// Remembers a path's times; those of what happens afterwards are others.
 static void do_mark(char** a) {
   const int result = lstat(a[0], &marked[a[1] != NULL]);
   say_result(result);
   pass_time();
 }
 
+// Some times are of the guest's clock and some of the host's: which is later is nobody's to say.
 static const char* since(struct timespec now, struct timespec before) {
-  if (now.tv_sec == before.tv_sec && now.tv_nsec == before.tv_nsec) return "same";
-  return now.tv_sec < before.tv_sec || (now.tv_sec == before.tv_sec && now.tv_nsec < before.tv_nsec)
-             ? "older"
-             : "newer";
+  return now.tv_sec == before.tv_sec && now.tv_nsec == before.tv_nsec ? "same" : "new";
 }
 
 static void do_since(char** a) {

@@ -256,10 +256,14 @@ TEST_P(Owner, DeviceNodesAreRegularFilesOfTheServers) {
 }
 
 TEST_P(Owner, SetgidFoldersHandTheirGroupDown) {
-  serve({}, [](Driver& guest) {
+  serve({}, [this](Driver& guest) {
     const uint64_t folder = guest.mkdir(1, "folder", 0777).as<fuse_entry_out>().nodeid;
     guest.chown(folder, 0, 50);
     expect_look(guest.chmod(folder, 02777).as<fuse_attr_out>().attr, 0, 50, S_IFDIR | 02777);
+    // Setuid means nothing there, and no mode of the host has it.
+    expect_look(guest.chmod(folder, 06777).as<fuse_attr_out>().attr, 0, 50, S_IFDIR | 06777);
+    EXPECT_EQ(on_host("folder").st_mode & S_ISUID, 0u);
+    expect_look(guest.chown(folder, 5, 50).as<fuse_attr_out>().attr, 5, 50, S_IFDIR | 06777);
     guest.uid = 1000;
     guest.gid = 1000;
     expect_look(guest.create(folder, "file", 0644).as<fuse_entry_out>().attr, 1000, 50, S_IFREG | 0644);
