@@ -153,7 +153,7 @@ Outcome<> Owners::set_override(int fd, int opened, const Override* override) con
 }
 
 Outcome<> Owners::set_mode(int fd, uint32_t mode) const {
-  return outcome_of(::fchmodat(host_.proc_self_fd(), FdName(fd).text(), mode, 0));
+  return outcome_of(::fchmodat(host_.proc_self_fd(), FdName(fd).text(), mode & ~uint32_t{S_ISUID}, 0));
 }
 
 // A user without CAP_DAC_OVERRIDE needs the right to write for that, and gets it for the moment; `status` has
