@@ -154,7 +154,9 @@ class Doomed:
              "user", "--vsock", "auto", "--share", f"source={folder},tag=files", *place.limits], env=place.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         deadline = time.monotonic() + BOUND
         while not self.machine() or not self.shares() or not self.passt() or not os.path.exists(self.folder + "/control.sock"):
-            check(time.monotonic() < deadline and self.process.poll() is None, "it does not run")
+            if self.process.poll() is not None:
+                check(False, f"it has ended with status {self.process.returncode}", *self.process.communicate())
+            check(time.monotonic() < deadline, "it does not run", self.machine(), self.shares(), self.passt())
             time.sleep(0.01)
 
     def machine(self):

@@ -151,10 +151,17 @@ Result<void> CgroupScope::enter_one_below(const OwnCgroup& own) {
 Result<void> CgroupScope::divide(const std::string& parent) {
   const std::string file = parent + "/cgroup.subtree_control";
   const auto given = cgroup_words(host_.files, file);
-  std::vector<std::string> wanted;
-  for (const CgroupLimit& limit : list_limits(request_.limits))
+  std::vector<std::string> needed, wanted;
+  for (const CgroupLimit& limit : list_limits(request_.limits)) {
+    needed.emplace_back(limit.controller);
     if (std::ranges::find(given, limit.controller) == given.end()) wanted.emplace_back(limit.controller);
-  if (wanted.empty()) return {};
+  }
+  if (wanted.empty()) {
+    // One that another has asked for this moment is named before its files are there; who asks for it once more
+    // waits for that.
+    (void)host_.files.write(file, to_text(needed, '+'));
+    return {};
+  }
   const int error = host_.files.write(file, to_text(wanted, '+'));
   if (error == EBUSY) return tl::unexpected(is_shared(host_.files, parent));
   if (error != 0) return tl::unexpected(cannot_make(parent, error));

@@ -272,7 +272,10 @@ Result<std::unique_ptr<ShareServer>> ShareServer::start(const Spec& spec, std::v
     share.folder.opened.reset();
   }
   std::string words = hear(from.get());
-  if (words.empty()) return fail("shares: {}", server->end());
+  if (words.empty()) {
+    const std::string why = server->end();
+    return fail("shares: {}", why.empty() ? "the process that serves them has ended" : why);
+  }
   const bool good = words.front() == kGood;
   words.erase(0, 1);
   if (!good) return tl::unexpected(warden::error_of(words));
@@ -294,6 +297,7 @@ std::string ShareServer::end() {
   int status = 0;
   while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) continue;
   pid_ = -1;
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return {};
   if (!WIFSIGNALED(status))
     return fmt::format("the process that serves shares ended with status {}", WEXITSTATUS(status));
   const char* name = ::sigabbrev_np(WTERMSIG(status));

@@ -49,7 +49,7 @@ class ShareServer {
   // Readable when it has ended.
   int process() const { return process_.get(); }
   pid_t pid() const { return pid_; }
-  // What it has to say about its end.
+  // What there is to say about its end; "": it has ended because its machine is gone.
   std::string end();
   // Parts of its jail that this host refuses.
   const std::vector<std::string>& jail_missing() const { return jail_missing_; }

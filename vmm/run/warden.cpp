@@ -25,6 +25,8 @@ namespace {
 constexpr std::chrono::seconds kSuspendPatience{1};
 // To end after a second wish to end, or after its last words.
 constexpr std::chrono::seconds kEndPatience{10};
+// What serves a machine that has been killed can be gone before the machine is.
+constexpr std::chrono::seconds kMachinePatience{5};
 // Calls answered before the loop looks at something else.
 constexpr int kCallsAtOnce = 16;
 
@@ -72,9 +74,14 @@ Result<std::unique_ptr<Warden>> Warden::create(Machine machine, Duties duties) {
     self->share_server_watch_ =
         SNUG_TRY(self->loop_->watch(server->process(), EPOLLIN, [self, server](uint32_t) {
           self->share_server_watch_.reset();
+          const std::string why = server->end();
           // A guest whose files are gone would hang sooner or later.
-          self->end_machine(server->end());
+          if (!why.empty()) return self->end_machine(why);
+          // Its machine is gone: the end of that says more, and comes now.
+          self->machine_late_.arm(kMachinePatience);
         }));
+  self->machine_late_ =
+      SNUG_TRY(self->loop_->timer([self] { self->end_machine("the process that serves shares has ended"); }));
   self->suspend_late_ = SNUG_TRY(self->loop_->timer([self] { self->stop_both(); }));
   self->end_late_ =
       SNUG_TRY(self->loop_->timer([self] { self->end_machine("the machine's process does not end"); }));

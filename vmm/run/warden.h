@@ -95,6 +95,7 @@ class Warden {
   EventLoop::Watch share_server_watch_;
   EventLoop::Timer suspend_late_;
   EventLoop::Timer end_late_;
+  EventLoop::Timer machine_late_;
 };
 
 }  // namespace snug
