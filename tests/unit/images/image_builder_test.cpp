@@ -293,6 +293,17 @@ TEST(ImageLimitsOf, BombsInZstd) {
   EXPECT_EQ(fault_of(build({bomb}, limits)), "too-many-bytes");
 }
 
+// A file of many parts is refused while it is read.
+TEST(ImageLimitsOf, PartsOfOneFile) {
+  std::string contents;
+  for (int i = 0; i < 200; ++i) contents += "x" + std::string(70'000, '\0');
+  ImageLimits limits;
+  limits.metadata_bytes = 8'000;
+  EXPECT_EQ(fault_of(build({file("a", contents) + tar_end()}, limits)), "");
+  limits.metadata_bytes = 4'000;
+  EXPECT_EQ(fault_of(build({file("a", contents) + tar_end()}, limits)), "too-much-metadata");
+}
+
 // What would take hours if every whiteout looked at every file of its folder.
 TEST(ImageLimitsOf, ManyWhiteouts) {
   constexpr int kCount = 20'000;
