@@ -157,8 +157,8 @@ Result<void> CgroupScope::divide(const std::string& parent) {
     if (std::ranges::find(given, limit.controller) == given.end()) wanted.emplace_back(limit.controller);
   }
   if (wanted.empty()) {
-    // One that another has asked for this moment is named before its files are there; who asks for it once more
-    // waits for that.
+    // One that another has asked for this moment is named before its files are there; who asks for it once
+    // more waits for that.
     (void)host_.files.write(file, to_text(needed, '+'));
     return {};
   }

@@ -3,7 +3,7 @@
 
 # Libraries that are in the static program, by the Debian package they come from.
 linked_packages=(libc6-dev "libstdc++-$(gcc -dumpversion)-dev" libfmt-dev libspdlog-dev libcli11-dev libyaml-cpp-dev libexpected-dev zlib1g-dev
-  libdeflate-dev liblz4-dev libzstd-dev liblzma-dev libbz2-dev liburing-dev nlohmann-json3-dev)
+  libdeflate-dev liblz4-dev libzstd-dev liblzma-dev libbz2-dev libarchive-dev liburing-dev nlohmann-json3-dev)
 
 maintainer() { printf '%s <%s>\n' "${DEBFULLNAME:-The snug authors}" "${DEBEMAIL:-snug@packages.invalid}"; }
 
