@@ -174,7 +174,7 @@ class Actors:
 @test
 def shares_one_file_for_two_guests_and_the_host():
     """Whatever each of them does in its turn, the next finds it exactly so."""
-    left = 100_000 if EVERYTHING else 6_000
+    left = 100_000 if EVERYTHING else 4_000
     seed = random.SystemRandom().randrange(1 << 32)
     print(f"    seed {seed}, {left} operations", flush=True)
     chance = random.Random(seed)
