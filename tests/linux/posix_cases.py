@@ -12,7 +12,6 @@ HERE = os.path.dirname(__file__)
 EVERYTHING = os.environ.get("SNUG_TESTS_ALL", "0") not in ("", "0")
 ONE = os.environ.get("SNUG_TEST_POSIX")  # a part of the names of cases: no others
 USER = 12345  # of no account
-STRESS_NG = os.environ.get("SNUG_IMAGE_STRESS_NG")  # guest-images/build stress-ng
 CACHES = ("auto", "always", "none") if EVERYTHING else ("auto", "always")
 
 
@@ -174,7 +173,7 @@ class Actors:
 @test
 def shares_one_file_for_two_guests_and_the_host():
     """Whatever each of them does in its turn, the next finds it exactly so."""
-    left = 100_000 if EVERYTHING else 6_000
+    left = 100_000 if EVERYTHING else 4_000
     seed = random.SystemRandom().randrange(1 << 32)
     print(f"    seed {seed}, {left} operations", flush=True)
     chance = random.Random(seed)
@@ -185,19 +184,3 @@ def shares_one_file_for_two_guests_and_the_host():
             checksum = actors.turn(chance.choice(("host", "one", "two")), chance.getrandbits(60), count, checksum)
             left, turns = left - count, turns + 1
         print(f"    {turns} turns in {time.monotonic() - began:.0f} s", flush=True)
-
-
-@test
-def shares_under_stress_ng():
-    """Its stressors of file systems, one after the other, each for a second and with a look at what it got."""
-    if not EVERYTHING:
-        raise Skip("one of the exhaustive tests (SNUG_TESTS_ALL=1)")
-    if not STRESS_NG:
-        raise Skip("SNUG_IMAGE_STRESS_NG does not say where stress-ng is")
-    with folder_with_attributes() as folder:
-        os.mkdir(folder + "/work")
-        ended = snug("run", "--kernel", TINY, "--initrd", INITRD, "--initrd", STRESS_NG, "-m", "512M", "--boot-timeout", "300s", "-v",
-                     folder + "/work:/work", "--", "stress-ng", "--class", "filesystem", "--sequential", "1", "--timeout", "1", "--verify",
-                     "--temp-path", "/work", bound=4 * BOUND)
-        check(ended.status == 0 and "fail:" not in ended.out + ended.err, f"status {ended.status}", ended.out, ended.err)
-        check(os.listdir(folder + "/work") == [], "something is left", os.listdir(folder + "/work"))

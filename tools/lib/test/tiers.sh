@@ -129,13 +129,12 @@ tier_package() {
 }
 
 linux_images=(stock-kernel stock-modules stock-kernel-full trixie-kernels tiny-kernel initrd initrd-lean fio debian-rootfs)
-[[ ${SNUG_TESTS_ALL:-0} == 0 ]] || linux_images+=(stress-ng)
 
 # The variables by which tests find images.
 declare -A image_variables=(
   [micro-guests]=SNUG_IMAGE_MICRO [stock-kernel]=SNUG_IMAGE_STOCK [stock-modules]=SNUG_IMAGE_STOCK_MODULES
   [stock-kernel-full]=SNUG_IMAGE_STOCK_FULL [trixie-kernels]=SNUG_IMAGE_TRIXIE [tiny-kernel]=SNUG_IMAGE_TINY [initrd]=SNUG_IMAGE_INITRD
-  [initrd-lean]=SNUG_IMAGE_INITRD_LEAN [fio]=SNUG_IMAGE_FIO [stress-ng]=SNUG_IMAGE_STRESS_NG [debian-rootfs]=SNUG_IMAGE_DEBIAN
+  [initrd-lean]=SNUG_IMAGE_INITRD_LEAN [fio]=SNUG_IMAGE_FIO [debian-rootfs]=SNUG_IMAGE_DEBIAN
 )
 
 # prepare_images TARGET...: makes those that are not there, and sets their variables.
