@@ -110,9 +110,12 @@ Result<StoredImage> Store::find(const std::string& name) const {
   image.name = name;
   image.pulled = status.st_mtime;
   auto read = [&]() -> Result<void> {
-    image.manifest = SNUG_TRY(manifest_of_layout(SNUG_TRY(read_text(folder / "index.json"))));
-    image.content = SNUG_TRY(parse_manifest(SNUG_TRY(read_text(blob(image.manifest)))));
-    image.config = SNUG_TRY(parse_config(SNUG_TRY(read_text(blob(image.content.config)))));
+    const std::string index = SNUG_TRY(read_text(folder / "index.json"));
+    image.manifest = SNUG_TRY(manifest_of_layout(index));
+    const std::string manifest = SNUG_TRY(read_text(blob(image.manifest)));
+    image.content = SNUG_TRY(parse_manifest(manifest));
+    const std::string config = SNUG_TRY(read_text(blob(image.content.config)));
+    image.config = SNUG_TRY(parse_config(config));
     return {};
   }();
   if (!read) return tl::unexpected(std::move(read.error()).with_context("image " + name));
