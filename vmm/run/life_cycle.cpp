@@ -60,7 +60,8 @@ Result<std::unique_ptr<LifeCycle>> LifeCycle::create(const Environment& environm
 }
 
 Result<void> LifeCycle::begin() {
-  SNUG_TRY(build(SNUG_TRY(prepare_boot())));
+  auto config = SNUG_TRY(prepare_boot());
+  SNUG_TRY(build(std::move(config)));
   if (machine_->kernel().is_linux && !environment_.native) SNUG_TRY(check_kernel_mode(environment_.kvm));
   SNUG_TRY(builder_->start());
   environment_.before_first_run();

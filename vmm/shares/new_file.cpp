@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "vmm/shares/privileges.h"
+
 namespace snug {
 
 Outcome<NewFile> NewFile::in(Share& share, const InodeRef& folder, std::string_view name,
@@ -39,6 +41,7 @@ Outcome<Entered> NewFile::enter_found(HostFiles::Found found, int opened) {
   const bool is_new = opened >= 0;
   Entered entered = SNUG_TRY(snug::enter(*share_, *folder_, name_, std::move(found), is_new));
   if (!ours) return entered;
+  if (is_new && (wanted_.mode & (S_ISUID | S_ISGID)) == 0) note_no_privileges(*entered.inode);
   if (S_ISLNK(wanted_.mode)) wanted_.mode = status.stx_mode;
   if (is_new && share_->owners.plain(status) == wanted_) return entered;
   const auto changed = become_wanted(entered.inode, opened, status);

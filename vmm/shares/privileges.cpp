@@ -12,6 +12,12 @@ void note_privileges(Inode& inode) {
   inode.privileges.store(static_cast<uint8_t>(Privileges::kSome), std::memory_order_relaxed);
 }
 
+void note_no_privileges(Inode& inode) {
+  auto unknown = static_cast<uint8_t>(Privileges::kUnknown);
+  inode.privileges.compare_exchange_strong(unknown, static_cast<uint8_t>(Privileges::kNone),
+                                           std::memory_order_relaxed);
+}
+
 // Setgid without the right to execute once meant mandatory locks, and stays.
 uint32_t without_privileges(uint32_t mode) {
   mode &= ~uint32_t{S_ISUID};

@@ -12,6 +12,8 @@ enum class Privileges : uint8_t { kUnknown, kNone, kSome };
 
 // It has, or may have from now on.
 void note_privileges(Inode& inode);
+// It has been made this moment, and has none.
+void note_no_privileges(Inode& inode);
 // Data of a file changes: capabilities go, and with `bits` setuid and setgid too. `opened`: a descriptor of
 // it for more than its path, or -1.
 void drop_privileges(const Share& share, const InodeRef& inode, int opened, bool bits);
