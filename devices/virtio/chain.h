@@ -11,7 +11,8 @@
 
 namespace snug {
 
-// A part of a request in guest memory. All of it is RAM, length is not 0.
+// A part of a request in guest memory. All of it is RAM, or within a file that the guest has as memory and,
+// of a writable part, that may be written to; length is not 0.
 struct VirtBuffer {
   uint64_t gpa;
   uint32_t length;  // bytes
@@ -34,7 +35,7 @@ struct VirtUsed {
 };
 
 // Appends the host memory of [offset, offset + length) of the buffers, for one system call. False when they
-// end earlier or are not RAM any more.
+// end earlier or are not there any more.
 bool append_chain_iovecs(const GuestMemory& memory, const std::vector<VirtBuffer>& buffers, uint64_t offset,
                          uint64_t length, std::vector<iovec>& iovecs);
 

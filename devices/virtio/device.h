@@ -23,7 +23,8 @@ enum class VirtioType : uint16_t {
   kRng = 4,
   kBalloon = 5,
   kSocket = 19,
-  kFs = 26
+  kFs = 26,
+  kPmem = 27
 };
 
 // Feature bits, 6.

@@ -15,8 +15,10 @@ VirtRing::Pop VirtRing::broken(std::string why) {
 
 bool VirtRing::add_buffer(const GuestMemory& memory, uint64_t gpa, uint32_t length, bool writable,
                           VirtChain& chain, std::string& why) {
-  if (!memory.contains(gpa, length)) {
-    why = fmt::format("a buffer of {} bytes at {:#x}, which is not in RAM", length, gpa);
+  if (!memory.reaches(gpa, length, writable ? GuestMemory::Access::kReadWrite : GuestMemory::Access::kRead)) {
+    const bool read_only = writable && memory.reaches(gpa, length, GuestMemory::Access::kRead);
+    why = fmt::format("a buffer of {} bytes at {:#x}, which is {}", length, gpa,
+                      read_only ? "memory that nobody may write to" : "not in RAM");
     return false;
   }
   // 2.7.4.2, 2.8.17: what the device reads comes first.

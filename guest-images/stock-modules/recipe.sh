@@ -15,6 +15,7 @@ declare -gA drivers=(
   [0x1045]="virtio_pci virtio_balloon"
   [0x1053]="virtio_pci vmw_vsock_virtio_transport"
   [0x105a]="virtio_pci virtiofs overlay"
+  [0x105b]="virtio_pci virtio_pmem nd_pmem erofs overlay"
   [root]="erofs overlay"  # on a disk, of a container image
 )
 

@@ -42,6 +42,8 @@ class Monitor:
         self._stack = contextlib.ExitStack()
         folder, environment = self._stack.enter_context(folder_with_peer(ECHO))
         # The host's ends: a socket on which connections of the guest arrive, and those of a console and a channel.
+        with open(folder + "/pmem.img", "wb") as file:
+            file.truncate(4 << 20)
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(folder + "/vsock_77")
         listener.listen(128)
@@ -54,7 +56,7 @@ class Monitor:
             file.write(b"shared" * 10000)
         self.process = subprocess.Popen(
             [SNUG, "run", "--kernel", MICRO + "/hostile.elf", "--memory", "4G", "--disk",
-             f"{folder}/disk.img,thread={DISK_THREAD}", "--net", f"user,thread={NET_THREAD}", "--vsock", folder + "/vsock", "--balloon", "0", "--virtio-console", f"socket:{folder}/console",
+             f"{folder}/disk.img,thread={DISK_THREAD}", "--disk", f"{folder}/pmem.img,mode=pmem", "--net", f"user,thread={NET_THREAD}", "--vsock", folder + "/vsock", "--balloon", "0", "--virtio-console", f"socket:{folder}/console",
              "--channel", f"hostile,socket={folder}/channel", "--share", f"source={folder}/shared,tag=hostile", *flags, "--cmdline", f"low_end={LOW_END:#x} high_end={HIGH_END:#x}"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, env=environment)
         self._stack.callback(self._end)

@@ -33,6 +33,10 @@ constexpr std::optional<uint64_t> checked_align_up(uint64_t value, uint64_t alig
   return *sum & ~(alignment - 1);
 }
 
+// The same where it cannot wrap.
+constexpr uint64_t align_up(uint64_t value, uint64_t alignment) {
+  return (value + alignment - 1) & ~(alignment - 1);
+}
 constexpr uint64_t align_down(uint64_t value, uint64_t alignment) { return value & ~(alignment - 1); }
 
 constexpr uint64_t kKiB = uint64_t{1} << 10;

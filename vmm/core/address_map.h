@@ -38,7 +38,12 @@ constexpr uint64_t kLapic = 0xfee00000;
 constexpr uint64_t kIdentityMapPage = 0xfffbc000;  // KVM_SET_IDENTITY_MAP_ADDR: 1 page
 constexpr uint64_t kTssPages = 0xfffbd000;         // KVM_SET_TSS_ADDR: 3 pages
 
-// 64-bit BARs: a window above all RAM, placed by the machine builder (size below).
+// Files that are memory of the guest (virtio-pmem): above all RAM, each at a whole section of memory of its
+// kernel, behind some room: Linux's block layer takes pages side by side for parts of one thing.
+constexpr uint64_t kPmemAlignment = 128 * kMiB;
+constexpr uint64_t kPmemGap = 2 * kMiB;
+
+// 64-bit BARs: a window above all RAM and files, placed by the machine builder (size below).
 constexpr uint64_t kPciMmio64Size = 16 * kGiB;
 
 // --- I/O ports --------------------------------------------------------------------------------------

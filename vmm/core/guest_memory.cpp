@@ -70,17 +70,54 @@ const GuestMemory::Region* GuestMemory::find(uint64_t gpa, uint64_t length) cons
   return nullptr;
 }
 
+const GuestMemory::Region* GuestMemory::find(uint64_t gpa, uint64_t length, Access access) const {
+  if (const Region* region = find(gpa, length)) return region;
+  for (const FileRegion& file : file_regions_)
+    if (gpa >= file.gpa && range_within(gpa - file.gpa, length, file.size))
+      return access == Access::kRead || file.access == Access::kReadWrite ? &file : nullptr;
+  return nullptr;
+}
+
+Result<void> GuestMemory::add_file(const FileRegion& file, const std::string& name) {
+  constexpr uint64_t kPage = 4096;
+  const auto end = checked_add(file.gpa, file.size);
+  if (file.gpa % kFileGranule != 0 || file.size % kFileGranule != 0 || file.bytes == 0 ||
+      file.bytes > file.size || (file.access == Access::kReadWrite && file.bytes != file.size) || !end)
+    return fail("a file of {:#x} bytes as {:#x} bytes of memory at {:#x}", file.bytes, file.size, file.gpa);
+  if (file.gpa < std::max(end_of_all(), map::kHoleEnd) || file_regions_.size() >= kFilesMax)
+    return fail("a file at {:#x}, where there is something else", file.gpa);
+  // At addresses that suit huge pages, where the file has such.
+  auto mapping = SNUG_TRY(Mapping::anonymous(file.size, kHugePage));
+  const int protection = file.access == Access::kReadWrite ? PROT_READ | PROT_WRITE : PROT_READ;
+  const uint64_t pages = (file.bytes + kPage - 1) / kPage * kPage;
+  if (::mmap(mapping.data(), pages, protection, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, file.fd, 0) ==
+      MAP_FAILED)
+    return fail_errno(errno, "mmap");
+  // What is behind the file is nobody's to write to.
+  if (pages < file.size &&
+      ::mmap(mapping.data() + pages, file.size - pages, PROT_READ,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == MAP_FAILED)
+    return fail_errno(errno, "mmap");
+  for (const int advice : {MADV_HUGEPAGE, MADV_DONTFORK, MADV_DONTDUMP})
+    ::madvise(mapping.data(), file.size, advice);
+  lost_pages_.push_back(SNUG_TRY(LostPages::watch(mapping.bytes().first(pages), name)));
+  file_regions_.push_back(file);
+  file_regions_.back().host = mapping.data();
+  mappings_.push_back(std::move(mapping));
+  return {};
+}
+
 bool GuestMemory::read(uint64_t gpa, std::span<std::byte> out) const {
-  const Region* region = find(gpa, out.size());
-  if (region == nullptr) return false;
-  std::copy_n(region->host + (gpa - region->gpa), out.size(), out.data());
+  const std::byte* from = host(gpa, out.size(), Access::kRead);
+  if (from == nullptr) return false;
+  std::copy_n(from, out.size(), out.data());
   return true;
 }
 
 bool GuestMemory::write(uint64_t gpa, std::span<const std::byte> data) const {
-  const Region* region = find(gpa, data.size());
-  if (region == nullptr) return false;
-  std::copy_n(data.data(), data.size(), region->host + (gpa - region->gpa));
+  std::byte* to = host(gpa, data.size(), Access::kReadWrite);
+  if (to == nullptr) return false;
+  std::copy_n(data.data(), data.size(), to);
   return true;
 }
 
@@ -95,9 +132,10 @@ bool GuestMemory::discard(uint64_t gpa, uint64_t length) const {
   const Region* region = find(gpa, length);
   if (region == nullptr || gpa % 4096 != 0 || length % 4096 != 0) return false;
   const uint64_t end = gpa + length;
-  const auto host = [&](uint64_t address) { return region->host + (address - region->gpa); };
+  const auto in_host = [&](uint64_t address) { return region->host + (address - region->gpa); };
   const auto drop_anonymous = [&](uint64_t to) {
-    const bool done = gpa == to || ::madvise(host(gpa), to - gpa, file_ ? MADV_REMOVE : MADV_DONTNEED) == 0;
+    const bool done =
+        gpa == to || ::madvise(in_host(gpa), to - gpa, file_ ? MADV_REMOVE : MADV_DONTNEED) == 0;
     gpa = to;
     return done;
   };
@@ -107,19 +145,19 @@ bool GuestMemory::discard(uint64_t gpa, uint64_t length) const {
     const uint64_t to = std::min(end, file.gpa + file.length);
     if (from >= to) continue;
     if (!drop_anonymous(from)) return false;
-    if (::mmap(host(from), to - from, PROT_READ | PROT_WRITE,
+    if (::mmap(in_host(from), to - from, PROT_READ | PROT_WRITE,
                MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == MAP_FAILED)
       return false;
-    ::madvise(host(from), to - from, MADV_DONTFORK);
+    ::madvise(in_host(from), to - from, MADV_DONTFORK);
     gpa = to;
   }
   return drop_anonymous(end);
 }
 
 bool GuestMemory::append_iovec(uint64_t gpa, uint64_t length, std::vector<iovec>& iovecs) const {
-  const Region* region = find(gpa, length);
-  if (region == nullptr) return false;
-  iovecs.push_back({region->host + (gpa - region->gpa), length});
+  std::byte* at = host(gpa, length, Access::kRead);
+  if (at == nullptr) return false;
+  iovecs.push_back({at, length});
   return true;
 }
 

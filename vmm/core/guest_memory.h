@@ -1,5 +1,6 @@
-// Guest RAM. Everything that reads or writes it copies through here: no pointer or reference into guest RAM
-// leaves this class but the iovecs made for one system call and the regions handed to the hypervisor.
+// Guest RAM, and files that the guest has as memory beside it. Everything that reads or writes them copies
+// through here: no pointer or reference into guest memory leaves this class but the iovecs made for one
+// system call and the regions handed to the hypervisor.
 //
 // Thread: create on one, then use from any; regions never change. The guest writes concurrently at any
 // moment, so copy once, then look.
@@ -11,14 +12,17 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <type_traits>
 #include <vector>
 
 #include "vmm/base/mapping.h"
 #include "vmm/base/result.h"
 #include "vmm/base/unique_fd.h"
+#include "vmm/core/lost_pages.h"
 
 namespace snug {
 
@@ -28,6 +32,13 @@ class GuestMemory {
     uint64_t gpa;
     uint64_t size;
     std::byte* host;
+  };
+  enum class Access : uint8_t { kRead, kReadWrite };
+  // A file of the host that the guest has as memory: what one writes, all who have the file see.
+  struct FileRegion : Region {
+    Access access = Access::kRead;  // the guest's, and that of devices on its behalf
+    int fd = -1;                    // the caller's
+    uint64_t bytes = 0;             // of the file; what is behind them reads as zeros
   };
 
   // `size`: bytes, a multiple of 4 KiB, at least 1 MiB. RAM above map::kHoleStart continues at 4 GiB.
@@ -45,17 +56,36 @@ class GuestMemory {
   uint64_t size() const { return size_; }
   // Ascending by gpa, one or two entries.
   std::span<const Region> regions() const { return regions_; }
-  // End of RAM below the hole / one past the last byte of RAM.
+  // At most kFilesMax, ascending by gpa. Never part of RAM: contains() and regions() do not know them.
+  std::span<const FileRegion> files() const { return file_regions_; }
+  static constexpr size_t kFilesMax = 16;
+  // Maps a file behind all that is there: RAM and other files. gpa and size are multiples of 2 MiB, `size` at
+  // least `bytes`, and with kReadWrite no more: what is written behind a file's end is nowhere. `name` is for
+  // the last words of a process that misses its pages (lost_pages.h). Set-up only. Errors: what is not so,
+  // what mmap says.
+  Result<void> add_file(const FileRegion& file, const std::string& name);
+  static constexpr uint64_t kFileGranule = uint64_t{2} << 20;  // bytes
+
+  // End of RAM below the hole / one past the last byte of RAM / the same of RAM and files.
   uint64_t low_end() const { return regions_.front().size; }
   uint64_t end() const { return regions_.back().gpa + regions_.back().size; }
+  uint64_t end_of_all() const {
+    return file_regions_.empty() ? end() : file_regions_.back().gpa + file_regions_.back().size;
+  }
 
   // Whether all of [gpa, gpa + length) is RAM. Never wraps. An empty range is RAM when gpa is in or at the
   // end of a region.
   bool contains(uint64_t gpa, uint64_t length) const { return find(gpa, length) != nullptr; }
+  // Whether a device may reach all of it so on the guest's behalf: it is RAM, or within one file.
+  bool reaches(uint64_t gpa, uint64_t length, Access access) const {
+    return find(gpa, length, access) != nullptr;
+  }
 
-  // Copy, in any order and any pieces; false, with nothing copied, unless the whole range is RAM.
+  // Copy, in any order and any pieces; false, with nothing copied, unless the whole range is RAM or within a
+  // file, one that may be written to for write().
   [[nodiscard]] bool read(uint64_t gpa, std::span<std::byte> out) const;
   [[nodiscard]] bool write(uint64_t gpa, std::span<const std::byte> data) const;
+  // RAM only.
   [[nodiscard]] bool zero(uint64_t gpa, uint64_t length) const;
 
   // One value. Of 1, 2, 4 or 8 bytes, at a multiple of its size, it is one access: never half of what the
@@ -65,7 +95,7 @@ class GuestMemory {
   const {
     if constexpr (has_word<T>) {
       if (gpa % sizeof(T) == 0) {
-        const std::byte* at = host(gpa, sizeof(T));
+        const std::byte* at = host(gpa, sizeof(T), Access::kRead);
         if (at == nullptr) return std::nullopt;
         return std::bit_cast<T>(
             __atomic_load_n(reinterpret_cast<const Word<sizeof(T)>*>(at), __ATOMIC_RELAXED));
@@ -80,7 +110,7 @@ class GuestMemory {
   [[nodiscard]] bool store(uint64_t gpa, const T& value) const {
     if constexpr (has_word<T>) {
       if (gpa % sizeof(T) == 0) {
-        std::byte* at = host(gpa, sizeof(T));
+        std::byte* at = host(gpa, sizeof(T), Access::kReadWrite);
         if (at == nullptr) return false;
         __atomic_store_n(reinterpret_cast<Word<sizeof(T)>*>(at), std::bit_cast<Word<sizeof(T)>>(value),
                          __ATOMIC_RELAXED);
@@ -91,7 +121,8 @@ class GuestMemory {
   }
 
   // Gives the pages back to the host: they are zero from now on and cost memory again once they are touched.
-  // Both numbers are multiples of 4 KiB. False unless the whole range is RAM and the host took it.
+  // Both numbers are multiples of 4 KiB. False unless the whole range is RAM and the host took it: files lose
+  // nothing.
   [[nodiscard]] bool discard(uint64_t gpa, uint64_t length) const;
 
   // Adds `delta`, modulo the type's range, to the number of type T (in this machine's byte order) at each of
@@ -114,7 +145,7 @@ class GuestMemory {
   }
 
   // Appends the host memory of the range for one system call (preadv, readv, io_uring). False, with nothing
-  // appended, unless the whole range is RAM.
+  // appended, unless the whole range is RAM or within a file. The kernel refuses to write where it may not.
   [[nodiscard]] bool append_iovec(uint64_t gpa, uint64_t length, std::vector<iovec>& iovecs) const;
 
   // Reads exactly `length` bytes of `fd` from `offset` into RAM at `gpa`. Errors: range outside RAM, I/O,
@@ -139,9 +170,10 @@ class GuestMemory {
 
   static Result<GuestMemory> make(uint64_t size, UniqueFd file);
   const Region* find(uint64_t gpa, uint64_t length) const;
-  // Where it is in this process; nullptr unless all of it is RAM.
-  std::byte* host(uint64_t gpa, uint64_t length) const {
-    const Region* region = find(gpa, length);
+  const Region* find(uint64_t gpa, uint64_t length, Access access) const;
+  // Where it is in this process; nullptr unless a device may reach all of it so.
+  std::byte* host(uint64_t gpa, uint64_t length, Access access) const {
+    const Region* region = find(gpa, length, access);
     return region == nullptr ? nullptr : region->host + (gpa - region->gpa);
   }
 
@@ -156,6 +188,8 @@ class GuestMemory {
   UniqueFd file_;
   std::vector<Mapping> mappings_;
   std::vector<Region> regions_;
+  std::vector<FileRegion> file_regions_;
+  std::vector<std::unique_ptr<LostPages>> lost_pages_;  // of the files; before the mappings go
 };
 
 }  // namespace snug

@@ -13,7 +13,9 @@
 
 #include <bit>
 
+#include "vmm/base/file_status.h"
 #include "vmm/host/lock_holder.h"
+#include "vmm/spec/disks.h"
 
 namespace snug {
 namespace {
@@ -104,6 +106,7 @@ Result<DiskFile> DiskFile::open(const DiskSpec& disk) {
     return fail_with_hint(fd.error().text(),
                           "give it ephemeral: true if what the guest writes may be lost, or readonly: true");
   file.fd_ = SNUG_TRY(std::move(fd));
+  file.pmem_ = disk.mode == DiskMode::kPmem;
   SNUG_TRY(file.measure(disk.path));
   file.lock_fd_ = SNUG_TRY(open_for_lock(file.fd_.get()));
   SNUG_TRY(lock_disk(file.lock_fd_.get(), !writes));
@@ -114,6 +117,7 @@ Result<DiskFile> DiskFile::open(const DiskSpec& disk) {
   file.block_.queue_size = static_cast<uint16_t>(disk.queue_size);
   file.block_.discard = true;
   file.engine_ = engine_of(disk.io);
+  if (file.pmem_) SNUG_TRY(file.pmem());
   file.thread_ = disk.thread;
   file.files_.push_back({.fd = file.fd_.get(), .in_memory = is_in_memory(file.fd_.get())});
   if (disk.ephemeral) SNUG_TRY(file.open_overlay());
@@ -167,6 +171,18 @@ Result<void> DiskFile::open_direct() {
     direct_fds_.push_back(std::move(direct));
   }
   return {};
+}
+
+Result<PmemFile> DiskFile::pmem() const {
+  struct stat status {};
+  if (!file_status(fd_.get(), status)) return fail_errno(errno, "stat");
+  if (const auto problem = pmem_problem(status, block_.read_only))
+    return fail_with_hint(problem->what, problem->hint);
+  return PmemFile{.fd = fd_.get(),
+                  .storage = block_.storage,
+                  .bytes = static_cast<uint64_t>(status.st_size),
+                  .read_only = block_.read_only,
+                  .engine = engine_};
 }
 
 DiskConfig DiskFile::config() {

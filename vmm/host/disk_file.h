@@ -4,6 +4,7 @@
 #pragma once
 
 #include "devices/virtio/block/disk.h"
+#include "devices/virtio/pmem/pmem.h"
 #include "vmm/base/result.h"
 #include "vmm/base/unique_fd.h"
 #include "vmm/spec/spec.h"
@@ -15,11 +16,16 @@ class DiskFile {
  public:
   // The lock (F_OFD_SETLK: shared for disks that are not written to, else exclusive) lasts as long as this.
   // The overlay of an ephemeral disk is a file without a name in $TMPDIR, or else /var/tmp.
-  // Errors: what open says; a file that another has locked; an empty one; no direct I/O there.
+  // Errors: what open says; a file that another has locked; an empty one; no direct I/O there; one that
+  // cannot be memory of a guest (pmem_problem()).
   static Result<DiskFile> open(const DiskSpec& disk);
 
+  // Whether it is the guest's memory: pmem() then, else config().
+  bool is_pmem() const { return pmem_; }
   // For a machine; points to this. With the size that the file has now.
   DiskConfig config();
+  // Errors: with that size it cannot be memory of a guest.
+  Result<PmemFile> pmem() const;
 
  private:
   DiskFile() = default;
@@ -35,6 +41,7 @@ class DiskFile {
   SectorMap written_;
   BlockEngine engine_ = BlockEngine::kAuto;
   bool thread_ = false;
+  bool pmem_ = false;
   BlockConfig block_;
 };
 

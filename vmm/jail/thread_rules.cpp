@@ -254,7 +254,7 @@ Rules builder_rules() {
   // linux/mman.h since 6.13: guard pages of stacks.
   constexpr uint32_t kGuardInstall = 102;
   Rules rules{ioctl_of(builder_requests())};
-  add(rules, memory_rules({MADV_DONTFORK, MADV_HUGEPAGE, kGuardInstall}));
+  add(rules, memory_rules({MADV_DONTFORK, MADV_HUGEPAGE, MADV_DONTDUMP, kGuardInstall}));
   add(rules, device_rules());
   add(rules, vcpu_rules());
   add(rules, {timer_rule(),
@@ -335,6 +335,11 @@ const std::vector<Unseen>& unseen_entries() {
       {{kDevice}, SYS_mmap, {}, By::kAnyTest, "malloc, if the thread has to have an arena of its own"},
       {{kDevice}, SYS_mprotect, {}, By::kAnyTest, "malloc, as mmap"},
       {{kDevice}, SYS_munmap, {}, By::kAnyTest, "malloc, as mmap"},
+      {{kBuilder},
+       SYS_madvise,
+       {MADV_DONTDUMP},
+       By::kLinuxGuests,
+       "a reset of a machine with a disk of mode pmem"},
       {{kBuilder}, SYS_madvise, {102}, By::kAnyTest, "C libraries from 2.42 on"},
       {{kBuilder}, SYS_fstat, {}, By::kAnyTest, "fstat(2) of other releases of the C library"},
       {{kLoop}, SYS_ioctl, {kTerminalAttributes, kSetTerminalAttributes}, By::kAnyTest, "newer C libraries"},

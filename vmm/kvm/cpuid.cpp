@@ -184,6 +184,12 @@ std::vector<Entry> guest_cpuid(std::span<const Entry> supported, const CpuTopolo
   return entries;
 }
 
+uint32_t physical_bits(std::span<const kvm_cpuid_entry2> entries) {
+  for (const kvm_cpuid_entry2& entry : entries)
+    if (entry.function == 0x80000008) return entry.eax & 0xff;
+  return 36;
+}
+
 std::string cpuid_vendor(std::span<const Entry> entries) {
   for (const Entry& entry : entries) {
     if (entry.function != 0) continue;

@@ -28,6 +28,9 @@ Result<std::vector<kvm_cpuid_entry2>> supported_cpuid(const Kvm& kvm);
 std::vector<kvm_cpuid_entry2> guest_cpuid(std::span<const kvm_cpuid_entry2> supported,
                                           const CpuTopology& topology, uint32_t apic_id);
 
+// How many bits a physical address of the guest has (leaf 0x80000008); 36 when that is missing.
+uint32_t physical_bits(std::span<const kvm_cpuid_entry2> entries);
+
 // "GenuineIntel", "AuthenticAMD", ...; "" when leaf 0 is missing.
 std::string cpuid_vendor(std::span<const kvm_cpuid_entry2> entries);
 

@@ -54,6 +54,10 @@ Result<std::unique_ptr<Vm>> Vm::create(const Kvm& kvm) {
 Result<void> Vm::add_memory(const GuestMemory& memory) {
   for (const auto& region : memory.regions())
     SNUG_TRY(add_slot(region.gpa, region.size, region.host, SlotAccess::kReadWrite));
+  for (const auto& file : memory.files())
+    SNUG_TRY(add_slot(
+        file.gpa, file.size, file.host,
+        file.access == GuestMemory::Access::kReadWrite ? SlotAccess::kReadWrite : SlotAccess::kReadOnly));
   return {};
 }
 

@@ -26,7 +26,8 @@ class Vm final : public DoorbellBinder, public MsiSink, public PageBinder {
   // memory.
   static Result<std::unique_ptr<Vm>> create(const Kvm& kvm);
 
-  // Gives the guest its RAM. The memory must outlive the VM.
+  // Gives the guest its RAM, and the files that are memory beside it, a slot for each. The memory must
+  // outlive the VM.
   Result<void> add_memory(const GuestMemory& memory);
   // One more slot. `host` must stay mapped as long as the VM lives. Read-only slots turn guest writes into
   // MMIO exits. gpa, size: multiples of 4 KiB.

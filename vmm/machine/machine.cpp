@@ -8,6 +8,7 @@
 #include "boot/initrd.h"
 #include "boot/reset_vector.h"
 #include "vmm/base/assertion.h"
+#include "vmm/base/checked.h"
 #include "vmm/base/log.h"
 #include "vmm/core/address_map.h"
 #include "vmm/kvm/cpuid.h"
@@ -16,10 +17,9 @@
 namespace snug {
 namespace {
 
-// 64-bit BARs go above all RAM, on a boundary that suits large ones.
+// 64-bit BARs go above all memory, on a boundary that suits large ones.
 uint64_t mmio64_start(const GuestMemory& memory) {
-  constexpr uint64_t kAlignment = 4 * kGiB;
-  return std::max(map::kHoleEnd, (memory.end() + kAlignment - 1) & ~(kAlignment - 1));
+  return std::max(map::kHoleEnd, align_up(memory.end_of_all(), 4 * kGiB));
 }
 
 // Linux reaches configuration space by ports in segment 0 and by ECAM in any other. Ports are exits, ECAM is
@@ -43,6 +43,7 @@ Result<std::unique_ptr<Machine>> Machine::build(const kvm::Kvm& kvm, MachineConf
                                                : GuestMemory::create_shared(config.memory));
   std::unique_ptr<Machine> machine(new Machine(loop, console, std::move(events), std::move(memory)));
   machine->stop_on_panic_ = config.stop_on_panic;
+  SNUG_TRY(machine->map_pmem(kvm, config));
   // The cheap and likely failures first: a broken kernel is reported before anything is asked of KVM.
   SNUG_TRY(machine->load(config));
   machine->vm_ = SNUG_TRY(kvm::Vm::create(kvm));
@@ -52,6 +53,29 @@ Result<std::unique_ptr<Machine>> Machine::build(const kvm::Kvm& kvm, MachineConf
   SNUG_TRY(machine->create_vcpus(config));
   machine->connect_console();
   return machine;
+}
+
+// Before anything is put behind RAM.
+Result<void> Machine::map_pmem(const kvm::Kvm& kvm, const MachineConfig& config) {
+  for (size_t i = 0; i < config.pmem.size(); ++i) {
+    const PmemFile& file = config.pmem[i];
+    GuestMemory::FileRegion region{};
+    region.gpa = align_up(std::max(memory_.end_of_all(), map::kHoleEnd) + map::kPmemGap, map::kPmemAlignment);
+    region.size = align_up(file.bytes, GuestMemory::kFileGranule);
+    region.access = file.read_only ? GuestMemory::Access::kRead : GuestMemory::Access::kReadWrite;
+    region.fd = file.fd;
+    region.bytes = file.bytes;
+    SNUG_TRY(with_context(memory_.add_file(region, "disk " + file.storage), "disk " + file.storage));
+  }
+  if (config.pmem.empty()) return {};
+  const uint64_t end = mmio64_start(memory_) + map::kPciMmio64Size;
+  const uint32_t bits = kvm::physical_bits(SNUG_TRY(kvm::supported_cpuid(kvm)));
+  if (end >> bits == 0) return {};
+  return fail_with_hint(
+      fmt::format(
+          "disks of mode pmem: with them guest memory ends at {:#x}, and this CPU's addresses have {} bits",
+          end, bits),
+      "leave mode out, or make the files smaller");
 }
 
 Result<void> Machine::load(const MachineConfig& config) {
@@ -95,15 +119,31 @@ Result<void> Machine::create_devices() {
 
 // In the order in which the guest sees them.
 Result<void> Machine::create_virtio_devices(MachineConfig& config) {
-  VirtioDevices::Environment environment{loop_, memory_, *vm_, *pci_, *bars_, config.packed_rings, [this] {
-                                           loop_.post([this, alive = std::weak_ptr<int>(alive_)] {
-                                             if (!alive.expired()) events_.user_space();
-                                           });
-                                         }};
+  VirtioDevices::Environment environment{
+      loop_,
+      memory_,
+      *vm_,
+      *pci_,
+      *bars_,
+      mmio_,
+      config.packed_rings,
+      [this] {
+        loop_.post([this, alive = std::weak_ptr<int>(alive_)] {
+          if (!alive.expired()) events_.user_space();
+        });
+      },
+      [this](std::string what) {
+        loop_.post([this, alive = std::weak_ptr<int>(alive_), what = std::move(what)] {
+          if (!alive.expired()) events_.failed(what);
+        });
+      },
+      {}};
   if (config.thread_begins)
     environment.thread_begins = [begins = config.thread_begins] { begins(ThreadKind::kDevice); };
   virtio_ = std::make_unique<VirtioDevices>(environment);
   for (DiskConfig& disk : config.disks) SNUG_TRY(virtio_->add_disk(std::move(disk)));
+  for (size_t i = 0; i < config.pmem.size(); ++i)
+    SNUG_TRY(virtio_->add_pmem(config.pmem[i], memory_.files()[i]));
   for (NicConfig& nic : config.nics) SNUG_TRY(virtio_->add_nic(std::move(nic)));
   for (FsConfig& share : config.shares) SNUG_TRY(virtio_->add_share(std::move(share)));
   if (config.vsock) SNUG_TRY(virtio_->add_vsock(*config.vsock));
@@ -134,7 +174,11 @@ Result<void> Machine::create_vcpus(const MachineConfig& config) {
                                [this](VcpuReport report) {
                                  vcpus_->request_stop();
                                  loop_.post([this, alive = std::weak_ptr<int>(alive_), report] {
-                                   if (!alive.expired()) events_.vcpu_end(report);
+                                   if (alive.expired()) return;
+                                   // KVM says no more than that it has found no memory.
+                                   const std::string lost =
+                                       report.end == VcpuEnd::kFailure ? virtio_->lost_file() : "";
+                                   lost.empty() ? events_.vcpu_end(report) : events_.failed(lost);
                                  });
                                },
                                [begins = config.thread_begins] {

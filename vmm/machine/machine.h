@@ -44,6 +44,7 @@ struct MachineConfig {
   bool kaslr = true;
   bool stop_on_panic = true;  // vCPUs stop as soon as the guest reports a panic
   std::vector<DiskConfig> disks;
+  std::vector<PmemFile> pmem;  // at most GuestMemory::kFilesMax
   std::vector<NicConfig> nics;
   std::vector<FsConfig> shares;
   std::optional<VsockDeviceConfig> vsock;
@@ -61,6 +62,8 @@ struct MachineConfig {
 struct MachineEvents {
   std::function<void(GuestEvent, uint32_t value)> guest_event;
   std::function<void(VcpuReport)> vcpu_end;
+  // It cannot go on: what to say.
+  std::function<void(std::string)> failed;
   // A sign of user space: a program opens a console or a channel. Once or more often.
   std::function<void()> user_space;
 };
@@ -99,6 +102,7 @@ class Machine final : public LifecycleSink {
 
  private:
   Machine(EventLoop& loop, SerialPeer& console, MachineEvents events, GuestMemory memory);
+  Result<void> map_pmem(const kvm::Kvm& kvm, const MachineConfig& config);
   Result<void> create_devices();
   Result<void> create_virtio_devices(MachineConfig& config);
   Result<void> load(const MachineConfig& config);

@@ -248,7 +248,9 @@ std::string VcpuThreads::describe(const kvm::Vcpu& vcpu) const {
   text += fmt::format("\ncode at {:#x}:", *at);
   const auto gpa = vcpu.translate(*at);
   std::array<std::byte, 16> bytes{};
-  if (!gpa || !environment_.memory.read(*gpa, bytes)) return text + " not in guest memory";
+  // Of RAM alone: where a file is memory, its pages may be what is missing.
+  if (!gpa || !environment_.memory.contains(*gpa, bytes.size()) || !environment_.memory.read(*gpa, bytes))
+    return text + " not in guest memory";
   for (const std::byte byte : bytes) text += fmt::format(" {:02x}", std::to_integer<unsigned>(byte));
   return text;
 }

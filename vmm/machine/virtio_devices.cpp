@@ -1,11 +1,13 @@
 #include "vmm/machine/virtio_devices.h"
 
 #include <sys/epoll.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <chrono>
 
 #include "devices/virtio/rng/rng.h"
+#include "vmm/base/file_status.h"
 #include "vmm/base/log.h"
 #include "vmm/base/random.h"
 #include "vmm/core/address_map.h"
@@ -46,6 +48,8 @@ VirtioDevices::~VirtioDevices() {
       slot.line.reset();
       slot.device.reset();
     });
+  for (const Pmem& pmem : pmem_)
+    if (pmem.refused) environment_.mmio.remove(pmem.gpa);
 }
 
 Result<void> VirtioDevices::start() {
@@ -118,7 +122,7 @@ Result<void> VirtioDevices::add_disk(DiskConfig config) {
   if (slot.thread) poll_disk(slot, disk);
   if (fixed_size) return {};
   disks_.push_back({&disk, slot.transport.get(), fd});
-  return disks_.size() == 1 ? watch_disk_sizes() : Result<void>();
+  return watch_sizes();
 }
 
 // A thread of its own has nothing better to do.
@@ -134,18 +138,65 @@ void VirtioDevices::poll_disk(Slot& slot, VirtioBlock& disk) {
 }
 
 // Nothing tells of a file's new size but the writes that do not change it, so it is looked at from time to
-// time.
-Result<void> VirtioDevices::watch_disk_sizes() {
+// time. (Of a file in the guest's memory a fault tells, but not in every KVM.)
+Result<void> VirtioDevices::watch_sizes() {
   static constexpr std::chrono::seconds kPeriod{1};
-  disk_sizes_ = SNUG_TRY(environment_.loop.timer([this] {
+  if (disks_.size() + pmem_.size() > 1) return {};
+  sizes_ = SNUG_TRY(environment_.loop.timer([this] {
     for (const Disk& disk : disks_) {
       const auto size = disk_size(disk.fd);
       auto guard = disk.transport->lock();
       if (size) disk.device->set_size(*size);
     }
-    disk_sizes_.arm(kPeriod);
+    if (std::string lost = lost_file(); !lost.empty()) return environment_.lost_file(std::move(lost));
+    sizes_.arm(kPeriod);
   }));
-  disk_sizes_.arm(kPeriod);
+  sizes_.arm(kPeriod);
+  return {};
+}
+
+// --- files in the guest's memory ------------------------------------------------------------------------
+
+Result<void> VirtioDevices::add_pmem(const PmemFile& file, const GuestMemory::FileRegion& region) {
+  PmemConfig config{.name = fmt::format("disk pmem{}", pmem_.size()),
+                    .storage = file.storage,
+                    .start = region.gpa,
+                    .size = region.size,
+                    .read_only = file.read_only};
+  Pmem pmem{file, region.gpa, nullptr};
+  std::unique_ptr<BlockBackend> backend;
+  if (file.read_only) {
+    pmem.refused = std::make_unique<Synced<RefusedWrites>>(config.name, config.storage);
+    SNUG_TRY(environment_.mmio.add({region.gpa, region.size}, config.name, *pmem.refused));
+  } else {
+    DiskConfig disk{.files = {{.fd = file.fd}}, .engine = file.engine};
+    disk.block.name = config.name;
+    backend = SNUG_TRY(make_disk_backend(disk, environment_.thread_begins));
+  }
+  const RefusedWrites* refused = pmem.refused ? &pmem.refused->unguarded() : nullptr;
+  pmem_.push_back(std::move(pmem));
+  SNUG_TRY(watch_sizes());
+  auto made = std::make_unique<VirtioPmem>(std::move(config), std::move(backend), refused);
+  VirtioPmem& device = *made;
+  Slot& slot = *SNUG_TRY(add(std::move(made)));
+  if (device.event_fd() < 0) return {};
+  slot.watches.push_back(SNUG_TRY(watch(slot, device.event_fd(), EPOLLIN, [&device] {
+    take_events(device.event_fd());
+    device.completed();
+  })));
+  return {};
+}
+
+std::string VirtioDevices::lost_file() const {
+  for (const Pmem& pmem : pmem_) {
+    struct stat status {};
+    if (!file_status(pmem.file.fd, status)) continue;
+    const auto bytes = static_cast<uint64_t>(status.st_size);
+    if (bytes < pmem.file.bytes)
+      return fmt::format(
+          "disk {}: it has become shorter while the guest had it as memory: {} bytes, and had {}",
+          pmem.file.storage, bytes, pmem.file.bytes);
+  }
   return {};
 }
 

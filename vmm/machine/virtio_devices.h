@@ -22,8 +22,10 @@
 #include "devices/virtio/fs/fs.h"
 #include "devices/virtio/net/net.h"
 #include "devices/virtio/pci.h"
+#include "devices/virtio/pmem/pmem.h"
 #include "devices/virtio/vsock/vsock.h"
 #include "vmm/base/result.h"
+#include "vmm/core/bus.h"
 #include "vmm/core/event_loop.h"
 #include "vmm/core/guest_memory.h"
 #include "vmm/core/loop_thread.h"
@@ -68,8 +70,11 @@ class VirtioDevices {
     kvm::Vm& vm;
     Synced<PciRoot>& pci;
     PciBars& bars;
+    Bus& mmio;
     bool packed_rings;                 // offered to drivers
     std::function<void()> user_space;  // a program of the guest has a console or a channel open; any thread
+    // A file in the guest's memory has become shorter: what to say. Once; the loop's thread; only posts.
+    std::function<void(std::string)> lost_file;
     std::function<void()> thread_begins;  // what each thread of a device does first; may be empty
   };
   explicit VirtioDevices(const Environment& environment);
@@ -78,6 +83,8 @@ class VirtioDevices {
   // In the order in which the guest shall see them: slots 1, 2, ... Before the guest runs. Errors: what the
   // host refuses, a bus that is full.
   Result<void> add_disk(DiskConfig config);
+  // `region`: that file in the guest's memory.
+  Result<void> add_pmem(const PmemFile& file, const GuestMemory::FileRegion& region);
   Result<void> add_nic(NicConfig config);
   Result<void> add_share(FsConfig config);
   Result<void> add_vsock(const VsockDeviceConfig& config);
@@ -89,6 +96,9 @@ class VirtioDevices {
   Result<void> add_channels(const std::vector<ChannelEnd>& channels);
   // Once, behind all of them: starts the devices' own threads. Errors: the host has none left.
   Result<void> start();
+
+  // What to say of a file in the guest's memory that has become shorter since; "": none has.
+  std::string lost_file() const;
 
   // Of interface `index`: its cable pulled out; its cable plugged into another backend.
   void disconnect_nic(size_t index);
@@ -121,6 +131,13 @@ class VirtioDevices {
     Synced<VirtioPci>* transport = nullptr;
     int fd = -1;  // the configuration's
   };
+  // A file in the guest's memory.
+  struct Pmem {
+    PmemFile file;
+    uint64_t gpa = 0;
+    // Of those that are read-only, at `gpa` of the bus. Outlives the device.
+    std::unique_ptr<Synced<RefusedWrites>> refused;
+  };
   // A network interface among the slots.
   struct Nic {
     VirtioNet* device = nullptr;
@@ -143,16 +160,17 @@ class VirtioDevices {
   // Calls back on the slot's loop, with the lock of its transport held.
   Result<EventLoop::Watch> watch(Slot& slot, int fd, uint32_t epoll_events, std::function<void()> callback);
   static void poll_disk(Slot& slot, VirtioBlock& disk);
-  Result<void> watch_disk_sizes();
+  Result<void> watch_sizes();
   Result<void> watch_nic(Nic& nic);
 
   Environment environment_;
+  std::vector<Pmem> pmem_;
   kvm::IrqRoutes irq_routes_;
   SharedIrqLine irq_;  // INTA of every slot
   std::deque<Slot> slots_;
   size_t disk_count_ = 0;
   std::vector<Disk> disks_;  // those that can be resized
-  EventLoop::Timer disk_sizes_;
+  EventLoop::Timer sizes_;   // of disks and files
   std::vector<Nic> nics_;
   VirtioVsock* vsock_ = nullptr;
   Synced<VirtioPci>* vsock_transport_ = nullptr;

@@ -157,7 +157,7 @@ void HostEnds::go_behind(WardenLink& warden) {
   if (output_log) output_log->continue_with([&warden] { return warden.next_log(warden::LogKind::kOutput); });
 }
 
-MachineConfig HostEnds::machine_config(const Spec& spec) {
+Result<MachineConfig> HostEnds::machine_config(const Spec& spec) {
   MachineConfig config;
   config.cpus = spec.cpus;
   config.memory = spec.memory;
@@ -169,7 +169,12 @@ MachineConfig HostEnds::machine_config(const Spec& spec) {
   if (!spec.root.empty()) config.cmdline += fmt::format(" snug.root={}", ShareEnd::kRootTag);
   config.kaslr = spec.kaslr;
   if (!spec.cmdline.empty()) config.cmdline += " " + spec.cmdline;
-  for (DiskFile& disk : disks) config.disks.push_back(disk.config());
+  for (size_t i = 0; i < disks.size(); ++i) {
+    if (disks[i].is_pmem())
+      config.pmem.push_back(SNUG_TRY(with_context(disks[i].pmem(), "disk " + spec.disks[i].path)));
+    else
+      config.disks.push_back(disks[i].config());
+  }
   for (const ShareEnd& share : shares)
     config.shares.push_back({.tag = share.spec.tag,
                              .queues = static_cast<uint16_t>(std::min<size_t>(spec.cpus, kShareQueuesMax)),

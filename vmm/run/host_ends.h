@@ -54,7 +54,8 @@ struct HostEnds {
   // now on, and no folder stays open.
   void go_behind(WardenLink& warden);
   // A machine of them, for one boot; without its networks.
-  MachineConfig machine_config(const Spec& spec);
+  // Errors: a file that cannot be its memory any more.
+  Result<MachineConfig> machine_config(const Spec& spec);
   // At the end: passes on what consoles still hold.
   void finish();
 

@@ -85,7 +85,7 @@ std::optional<std::string> LifeCycle::share_outcome(const std::string& tag) cons
 }
 
 Result<MachineConfig> LifeCycle::prepare_boot() {
-  MachineConfig config = ends_.machine_config(spec_);
+  MachineConfig config = SNUG_TRY(ends_.machine_config(spec_));
   config.nics = SNUG_TRY(networks_.start());
   config.thread_begins = environment_.thread_begins;
   log_debug("command line: {}", config.cmdline);
@@ -97,6 +97,7 @@ Result<void> LifeCycle::build(MachineConfig config) {
   MachineEvents events;
   events.guest_event = [this](GuestEvent event, uint32_t value) { on_guest_event(event, value); };
   events.vcpu_end = [this](VcpuReport report) { on_vcpu_end(std::move(report)); };
+  events.failed = [this](std::string what) { finish(RunState::kFailed, kStatusFailure, std::move(what)); };
   events.user_space = [this] {
     if (!commands_) limits_.boot_is_over();
   };

@@ -5,8 +5,11 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "vmm/base/log.h"
 #include "vmm/base/setup_memory.h"
+#include "vmm/core/lost_pages.h"
 #include "vmm/host/terminal.h"
 #include "vmm/jail/confine.h"
 #include "vmm/jail/record.h"
@@ -38,6 +41,7 @@ Result<void> MachineProcess::begin() {
   SNUG_TRY(close_inherited());
   given_.ends.go_behind(given_.warden);
   if (given_.directory != nullptr) given_.directory->leave();
+  if (std::ranges::any_of(given_.ends.disks, &DiskFile::is_pmem)) SNUG_TRY(watch_lost_pages(STDERR_FILENO));
   SNUG_TRY(lock_in());
 
   life_ = SNUG_TRY(LifeCycle::create({.kvm = given_.kvm,

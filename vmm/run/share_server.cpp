@@ -18,6 +18,7 @@
 
 #include "vmm/base/log.h"
 #include "vmm/core/event_loop.h"
+#include "vmm/core/lost_pages.h"
 #include "vmm/jail/confine.h"
 #include "vmm/jail/process.h"
 #include "vmm/jail/record.h"
@@ -109,6 +110,7 @@ class Process {
     ::umask(0);
     // A guest's file that gets too long is an error of its own.
     ::signal(SIGXFSZ, SIG_IGN);
+    SNUG_TRY(watch_lost_pages(STDERR_FILENO));
     loop_ = SNUG_TRY(EventLoop::create());
     auto own_files = SNUG_TRY(open_file("/proc/self/fd", O_PATH | O_DIRECTORY));
     rlimit descriptors{};

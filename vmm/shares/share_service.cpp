@@ -75,7 +75,8 @@ void ShareService::on_calls() {
     std::array<char, sizeof call> buffer;
     size_t size = 0;
     std::vector<UniqueFd> descriptors;
-    const int error = receive_packet(socket_.get(), buffer, size, descriptors, share::kQueuesMax + 1);
+    const int error =
+        receive_packet(socket_.get(), buffer, size, descriptors, 1 + share::kFilesMax + share::kQueuesMax);
     if (error == EAGAIN) return;
     if (error != 0 || size != sizeof call)
       return failed_(error == EPIPE ? "" : "a device says what makes no sense");
@@ -111,11 +112,37 @@ std::string ShareService::obey(const share::Call& call, std::vector<UniqueFd> de
   return "a device says what makes no sense";
 }
 
+namespace {
+
+// What the guest has as memory beside RAM, of which `descriptors` has the files in front.
+Result<void> add_files(GuestMemory& memory, const share::Call& call, std::vector<UniqueFd>& descriptors) {
+  auto next = descriptors.begin();
+  for (const share::MemoryFile& file : call.files) {
+    if (file.size == 0) continue;
+    if (next == descriptors.end()) return fail("memory without its file");
+    GuestMemory::FileRegion region{};
+    region.gpa = file.gpa;
+    region.size = file.size;
+    region.access = file.writable != 0 ? GuestMemory::Access::kReadWrite : GuestMemory::Access::kRead;
+    region.fd = next->get();
+    region.bytes = file.bytes;
+    SNUG_TRY(memory.add_file(region, "a disk of mode pmem"));
+    ++next;
+  }
+  // What is mapped needs no descriptor.
+  descriptors.erase(descriptors.begin(), next);
+  return {};
+}
+
+}  // namespace
+
 std::string ShareService::attach(const share::Call& call, std::vector<UniqueFd> descriptors) {
   if (descriptors.size() < 3) return "a machine without memory or queues";
   auto memory = GuestMemory::attach(std::move(descriptors.front()), call.argument);
   if (!memory) return memory.error().message;
   descriptors.erase(descriptors.begin());
+  if (auto added = add_files(*memory, call, descriptors); !added) return added.error().message;
+  if (descriptors.empty()) return "a machine without queues";
   attached_ = false;
   if (auto attached = threads_->attach(call.generation, std::move(*memory), std::move(descriptors));
       !attached)

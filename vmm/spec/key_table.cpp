@@ -114,9 +114,9 @@ Keys<Spec> all_keys() {
        .flags = "--disk",
        .placeholder = "PATH[,KEY=VALUE...]",
        .group = "Devices",
-       .help =
-           "A disk, or a list of several; the guest sees them as vda, vdb, ... On the command line a comma "
-           "in a path, and in every other value of such a list, is written twice.",
+       .help = "A disk, or a list of several; the guest sees them as vda, vdb, ..., those of mode pmem as "
+               "pmem0, pmem1, ... On the command line a comma "
+               "in a path, and in every other value of such a list, is written twice.",
        .example = "disk.img,readonly=true",
        .also = "disk drive drives block",
        .nested = list_of(&Spec::disks, disk_keys(), "path")},

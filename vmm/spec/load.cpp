@@ -9,6 +9,7 @@
 #include <system_error>
 
 #include "vmm/base/unique_fd.h"
+#include "vmm/spec/disks.h"
 #include "vmm/spec/file_checks.h"
 #include "vmm/spec/limits.h"
 #include "vmm/spec/network.h"
@@ -79,14 +80,15 @@ void check_files(SpecReader& reader) {
 }
 
 // What keys say only together.
-void check_disks(SpecReader& reader, const Spec& spec, const std::string& file) {
-  for (size_t i = 0; i < spec.disks.size(); ++i) {
-    if (spec.disks[i].path.empty()) reader.add({file, 0, 0, fmt::format("disks[{}]: path is missing", i)});
-    if (spec.disks[i].readonly && spec.disks[i].ephemeral)
-      reader.add({file, 0, 0,
-                  fmt::format("disks[{}]: readonly and ephemeral exclude each other: the guest either cannot "
-                              "write, or what it writes is thrown away",
-                              i)});
+void check_disks(SpecReader& reader, const Spec& spec) {
+  for (auto& found : disk_problems(spec.disks)) {
+    const std::string item = fmt::format("disks[{}]", found.disk);
+    const std::string key = found.key.empty() ? item : fmt::format("{}.{}", item, found.key);
+    // One that is no list of one.
+    const std::string alone = fmt::format("disks.{}", found.key);
+    Problem problem = reader.place_of(reader.was_set(alone) ? alone : key);
+    problem.message = fmt::format("{}: {}", problem.file.empty() ? "--disk" : key, found.text);
+    reader.add(std::move(problem));
   }
 }
 
@@ -197,7 +199,7 @@ ParseOutcome load_spec(const std::optional<std::string>& spec_path, const FlagVa
   if (!reader.was_set("name") && spec_path) outcome.spec.name = default_name(file.shown_name);
   outcome.named = reader.was_set("name") || (spec_path && !file.shown_name.starts_with('<'));
   check_files(reader);
-  check_disks(reader, outcome.spec, file.shown_name);
+  check_disks(reader, outcome.spec);
   check_vsock(reader, outcome.spec, file.shown_name);
   check_root(reader, outcome.spec, file.shown_name);
   check_channels(reader, outcome.spec, file.shown_name);

@@ -49,6 +49,14 @@ Keys<DiskSpec> disk_keys() {
        .example = "raw",
        .also = "type driver",
        .value = word(&DiskSpec::format, {{"raw", DiskFormat::kRaw}})},
+      {.name = "mode",
+       .placeholder = "WORD",
+       .help =
+           "How the guest has it: block is a disk, vda; pmem is memory, pmem0, which mount -o dax reads and "
+           "writes without a copy of the guest's own: guests of one file share its pages.",
+       .example = "pmem",
+       .also = "kind attach",
+       .value = word(&DiskSpec::mode, {{"block", DiskMode::kBlock}, {"pmem", DiskMode::kPmem}})},
       {.name = "readonly",
        .placeholder = "BOOL",
        .help = "Whether the guest can only read it.",

@@ -53,6 +53,11 @@ struct ChannelSpec {
 
 enum class DiskFormat { kRaw };
 
+enum class DiskMode {
+  kBlock,
+  kPmem,  // memory of the guest, which reads and writes the host's own pages of the file
+};
+
 // What does a disk's work on the host.
 // Whether the process that guests run in is locked in.
 // When a container image is brought from where it comes from.
@@ -78,6 +83,7 @@ enum class DiskIo {
 struct DiskSpec {
   std::string path;  // a file or a block device
   DiskFormat format = DiskFormat::kRaw;
+  DiskMode mode = DiskMode::kBlock;
   bool readonly = false;
   bool ephemeral =
       false;            // the file stays as it is; what the guest writes is gone with it. Not with readonly

@@ -50,12 +50,20 @@ Result<std::unique_ptr<VirtioFs>> VirtioFs::create(FsConfig config, const GuestM
 Result<void> VirtioFs::attach(const GuestMemory& memory) {
   SNUG_ASSERT(memory.file() >= 0);
   interrupts_ = SNUG_TRY(make_eventfd());
+  share::Call call;
+  static_assert(GuestMemory::kFilesMax <= share::kFilesMax);
+  static_assert(1 + share::kFilesMax + share::kQueuesMax <= kPacketDescriptorsMax);
   std::vector<int> descriptors{memory.file()};
+  for (size_t i = 0; i < memory.files().size(); ++i) {
+    const GuestMemory::FileRegion& file = memory.files()[i];
+    const bool writable = file.access == GuestMemory::Access::kReadWrite;
+    call.files[i] = {file.gpa, file.size, file.bytes, writable ? 1U : 0U};
+    descriptors.push_back(file.fd);
+  }
   for (size_t queue = 0; queue < queue_sizes_.size(); ++queue) {
     kicks_.push_back(SNUG_TRY(make_eventfd()));
     descriptors.push_back(kicks_.back().get());
   }
-  share::Call call;
   call.kind = static_cast<uint32_t>(share::CallKind::kAttach);
   call.generation = generation_;
   call.argument = memory.size();

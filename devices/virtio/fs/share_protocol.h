@@ -14,10 +14,13 @@
 namespace snug::share {
 
 constexpr size_t kQueuesMax = 9;  // the one of high priority among them
+constexpr size_t kFilesMax = 16;  // GuestMemory::kFilesMax
 
 enum class CallKind : uint32_t {
-  // A machine has been built. `argument`: bytes of its memory. Descriptors: that (GuestMemory::attach()), and
-  // what its doorbells add to, one for each queue. What was there before is over.
+  // A machine has been built. `argument`: bytes of its memory. Descriptors: that (GuestMemory::attach()), the
+  // files that are memory beside it, one for each that has a size, and what its doorbells add to, one for
+  // each
+  // queue. What was there before is over.
   kAttach = 1,
   // Its driver is ready. `argument`: the features that were negotiated. Descriptors: what interrupts, one for
   // each ring that has a size, in their order.
@@ -37,11 +40,20 @@ struct Ring {
   uint64_t size = 0;  // entries; 0: the queue is not in use
 };
 
+// A file that the guest has as memory (GuestMemory::add_file()).
+struct MemoryFile {
+  uint64_t gpa = 0;
+  uint64_t size = 0;  // 0: there is none
+  uint64_t bytes = 0;
+  uint64_t writable = 0;  // 1 or 0
+};
+
 struct Call {
   uint32_t kind = 0;
   uint32_t generation = 0;  // of the machine; answers have it too
   uint64_t argument = 0;
   std::array<Ring, kQueuesMax> rings;
+  std::array<MemoryFile, kFilesMax> files;
 };
 static_assert(std::is_trivially_copyable_v<Call>);
 

@@ -18,9 +18,11 @@ namespace {
 constexpr uint64_t kRingFeatures =
     kVirtioVersion1 | kVirtioIndirect | kVirtioEventIdx | net::kMergeableBuffers;
 
-// The kernel's own table of RAM: guest-physical to our addresses.
+// The kernel's own table of memory: guest-physical to our addresses. What it may not write to it finds out by
+// itself.
 std::vector<std::byte> memory_table(const GuestMemory& memory) {
-  const auto regions = memory.regions();
+  std::vector<GuestMemory::Region> regions(memory.regions().begin(), memory.regions().end());
+  regions.insert(regions.end(), memory.files().begin(), memory.files().end());
   std::vector<std::byte> bytes(sizeof(vhost_memory) + regions.size() * sizeof(vhost_memory_region));
   vhost_memory head{};
   head.nregions = static_cast<uint32_t>(regions.size());
@@ -38,7 +40,7 @@ std::vector<std::byte> memory_table(const GuestMemory& memory) {
 // Our address of a part of a ring; 0 when it is not RAM.
 uint64_t address_of(const GuestMemory& memory, uint64_t gpa, uint64_t length) {
   std::vector<iovec> parts;
-  if (!memory.append_iovec(gpa, length, parts)) return 0;
+  if (!memory.contains(gpa, length) || !memory.append_iovec(gpa, length, parts)) return 0;
   return reinterpret_cast<uint64_t>(parts.front().iov_base);
 }
 

@@ -36,7 +36,7 @@ typedef struct {
 
 extern const CaseSet ring_cases, indirect_cases, packed_cases, layout_cases, queue_reset_cases, status_cases,
     register_cases, msix_cases, bar_cases, loop_cases, config_cases, block_cases, net_cases, rng_cases,
-    vsock_cases, connection_cases, balloon_cases, console_cases, channel_cases, fs_cases;
+    vsock_cases, connection_cases, balloon_cases, console_cases, channel_cases, fs_cases, pmem_cases;
 
 enum { kScratchBytes = 1 << 20 };
 extern u8 scratch[kScratchBytes];  // for whatever requests carry

@@ -17,6 +17,10 @@ static struct {
 } block_header;
 static volatile u8 block_status;
 
+// 5.19.6: requests, and their answers.
+static u32 flush_type;
+static volatile u32 flush_answer;
+
 // Good requests use the last descriptors.
 static u16 good_head(const Queue* queue) { return (u16)(queue->size - kChainLength); }
 
@@ -184,6 +188,13 @@ void fill_chain(Device* device, volatile Descriptor* table, u16 first) {
       put(table, (u16)(first + 1), (u8*)&socket_header + 16, 16, kNext);
       put(table, (u16)(first + 2), (u8*)&socket_header + 32, 12, 0);
       break;
+    case kPmem:
+      flush_type = 0;
+      flush_answer = 1;
+      put(table, first, &flush_type, 2, kNext);
+      put(table, (u16)(first + 1), (u8*)&flush_type + 2, 2, kNext);
+      put(table, (u16)(first + 2), &flush_answer, sizeof flush_answer, kWrite);
+      break;
     case kBalloon:
       for (u32 i = 0; i < 4 * kChainLength; ++i) page_numbers[i] = kFreePage / kPageBytes + i;
       for (u16 i = 0; i < kChainLength; ++i)
@@ -263,6 +274,19 @@ static Outcome good_rng(Device* device) {
   u8 sum = 0;
   for (unsigned i = 0; i < 64; ++i) sum |= *(volatile u8*)&good_data[i];
   REQUIRE(sum != 0, "64 bytes of entropy are all 0");
+  return NULL;
+}
+
+static Outcome good_flush(Device* device) {
+  Queue* queue = &device->queues[0];
+  UsedElement used;
+  const u16 head = good_head(queue);
+  fill_chain(device, queue->descriptors, head);
+  queue_ask(queue);
+  queue_offer(queue, head);
+  queue_ring(queue);
+  REQUIRE(wait_for(queue, head, &used), "a good flush is not answered");
+  REQUIRE(used.length == 4 && flush_answer == 0, "a good flush fails");
   return NULL;
 }
 
@@ -422,6 +446,8 @@ Outcome good_request(Device* device) {
       return good_block(device);
     case kNet:
       return good_net(device);
+    case kPmem:
+      return good_flush(device);
     default:
       return good_rng(device);
   }

@@ -8,7 +8,7 @@
 //   guest does quit        powers off
 #include "hostile.h"
 
-static Device devices[8];
+static Device devices[9];
 static size_t device_count;
 
 static const CaseSet* const sets[] = {
@@ -16,7 +16,7 @@ static const CaseSet* const sets[] = {
     &status_cases,     &register_cases, &msix_cases,    &bar_cases,     &loop_cases,
     &config_cases,     &block_cases,    &net_cases,     &rng_cases,     &vsock_cases,
     &connection_cases, &balloon_cases,  &console_cases, &channel_cases,
-    &fs_cases,
+    &fs_cases,         &pmem_cases,
 };
 
 static void find(DeviceType type, const char* name) {
@@ -119,6 +119,7 @@ void guest_main(void) {
   find(kConsole, "console");
   find(kChannels, "channels");
   find(kFs, "fs");
+  find(kPmem, "pmem");
   print("hostile: ready\r\n");
   for (;;) {
     char line[80];

@@ -1,6 +1,6 @@
 // What every micro-guest in C stands on: ports and MMIO, the serial port, interrupts, time, memory, the
 // command line. It runs at CPL 3 with every port open; physical addresses are virtual ones, all of the first
-// 4 GiB.
+// 4 GiB, or 5 for those that are entered by PVH.
 #pragma once
 
 #include <stdbool.h>

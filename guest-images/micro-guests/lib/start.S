@@ -102,7 +102,7 @@ spurious_stub:
 
     micro_data
     .section .data
-// The first 4 GiB where they are, open to CPL 3, as the 64-bit entry finds them: made by the assembler, since a host
+// The first 5 GiB where they are, open to CPL 3, as the 64-bit entry finds them: made by the assembler, since a host
 // that emulates CPL 0 would take 10 ms for it.
     .balign 4096
 page_tables:
@@ -110,14 +110,14 @@ page_tables:
     .skip 4096 - 8
 1:
     directory = 0
-    .rept 4
+    .rept 5
     .quad 2f + 4096 * directory + 7
     directory = directory + 1
     .endr
-    .skip 4096 - 4 * 8
+    .skip 4096 - 5 * 8
 2:
     place = 0
-    .rept 4 * 512
+    .rept 5 * 512
     .quad place + 0x87 // 2 MiB, user, writable, present
     place = place + (2 << 20)
     .endr

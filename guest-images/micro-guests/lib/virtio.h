@@ -12,6 +12,7 @@ typedef enum {
   kBalloon = 5,
   kVsock = 19,
   kFs = 26,
+  kPmem = 27,
   kChannels = 0x100 + kConsole,  // a console device with many ports (5.3.3: MULTIPORT)
 } DeviceType;
 

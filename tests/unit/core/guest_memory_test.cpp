@@ -2,12 +2,16 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <array>
 #include <atomic>
 #include <limits>
+#include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 
@@ -153,6 +157,138 @@ TEST(GuestMemory, DiscardedPagesOfAFileAreZeroToo) {
   EXPECT_EQ(first_byte(kHigh + 2 * 4096), 0);
   EXPECT_EQ(first_byte(kHigh + 4096), 0x77);
   EXPECT_EQ(first_byte(kHigh + 3 * 4096), 0x77);
+}
+
+// --- files beside RAM -------------------------------------------------------------------------------
+
+constexpr uint64_t kFileGpa = 4 * kGiB;
+using Access = GuestMemory::Access;
+
+UniqueFd file_of(uint64_t bytes, std::string_view text) {
+  UniqueFd file(::memfd_create("test", MFD_CLOEXEC));
+  EXPECT_EQ(::ftruncate(file.get(), static_cast<off_t>(bytes)), 0);
+  EXPECT_EQ(::pwrite(file.get(), text.data(), text.size(), 0), static_cast<ssize_t>(text.size()));
+  return file;
+}
+
+GuestMemory::FileRegion region_of(const UniqueFd& file, uint64_t bytes, Access access,
+                                  uint64_t gpa = kFileGpa) {
+  GuestMemory::FileRegion region{};
+  region.gpa = gpa;
+  region.size = align_up(bytes, GuestMemory::kFileGranule);
+  region.access = access;
+  region.fd = file.get();
+  region.bytes = bytes;
+  return region;
+}
+
+TEST(GuestMemory, AFileBesideRamIsTheFileItself) {
+  auto memory = GuestMemory::create(kMiB);
+  const UniqueFd file = file_of(2 * kMiB, "abcd");
+  ASSERT_TRUE(memory->add_file(region_of(file, 2 * kMiB, Access::kReadWrite), "it"));
+  EXPECT_EQ(memory->load<char>(kFileGpa + 1), 'b');
+  EXPECT_TRUE(memory->store(kFileGpa + 2 * kMiB - 8, uint64_t{0x1122334455667788}));
+  uint64_t there = 0;
+  EXPECT_EQ(::pread(file.get(), &there, sizeof there, 2 * kMiB - 8), 8);
+  EXPECT_EQ(there, 0x1122334455667788u);
+  ASSERT_EQ(::pwrite(file.get(), "X", 1, 5), 1);
+  EXPECT_EQ(memory->load<char>(kFileGpa + 5), 'X');
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(memory->files()[0].host) % GuestMemory::kFileGranule, 0u);
+}
+
+TEST(GuestMemory, AFileBesideRamIsNoRam) {
+  auto memory = GuestMemory::create(kMiB);
+  const UniqueFd file = file_of(2 * kMiB, "abcd");
+  ASSERT_TRUE(memory->add_file(region_of(file, 2 * kMiB, Access::kReadWrite), "it"));
+  EXPECT_EQ(memory->regions().size(), 1u);
+  EXPECT_EQ(memory->end(), kMiB);
+  EXPECT_EQ(memory->end_of_all(), kFileGpa + 2 * kMiB);
+  EXPECT_FALSE(memory->contains(kFileGpa, 1));
+  EXPECT_TRUE(memory->reaches(kFileGpa, 2 * kMiB, Access::kReadWrite));
+  EXPECT_FALSE(memory->reaches(kFileGpa, 2 * kMiB + 1, Access::kRead));
+  EXPECT_FALSE(memory->reaches(kFileGpa - 1, 2, Access::kRead));
+  EXPECT_FALSE(memory->reaches(kFileGpa + 1, kMax, Access::kRead));
+  EXPECT_TRUE(memory->reaches(0, kMiB, Access::kReadWrite));
+  EXPECT_FALSE(memory->discard(kFileGpa, 4096)) << "the balloon";
+  EXPECT_FALSE(memory->zero(kFileGpa, 4096));
+  EXPECT_FALSE(memory->read_file(file.get(), 0, kFileGpa, 4));
+  EXPECT_FALSE(memory->map_file(file.get(), 0, kFileGpa, 4096));
+  EXPECT_EQ(memory->load<char>(kFileGpa + 3), 'd');
+}
+
+TEST(GuestMemory, AReadOnlyFileIsReadAndNotWritten) {
+  auto memory = GuestMemory::create(kMiB);
+  const UniqueFd file = file_of(5000, "abcd");
+  ASSERT_TRUE(memory->add_file(region_of(file, 5000, Access::kRead), "it"));
+  EXPECT_EQ(memory->load<uint32_t>(kFileGpa), 0x64636261u);
+  EXPECT_EQ(memory->load<uint64_t>(kFileGpa + 2 * kMiB - 8), 0u) << "what is behind the file is zero";
+  EXPECT_FALSE(memory->store(kFileGpa, uint32_t{0}));
+  EXPECT_FALSE(memory->write(kFileGpa + 1, std::array<std::byte, 3>{}));
+  EXPECT_FALSE(memory->reaches(kFileGpa, 1, Access::kReadWrite));
+  EXPECT_TRUE(memory->reaches(kFileGpa, 2 * kMiB, Access::kRead));
+  // Nor does the kernel write there for a device that has taken its buffer for another.
+  std::vector<iovec> parts;
+  ASSERT_TRUE(memory->append_iovec(kFileGpa, 4, parts));
+  std::array<int, 2> ends{};
+  ASSERT_EQ(::pipe(ends.data()), 0);
+  ASSERT_EQ(::write(ends[1], "evil", 4), 4);
+  EXPECT_EQ(::readv(ends[0], parts.data(), 1), -1);
+  EXPECT_EQ(errno, EFAULT);
+  for (const int end : ends) ::close(end);
+  EXPECT_EQ(memory->load<char>(kFileGpa), 'a');
+}
+
+TEST(GuestMemory, FilesBesideRamHaveTheirPlaces) {
+  auto memory = GuestMemory::create(5 * kGiB);
+  const UniqueFd file = file_of(4 * kMiB, "");
+  const auto refused = [&](uint64_t gpa, uint64_t size, uint64_t bytes, Access access) {
+    auto region = region_of(file, bytes, access, gpa);
+    region.size = size;
+    return !memory->add_file(region, "it");
+  };
+  EXPECT_TRUE(refused(6 * kGiB - 2 * kMiB, 2 * kMiB, kMiB, Access::kRead)) << "on RAM";
+  EXPECT_TRUE(refused(3 * kGiB, 2 * kMiB, kMiB, Access::kRead)) << "in the hole";
+  EXPECT_TRUE(refused(6 * kGiB + 4096, 2 * kMiB, kMiB, Access::kRead));
+  EXPECT_TRUE(refused(6 * kGiB, kMiB, kMiB, Access::kRead));
+  EXPECT_TRUE(refused(6 * kGiB, 2 * kMiB, 0, Access::kRead));
+  EXPECT_TRUE(refused(6 * kGiB, 2 * kMiB, 3 * kMiB, Access::kRead));
+  EXPECT_TRUE(refused(6 * kGiB, 2 * kMiB, kMiB, Access::kReadWrite))
+      << "what is written behind it would be lost";
+  EXPECT_TRUE(refused(kMax - 2 * kMiB + 1, 2 * kMiB, kMiB, Access::kRead));
+  EXPECT_FALSE(refused(6 * kGiB, 2 * kMiB, kMiB, Access::kRead));
+  EXPECT_TRUE(refused(6 * kGiB, 2 * kMiB, kMiB, Access::kRead)) << "on another file";
+  EXPECT_FALSE(refused(6 * kGiB + 2 * kMiB, 4 * kMiB, 4 * kMiB, Access::kReadWrite));
+  EXPECT_EQ(memory->files().size(), 2u);
+  for (uint64_t i = 2; i < GuestMemory::kFilesMax; ++i)
+    EXPECT_FALSE(refused(7 * kGiB + i * 2 * kMiB, 2 * kMiB, kMiB, Access::kRead));
+  EXPECT_TRUE(refused(8 * kGiB, 2 * kMiB, kMiB, Access::kRead)) << "too many";
+}
+
+TEST(GuestMemory, APageThatAFileHasLostEndsTheProcessWithItsName) {
+  const auto touch = [](uint64_t gpa) {
+    auto memory = GuestMemory::create(kMiB);
+    const UniqueFd file = file_of(2 * kMiB, "abcd");
+    ASSERT_TRUE(memory->add_file(region_of(file, 2 * kMiB, Access::kReadWrite), "disk /x/data.img"));
+    ASSERT_TRUE(watch_lost_pages(STDERR_FILENO));
+    ASSERT_EQ(::ftruncate(file.get(), 4096), 0);
+    if (gpa == 0) ::raise(SIGBUS);
+    (void)memory->load<char>(gpa);
+    ::_exit(memory->load<char>(kFileGpa) == 'a' ? 0 : 1);
+  };
+  const testing::ExitedWithCode bus_error(128 + SIGBUS);
+  EXPECT_EXIT(touch(kFileGpa + 1), testing::ExitedWithCode(0), "");
+  EXPECT_EXIT(touch(kFileGpa + 4096), bus_error, "disk /x/data.img: .*has become shorter");
+  EXPECT_EXIT(touch(0), bus_error, "got a bus error");
+}
+
+TEST(GuestMemory, FilesOfManyMachinesAreWatchedOneBehindTheOther) {
+  const UniqueFd file = file_of(2 * kMiB, "abcd");
+  for (int machine = 0; machine < 200; ++machine) {
+    auto memory = GuestMemory::create(kMiB);
+    ASSERT_TRUE(memory->add_file(region_of(file, 2 * kMiB, Access::kRead), std::string(1000, 'n')));
+    const GuestMemory moved = std::move(*memory);
+    EXPECT_EQ(moved.load<char>(kFileGpa), 'a');
+  }
 }
 
 }  // namespace

@@ -43,5 +43,40 @@ TEST_F(DiskFileTest, AnEmptyOneIsNoDisk) {
   EXPECT_THAT(size.error().text(), HasSubstr("empty"));
 }
 
+TEST_F(DiskFileTest, AFileThatIsMemoryHasTheSizeOfMemory) {
+  DiskSpec disk;
+  disk.path = path_;
+  disk.mode = DiskMode::kPmem;
+  const auto opened = [&](off_t bytes) {
+    EXPECT_EQ(::truncate(path_.c_str(), bytes), 0);
+    return DiskFile::open(disk);
+  };
+  EXPECT_FALSE(opened(0));
+  const auto odd = opened(5000);
+  ASSERT_FALSE(odd);
+  EXPECT_THAT(odd.error().text(), HasSubstr("truncate -s %2M"));
+  disk.readonly = true;
+  const auto read_only = opened(5000);
+  ASSERT_TRUE(read_only);
+  EXPECT_TRUE(read_only->is_pmem());
+  EXPECT_TRUE(read_only->pmem()->read_only);
+  EXPECT_EQ(read_only->pmem()->bytes, 5000U);
+  disk.readonly = false;
+  EXPECT_FALSE(opened(4 << 20)) << "others read it";
+}
+
+TEST_F(DiskFileTest, AFileThatIsMemoryIsMeasuredAtEachBoot) {
+  DiskSpec disk;
+  disk.path = path_;
+  disk.mode = DiskMode::kPmem;
+  EXPECT_EQ(::truncate(path_.c_str(), 4 << 20), 0);
+  const auto file = DiskFile::open(disk);
+  ASSERT_TRUE(file);
+  EXPECT_EQ(::truncate(path_.c_str(), 2 << 20), 0);
+  EXPECT_EQ(file->pmem()->bytes, 2U << 20);
+  EXPECT_EQ(::truncate(path_.c_str(), 4096), 0);
+  EXPECT_FALSE(file->pmem());
+}
+
 }  // namespace
 }  // namespace snug
