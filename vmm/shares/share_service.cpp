@@ -142,7 +142,8 @@ std::string ShareService::attach(const share::Call& call, std::vector<UniqueFd> 
   if (!memory) return memory.error().message;
   descriptors.erase(descriptors.begin());
   if (auto added = add_files(*memory, call, descriptors); !added) return added.error().message;
-  if (descriptors.empty()) return "a machine without queues";
+  if (descriptors.size() < 2 || descriptors.size() > share::kQueuesMax)
+    return "a machine with other queues than there are";
   attached_ = false;
   if (auto attached = threads_->attach(call.generation, std::move(*memory), std::move(descriptors));
       !attached)

@@ -125,6 +125,9 @@ TEST_F(HostileShareTest, ACallThatMakesNoSenseIsTheEnd) {
   after_attach(call(share::CallKind{~0U}), {}, "no sense");
   after_attach(call(share::CallKind::kAttach, kRam), three.first(2), "without memory or queues");
   after_attach(call(share::CallKind::kAttach, kRam), {}, "without memory or queues");
+  std::vector<int> many(share::kQueuesMax + 2, three[1]);
+  many[0] = three[0];
+  after_attach(call(share::CallKind::kAttach, kRam), many, "other queues than there are");
   after_attach(call(share::CallKind::kAttach, 0), three, "not a sealed file");
   after_attach(call(share::CallKind::kAttach, kRam - 4096), three, "not a sealed file");
   after_attach(call(share::CallKind::kAttach, 2 * kRam), three, "not a sealed file");
