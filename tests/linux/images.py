@@ -24,7 +24,8 @@ class Images:
         base = [File("bin/"), File("bin/busybox", busybox, 0o755), File("etc/"), File("etc/gone", "x"), File("srv/", uid=33, gid=33),
                 File("etc/passwd", "root:x:0:0::/root:/bin/sh\nweb:x:33:33::/srv:/bin/sh\n"),
                 *(File("bin/" + name, link="busybox") for name in APPLETS)]
-        top = [File("etc/.wh.gone"), File("etc/version", "2\n"), File("srv/index.html", "hello from an image\n")]
+        top = [File("etc/.wh.gone"), File("etc/version", "2\n"), File("srv/index.html", "hello from an image\n"),
+               File("srv/large", os.urandom(8 << 20))]
         self.digest = write_layout(self.path + "/layout", [layer(base), layer(top)], {
             "Entrypoint": ["/bin/sh", "-c"], "Cmd": ["cat /etc/version; id -u; pwd; echo $GREETING"], "User": "web", "WorkingDir": "/srv",
             "Env": ["GREETING=hi", "PATH=/bin"], "ExposedPorts": {"80/tcp": {}}})
@@ -58,17 +59,28 @@ def images_run_as_they_say_or_as_they_are_told():
         check(images.run("cat /srv/index.html; ls /new").out == "hello from an image\n", "the image has changed")
 
 
+def prepared(images, name, **files):
+    """As snug image build lays a guest image."""
+    folder = f"{images.path}/cache/snug/{name}"
+    os.makedirs(folder)
+    for file, path in files.items():
+        os.symlink(path, f"{folder}/{file}")
+
+
 @test
-def images_with_the_stock_kernel():
-    """Its drivers come from the guest image's modules."""
+def images_are_memory_of_the_host():
+    """Kernels of guest images take the root as persistent memory; drivers come from the guest image's modules."""
     with Images() as images:
-        # As snug image build stock lays it.
-        folder = images.path + "/cache/snug/stock"
-        os.makedirs(folder)
-        for name, path in (("kernel", STOCK), ("initrd", INITRD), ("modules", STOCK_MODULES)):
-            os.symlink(path, f"{folder}/{name}")
-        ended = images.run(kernel=("--kernel", "stock")).expect(0)
-        check(ended.out == "2\n33\n/srv\nhi\n", "not what the image says", ended.out, ended.err)
+        prepared(images, "default", kernel=TINY, initrd=INITRD)
+        prepared(images, "stock", kernel=STOCK, initrd=INITRD, modules=STOCK_MODULES)
+        for kernel in ((), ("--kernel", "stock")):
+            ended = images.run(kernel=kernel).expect(0)
+            check(ended.out == "2\n33\n/srv\nhi\n", "not what the image says", ended.out, ended.err)
+            # What is read is in the host's memory only.
+            ended = images.run("grep ^Cached: /proc/meminfo; cat /srv/large >/dev/null; grep ^Cached: /proc/meminfo; ls /sys/block",
+                               kernel=kernel, flags=["-u", "root"]).expect(0)
+            before, after = (int(line.split()[1]) for line in ended.out.splitlines()[:2])
+            check("pmem0" in ended.out.split() and after - before < 1024, "the guest has a copy", ended.out, ended.err)
 
 
 @test

@@ -22,6 +22,11 @@ bool is_named(const std::vector<std::string>& variables, const std::string& name
   return std::ranges::any_of(variables, [&](const std::string& each) { return name_of(each) == name; });
 }
 
+// Of a guest image, or of this host.
+bool is_word(const std::string& kernel) {
+  return kernel.empty() || std::ranges::find(kKernelImages, kernel) != kKernelImages.end();
+}
+
 oci::PullPolicy policy_of(PullMode mode) {
   switch (mode) {
     case PullMode::kAlways:
@@ -59,14 +64,19 @@ Result<oci::ImageConfig> prepare_image(Spec& spec) {
   log_info("image {}: {}, root {}", reference.name, image.manifest.digest, root.string());
   // A spec as inspect prints it has all of it already.
   if (!spec.disks.empty() && spec.disks.front().path == root) return image.config;
+  // Kernels of guest images take it as memory, so that guests of one image have one copy of it, the host's.
+  // What one of the user's own has is not known.
+  const bool as_memory = is_word(spec.kernel);
   const auto guest = SNUG_TRY(kernel_for_image(spec.kernel));
   spec.kernel = guest.kernel;
   spec.initrd.insert(spec.initrd.begin(), guest.initrds.begin(), guest.initrds.end());
   DiskSpec disk;
   disk.path = root.string();
   disk.readonly = true;
+  disk.mode = as_memory ? DiskMode::kPmem : DiskMode::kBlock;
   spec.disks.insert(spec.disks.begin(), disk);
-  spec.cmdline += fmt::format("{}snug.root=/dev/vda", spec.cmdline.empty() ? "" : " ");
+  spec.cmdline +=
+      fmt::format("{}snug.root=/dev/{}", spec.cmdline.empty() ? "" : " ", as_memory ? "pmem0" : "vda");
   return image.config;
 }
 
@@ -91,9 +101,8 @@ Result<void> plan_image(const oci::ImageConfig& config, const std::vector<std::s
 
 Result<GuestImage> kernel_for_image(const std::string& kernel) {
   const std::string agent = SNUG_TRY(agent_initrd());
-  const bool is_word = kernel.empty() || std::ranges::find(kKernelImages, kernel) != kKernelImages.end();
   // One of the user's own has what it needs, or brings it in an initrd.
-  if (!is_word) return GuestImage{"", {}, kernel, {agent}};
+  if (!is_word(kernel)) return GuestImage{"", {}, kernel, {agent}};
   auto image = find_image(kernel);
   if (image) {
     // In the place of its initrd the agent, and the drivers stay.
