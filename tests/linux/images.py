@@ -28,7 +28,7 @@ class Images:
                File("srv/large", os.urandom(8 << 20))]
         self.digest = write_layout(self.path + "/layout", [layer(base), layer(top)], {
             "Entrypoint": ["/bin/sh", "-c"], "Cmd": ["cat /etc/version; id -u; pwd; echo $GREETING"], "User": "web", "WorkingDir": "/srv",
-            "Env": ["GREETING=hi", "PATH=/bin"], "ExposedPorts": {"80/tcp": {}}})
+            "Env": ["GREETING=hi", "PATH=/bin"], "ExposedPorts": {"80/tcp": {}}, "StopSignal": "SIGQUIT"})
         self.name = f"oci:{self.path}/layout:latest"
         return self
 
@@ -107,6 +107,17 @@ def images_serve_and_are_looked_after():
         check("version" in images.snug("exec", "web", "--", "/bin/ls", "/etc").expect(0).out, "exec sees something else")
         images.snug("stop", "-t", "5", "web")
         images.snug("rm", "--force", "web")
+        # The signal that the image wants, by which it ends in order.
+        images.run("trap 'echo asked to end; exit 3' QUIT; echo waiting; while :; do sleep 0.1; done",
+                   flags=["-d", "--wait", "--name", "slow"]).expect(0)
+        deadline = time.monotonic() + BOUND
+        while "waiting" not in images.snug("logs", "slow").out:
+            check(time.monotonic() < deadline, "it does not wait")
+            time.sleep(0.1)
+        images.snug("stop", "-t", "60", "slow").expect(0)
+        check(images.snug("wait", "slow").out.strip() == "3", "not its own end")
+        check("asked to end" in images.snug("logs", "slow").out, "another signal", images.snug("logs", "slow").out)
+        images.snug("rm", "slow").expect(0)
         images.snug("image", "rm", images.name).expect(0)
         left = [name for _, _, names in os.walk(images.path + "/cache/snug/oci") for name in names if not name.startswith(("name ", "root ", "all"))]
         check(left == [], "something is left of the image", left)

@@ -2,9 +2,12 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
+#include <csignal>
 #include <filesystem>
 
 #include "vmm/base/log.h"
@@ -96,7 +99,27 @@ Result<void> plan_image(const oci::ImageConfig& config, const std::vector<std::s
     if (!is_named(plan.variables, name_of(variable))) plan.variables.push_back(variable);
   if (plan.folder.empty()) plan.folder = config.folder.empty() ? "/" : config.folder;
   if (plan.user.empty()) plan.user = config.user;
+  plan.stop_signal = stop_signal_of(config.stop_signal);
   return {};
+}
+
+int stop_signal_of(const std::string& name) {
+  constexpr int kHighest = 64;
+  constexpr std::string_view kRealTime = "RTMIN+";
+  std::string_view word(name);
+  if (word.starts_with("SIG")) word.remove_prefix(3);
+  const auto number = [](std::string_view digits, int base) {
+    int found = 0;
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), found);
+    const bool good = error == std::errc() && end == digits.data() + digits.size() && found >= 0 &&
+                      base + found <= kHighest;
+    return good && base + found > 0 ? base + found : SIGTERM;
+  };
+  if (word.starts_with(kRealTime)) return number(word.substr(kRealTime.size()), SIGRTMIN);
+  if (!word.empty() && word.find_first_not_of("0123456789") == std::string_view::npos) return number(word, 0);
+  for (int i = 1; i < kHighest; ++i)
+    if (const char* known = ::sigabbrev_np(i); known != nullptr && word == known) return i;
+  return SIGTERM;
 }
 
 Result<GuestImage> kernel_for_image(const std::string& kernel) {

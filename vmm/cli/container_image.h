@@ -21,6 +21,9 @@ Result<oci::ImageConfig> prepare_image(Spec& spec);
 Result<void> plan_image(const oci::ImageConfig& config, const std::vector<std::string>& words,
                         CommandPlan& plan);
 
+// "SIGQUIT", "QUIT", "3", "SIGRTMIN+3". SIGTERM for anything else.
+int stop_signal_of(const std::string& name);
+
 // Shows how far an image is on a terminal; for Store::root_of().
 images::ProgressCallback show_progress(const std::string& name);
 

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <chrono>
+#include <csignal>
 #include <functional>
 #include <memory>
 #include <string>
@@ -24,7 +25,8 @@ struct CommandPlan {
   std::vector<std::string> variables;
   std::string folder;
   std::string user;
-  bool interactive = false;  // as CommandSession::Options has them
+  int stop_signal = SIGTERM;  // what the command gets when it is to end
+  bool interactive = false;   // as CommandSession::Options has them
   bool tty = false;
   bool keep_output = false;  // results have what was printed
 };

@@ -91,9 +91,10 @@ void LifeCycle::on_commands_end(int status, std::string message) {
 // The first one that would end us is the command's; without one, there is nothing to wait for.
 void LifeCycle::on_command_signal(int number) {
   const char* name = ::sigabbrev_np(number);
-  if (!commands_->signal(number))
+  const int passed_on = number == SIGTERM ? environment_.commands->stop_signal : number;
+  if (!commands_->signal(passed_on))
     return finish(RunState::kKilled, 128 + number, fmt::format("stopped by SIG{}", name));
-  log_info("SIG{} passed on to the command (a second signal stops the guest at once)", name);
+  log_info("signal {} passed on to the command (a second signal stops the guest at once)", passed_on);
   ending_signal_ = number;
 }
 
