@@ -152,8 +152,10 @@ class Doomed:
         self.process = subprocess.Popen(
             [SNUG, "run", "--kernel", f"{MICRO}/spin.elf", "--name", name, "--disk", f"{folder}/disk.img,readonly=true", "--net",
              "user", "--vsock", "auto", "--share", f"source={folder},tag=files", *place.limits], env=place.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.known = ()
         deadline = time.monotonic() + BOUND
-        while not self.machine() or not self.shares() or not self.passt() or not os.path.exists(self.folder + "/control.sock"):
+        while len(self.known) != 2 or not self.passt() or not os.path.exists(self.folder + "/control.sock"):
+            self.known = inner_processes(self.process.pid)
             if self.process.poll() is not None:
                 check(False, f"it has ended with status {self.process.returncode}", *self.process.communicate())
             check(time.monotonic() < deadline, "it does not run", self.machine(), self.shares(), self.passt())
@@ -161,16 +163,15 @@ class Doomed:
 
     def machine(self):
         """The process behind the wall; none before there is one."""
-        machine = machine_process(self.process.pid)
-        return machine if machine != self.process.pid else 0
+        return self.known[1] if len(self.known) == 2 and os.path.exists(f"/proc/{self.known[1]}") else 0
 
     def shares(self):
         """The process that serves them, or 0."""
-        return share_server(self.process.pid)
+        return self.known[0] if len(self.known) == 2 and os.path.exists(f"/proc/{self.known[0]}") else 0
 
     def passt(self):
         """Its process; 0 while it is not there, or still snug."""
-        for child in set(children_of(self.process.pid)) - {self.machine()}:
+        for child in set(children_of(self.process.pid)) - set(self.known):
             with contextlib.suppress(OSError), open(f"/proc/{child}/comm") as file:
                 if not file.read().startswith("snug"):
                     return child

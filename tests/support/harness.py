@@ -309,8 +309,21 @@ def _snugs(pid):
         with contextlib.suppress(OSError):
             if _is_snug(child, pid):
                 # What is about to become passt is still snug, but in no other pid namespace.
-                found.append((len(status_of(child).get("NSpid", "").split()), child))
-    return [child for _, child in sorted(found)]
+                # Numbers of processes begin anew at times: which was first the time of its start says, then the number.
+                found.append((len(status_of(child).get("NSpid", "").split()), _started(child), child))
+    return [child for *_, child in sorted(found)]
+
+
+def _started(pid):
+    """In ticks since the host did."""
+    with open(f"/proc/{pid}/stat") as stat:
+        return int(stat.read().rsplit(")", 1)[1].split()[19])
+
+
+def inner_processes(pid):
+    """Of a machine that runs: the one that serves its shares, where there is one, and the one that runs the guest. While others are
+    started or end, the kernel's list of children may lack one."""
+    return list(_snugs(pid))
 
 
 def machine_process(pid):
@@ -450,7 +463,7 @@ def main(title):
     sys.exit(1 if failed else 0)
 
 
-__all__ = ["Skip", "test", "unrecorded", "add", "check", "Ended", "snug", "Terminal", "children_of", "tasks_of", "status_of",
+__all__ = ["Skip", "test", "unrecorded", "add", "check", "Ended", "snug", "Terminal", "children_of", "inner_processes", "tasks_of", "status_of",
            "state_of", "machine_process", "share_server", "processes_of", "stop_machine", "continue_machine", "hold", "check_gone", "kill_machine",
            "processes_in", "limits_here", "cgroup_mount", "cgroups_of", "resident_kib", "descriptors", "main", "PROGRAM", "jail_missing", "SNUG", "BOUND", "os", "re", "signal", "subprocess",
            "tempfile", "time"]
