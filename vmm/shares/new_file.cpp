@@ -3,14 +3,17 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "vmm/shares/open_file.h"
 #include "vmm/shares/privileges.h"
 
 namespace snug {
 
 Outcome<NewFile> NewFile::in(Share& share, const InodeRef& folder, std::string_view name,
-                             const fuse_in_header& caller, uint32_t type_and_mode, uint32_t device) {
+                             const fuse_in_header& caller, uint32_t type_and_mode, uint32_t umask,
+                             uint32_t device) {
   if (!folder.is_folder()) return refuse(ENOTDIR);
-  const Look parent = SNUG_TRY(see(share, folder)).look;
+  const Seen seen = SNUG_TRY(see(share, folder));
+  const Look& parent = seen.look;
   NewFile file(share, folder, name);
   Look& wanted = file.wanted_;
   wanted = {.mode = type_and_mode & (S_IFMT | 07777), .uid = caller.uid, .gid = caller.gid, .device = device};
@@ -23,8 +26,44 @@ Outcome<NewFile> NewFile::in(Share& share, const InodeRef& folder, std::string_v
       wanted.mode &= ~uint32_t{S_ISGID};
     }
   }
+  SNUG_TRY(file.inherit(seen.status, umask));
   file.begun_ = Owners::now();
   return file;
+}
+
+// As Linux does it: a default list takes the place of the umask.
+Outcome<> NewFile::inherit(const FileStatus& folder, uint32_t umask) {
+  if (S_ISLNK(wanted_.mode)) return {};
+  auto found = SNUG_TRY(default_acl(*share_, *folder_, folder));
+  if (!found) {
+    if (share_->agreed.has(FUSE_DONT_MASK)) wanted_.mode &= ~(umask & 0777);
+    return {};
+  }
+  PosixAcl access = *found;
+  access.inherit(wanted_.mode);
+  // What can have no list of its own gives no more than that would.
+  if (!S_ISREG(wanted_.mode) && !S_ISDIR(wanted_.mode)) {
+    wanted_.mode &= ~uint32_t{S_IRWXG} | access.group_rights() << 3;
+    return {};
+  }
+  if (share_->owners.real_ids()) return {};
+  if (access.is_more_than_mode()) {
+    wanted_.group_rights = access.group_rights();
+    access_ = std::move(access);
+  }
+  if (S_ISDIR(wanted_.mode)) default_ = std::move(*found);
+  return {};
+}
+
+Outcome<> NewFile::note_acls(const InodeRef& inode, int opened) const {
+  if (!access_ && !default_) return {};
+  UniqueFd own;
+  if (opened < 0) {
+    own = SNUG_TRY(open_for_xattrs(*share_, inode));
+    opened = own.get();
+  }
+  if (access_) SNUG_TRY(note_acl(opened, kAccessAcl, *access_));
+  return default_ ? note_acl(opened, kDefaultAcl, *default_) : Outcome<>{};
 }
 
 Outcome<Entered> NewFile::enter() {
@@ -57,6 +96,7 @@ Outcome<Entered> NewFile::enter_found(HostFiles::Found found, int opened) {
 
 Outcome<> NewFile::become_wanted(const InodeRef& inode, int opened, const FileStatus& status) const {
   const Look now = opened >= 0 ? share_->owners.plain(status) : SNUG_TRY(share_->owners.look(inode, status));
+  SNUG_TRY(note_acls(inode, opened));
   return share_->owners.change(inode, opened, status, now, wanted_);
 }
 

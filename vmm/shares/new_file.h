@@ -4,8 +4,10 @@
 // Thread: any number at a time.
 #pragma once
 
+#include <optional>
 #include <string>
 
+#include "vmm/shares/acls.h"
 #include "vmm/shares/attributes.h"
 #include "vmm/shares/share.h"
 
@@ -13,9 +15,11 @@ namespace snug {
 
 class NewFile {
  public:
-  // `type_and_mode` as the guest wants it, its caller's umask taken off. EEXIST and the like come later.
+  // `type_and_mode` as the guest wants it; its caller's umask counts where the folder has no default access
+  // control list, and the guest has left it to us. EEXIST and the like come later.
   static Outcome<NewFile> in(Share& share, const InodeRef& folder, std::string_view name,
-                             const fuse_in_header& caller, uint32_t type_and_mode, uint32_t device = 0);
+                             const fuse_in_header& caller, uint32_t type_and_mode, uint32_t umask,
+                             uint32_t device = 0);
 
   const std::string& name() const { return name_; }
   uint32_t host_mode() const;
@@ -29,6 +33,8 @@ class NewFile {
  private:
   NewFile(Share& share, const InodeRef& folder, std::string_view name)
       : share_(&share), folder_(&folder), name_(name) {}
+  Outcome<> inherit(const FileStatus& folder, uint32_t umask);
+  Outcome<> note_acls(const InodeRef& inode, int opened) const;
   Outcome<> become_wanted(const InodeRef& inode, int opened, const FileStatus& status) const;
 
   Share* share_;
@@ -36,6 +42,9 @@ class NewFile {
   std::string name_;
   Look wanted_;
   uint64_t begun_ = 0;
+  // To be noted: what the host does not see to itself.
+  std::optional<PosixAcl> access_;
+  std::optional<PosixAcl> default_;
 };
 
 }  // namespace snug

@@ -74,6 +74,17 @@ Outcome<Opened> open_folder(Share& share, const InodeRef& inode) {
   return keep_open(share, inode, std::move(reserved), std::move(fd));
 }
 
+Outcome<UniqueFd> open_for_xattrs(Share& share, const InodeRef& inode) {
+  if (!inode.is_file() && !inode.is_folder()) return refuse(EOPNOTSUPP);
+  return share.with_descriptors([&] {
+    auto fd = share.host.reopen(inode.fd(), O_RDONLY);
+    // Which way it is open means nothing to its attributes.
+    if (!fd && fd.error() == EACCES && inode.is_file() && !share.options.readonly)
+      fd = share.host.reopen(inode.fd(), O_WRONLY);
+    return fd;
+  });
+}
+
 Outcome<Opened> keep_open(Share& share, const InodeRef& inode, DescriptorBudget::Share reserved,
                           UniqueFd fd) {
   // Another hold on an inode that is held.

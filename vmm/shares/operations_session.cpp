@@ -13,7 +13,7 @@ namespace {
 
 constexpr uint16_t kBackground = 256;  // requests that nobody waits for: reading ahead, writing back
 
-uint64_t wanted_flags(const ShareOptions& options) {
+uint64_t agreed_flags(const ShareOptions& options, uint64_t offered) {
   uint64_t flags = FUSE_ASYNC_READ | FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS | FUSE_ATOMIC_O_TRUNC |
                    FUSE_BIG_WRITES | FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO | FUSE_ASYNC_DIO |
                    FUSE_PARALLEL_DIROPS | FUSE_HANDLE_KILLPRIV_V2 | FUSE_MAX_PAGES | FUSE_CACHE_SYMLINKS |
@@ -23,7 +23,10 @@ uint64_t wanted_flags(const ShareOptions& options) {
   if (options.cache == ShareCache::kAlways && !options.readonly) flags |= FUSE_WRITEBACK_CACHE;
   if (options.cache == ShareCache::kNone) flags |= fuse::kDirectIoAllowMmap;
   if (options.submounts) flags |= FUSE_SUBMOUNTS;
-  return flags;
+  // Both or neither: a default access control list takes the place of the umask.
+  constexpr uint64_t kAcls = FUSE_POSIX_ACL | FUSE_DONT_MASK;
+  if ((offered & kAcls) == kAcls) flags |= kAcls;
+  return flags & offered;
 }
 
 }  // namespace
@@ -45,7 +48,7 @@ Outcome<> init(Share& share, Request& request, Reply& reply) {
     if (in.minor < fuse::kOldestMinor) return refuse(EPROTO);
     uint64_t offered = in.flags;
     if ((in.flags & FUSE_INIT_EXT) != 0) offered |= uint64_t{SNUG_TRY(request.take<uint32_t>())} << 32;
-    const uint64_t flags = offered & wanted_flags(share.options);
+    const uint64_t flags = agreed_flags(share.options, offered);
     share.agreed = {true, std::min(in.minor, fuse::kMinor), flags};
     out.max_readahead = std::min<uint32_t>(in.max_readahead, kMaxTransfer);
     out.flags = static_cast<uint32_t>(flags);

@@ -5,25 +5,15 @@
 #include <algorithm>
 #include <memory>
 
+#include "vmm/shares/acls.h"
 #include "vmm/shares/limits.h"
+#include "vmm/shares/open_file.h"
 #include "vmm/shares/operations.h"
 #include "vmm/shares/privileges.h"
 #include "vmm/shares/xattr_names.h"
 
 namespace snug::operations {
 namespace {
-
-// What has attributes, open for them.
-Outcome<UniqueFd> open_for_xattrs(Share& share, const InodeRef& inode) {
-  if (!inode.is_file() && !inode.is_folder()) return refuse(EOPNOTSUPP);
-  return share.with_descriptors([&] {
-    auto fd = share.host.reopen(inode.fd(), O_RDONLY);
-    // Which way it is open means nothing to its attributes.
-    if (!fd && fd.error() == EACCES && inode.is_file() && !share.options.readonly)
-      fd = share.host.reopen(inode.fd(), O_WRONLY);
-    return fd;
-  });
-}
 
 Outcome<> answer_size(Reply& reply, size_t size) {
   if (reply.room() < sizeof(fuse_getxattr_out)) return refuse(EINVAL);
@@ -41,6 +31,11 @@ Outcome<> answer_bytes(Reply& reply, uint32_t wanted, std::span<const char> byte
   return {};
 }
 
+// Else they are a kind that is not kept.
+bool has_acls(const Share& share, std::string_view name) {
+  return share.agreed.has(FUSE_POSIX_ACL) && is_acl_name(name);
+}
+
 Outcome<std::string> changed_name(std::string_view name) {
   auto on_host = xattr_on_host(name);
   // To be read it is not there; to be written it is not the guest's.
@@ -55,11 +50,16 @@ Outcome<> setxattr(Share& share, Request& request, Reply&) {
     uint32_t size, flags;
   };
   const auto in = SNUG_TRY(request.take<Short>());
-  if (share.agreed.has(FUSE_SETXATTR_EXT)) SNUG_TRY(request.take<uint64_t>());
+  uint64_t more = 0;
+  if (share.agreed.has(FUSE_SETXATTR_EXT)) more = SNUG_TRY(request.take<uint64_t>());
   const auto name = SNUG_TRY(request.take_text());
   const auto value = SNUG_TRY(request.take_bytes(in.size));
-  const std::string on_host = SNUG_TRY(changed_name(name));
   const auto inode = SNUG_TRY(share.inodes.find(request.header().nodeid));
+  if (has_acls(share, name)) {
+    const bool ends = (more & FUSE_SETXATTR_ACL_KILL_SGID) != 0;
+    return set_acl(share, inode, name, value, ends ? OnSetAcl::kEndsSetgid : OnSetAcl::kKeepsSetgid);
+  }
+  const std::string on_host = SNUG_TRY(changed_name(name));
   const auto fd = SNUG_TRY(open_for_xattrs(share, inode));
   SNUG_TRY(outcome_of(
       ::fsetxattr(fd.get(), on_host.c_str(), value.data(), value.size(), static_cast<int>(in.flags))));
@@ -70,8 +70,12 @@ Outcome<> setxattr(Share& share, Request& request, Reply&) {
 Outcome<> getxattr(Share& share, Request& request, Reply& reply) {
   const auto in = SNUG_TRY(request.take<fuse_getxattr_in>());
   const auto name = SNUG_TRY(request.take_text());
-  const std::string on_host = SNUG_TRY(xattr_on_host(name));
   const auto inode = SNUG_TRY(share.inodes.find(request.header().nodeid));
+  if (has_acls(share, name)) {
+    const std::string acl = SNUG_TRY(get_acl(share, inode, name));
+    return answer_bytes(reply, in.size, acl);
+  }
+  const std::string on_host = SNUG_TRY(xattr_on_host(name));
   if (share.is_made_up(inode)) return refuse(ENODATA);
   const auto fd = SNUG_TRY(open_for_xattrs(share, inode));
   const size_t most = std::min(in.size, kMaxXattr);
@@ -94,8 +98,11 @@ Outcome<> listxattr(Share& share, Request& request, Reply& reply) {
   std::string found;
   for (std::string_view rest(names.get(), static_cast<size_t>(length)); !rest.empty();) {
     const auto end = std::min(rest.find('\0'), rest.size() - 1);
-    const auto name = xattr_in_guest(rest.substr(0, end));
+    const auto on_host = rest.substr(0, end);
     rest.remove_prefix(end + 1);
+    const auto name = share.agreed.has(FUSE_POSIX_ACL) && acl_in_guest(share, on_host)
+                          ? acl_in_guest(share, on_host)
+                          : xattr_in_guest(on_host);
     // Those are for who may read them.
     if (!name || (name->starts_with("trusted.") && request.header().uid != 0)) continue;
     found.append(*name).push_back('\0');
@@ -105,8 +112,9 @@ Outcome<> listxattr(Share& share, Request& request, Reply& reply) {
 
 Outcome<> removexattr(Share& share, Request& request, Reply&) {
   const auto name = SNUG_TRY(request.take_text());
-  const std::string on_host = SNUG_TRY(changed_name(name));
   const auto inode = SNUG_TRY(share.inodes.find(request.header().nodeid));
+  if (has_acls(share, name)) return remove_acl(share, inode, name);
+  const std::string on_host = SNUG_TRY(changed_name(name));
   const auto fd = SNUG_TRY(open_for_xattrs(share, inode));
   return outcome_of(::fremovexattr(fd.get(), on_host.c_str()));
 }

@@ -32,7 +32,8 @@ bool take_number(std::string_view& text, uint32_t& number, int base, bool last) 
 uint32_t Look::host_mode() const {
   // Nobody uses it there, and its user has to read who it is.
   if (is_device()) return 0600;
-  return mode & (S_ISDIR(mode) ? 03777u : 01777u);
+  const uint32_t bits = mode & (S_ISDIR(mode) ? 03777u : 01777u);
+  return group_rights ? bits & ~(~*group_rights << 3 & uint32_t{S_IRWXG}) : bits;
 }
 
 std::optional<Override> Override::parse(std::string_view text) {
@@ -41,8 +42,12 @@ std::optional<Override> Override::parse(std::string_view text) {
       !take_number(text, found.mode, 8, true) || found.mode > 0177777)
     return std::nullopt;
   const bool is_device = S_ISCHR(found.mode) || S_ISBLK(found.mode);
-  if (is_device == text.empty()) return std::nullopt;
-  if (!is_device) return found;
+  if (!is_device && text.empty()) return found;
+  if (!is_device) {
+    if (text.size() != 2 || text[0] != 'g' || text[1] < '0' || text[1] > '7') return std::nullopt;
+    found.group_rights = static_cast<uint32_t>(text[1] - '0');
+    return found;
+  }
   uint32_t major = 0;
   uint32_t minor = 0;
   if (!take_number(text, major, 10, false) || !take_number(text, minor, 10, true) || !text.empty() ||
@@ -54,7 +59,7 @@ std::optional<Override> Override::parse(std::string_view text) {
 
 std::string Override::text() const {
   std::string text = fmt::format("{}:{}:{:o}", uid, gid, mode);
-  if (!S_ISCHR(mode) && !S_ISBLK(mode)) return text;
+  if (!S_ISCHR(mode) && !S_ISBLK(mode)) return group_rights ? text + fmt::format(":g{}", *group_rights) : text;
   return text + fmt::format(":{}:{}", device >> 8 & 0xfff, (device & 0xff) | (device >> 12 & 0xfff00));
 }
 
@@ -106,6 +111,10 @@ Look Owners::with_override(Look look, const FileStatus& status, const Override& 
     // A folder's setgid hands a group down, of which its owner may not be.
     const bool hands_down = S_ISDIR(status.stx_mode) && status.stx_uid != user_;
     look.mode |= override.mode & (hands_down ? uint32_t{S_ISUID} : kPrivilegeBits);
+    if (!real_ids_ && override.group_rights) {
+      look.group_rights = override.group_rights;
+      look.mode = (look.mode & ~uint32_t{S_IRWXG}) | (override.mode & S_IRWXG);
+    }
   }
   if (!real_ids_ || is_device) {
     look.uid = override.uid;
@@ -188,9 +197,9 @@ Outcome<> Owners::change(const InodeRef& inode, int opened, const FileStatus& be
   if (real_ids_ && !is_device) SNUG_TRY(give_away(inode.fd(), status, wanted));
   Look would_be = plain(status);
   would_be.mode = (status.stx_mode & S_IFMT) | mode;
-  bool needed =
-      is_device || would_be.uid != wanted.uid || would_be.gid != wanted.gid || would_be.mode != wanted.mode;
-  const Override override{wanted.uid, wanted.gid, wanted.mode, wanted.device};
+  bool needed = is_device || would_be.uid != wanted.uid || would_be.gid != wanted.gid ||
+                would_be.mode != wanted.mode || wanted.group_rights;
+  const Override override{wanted.uid, wanted.gid, wanted.mode, wanted.device, wanted.group_rights};
   if (needed && ((!is_folder && !S_ISREG(status.stx_mode)) || !may_override(status))) return refuse(EPERM);
   if (needed || now.overridden)
     SNUG_TRY(keep_override(inode.fd(), opened, status, needed ? &override : nullptr));

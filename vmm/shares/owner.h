@@ -2,10 +2,12 @@
 // host would refuse that user (other owners, device nodes) and what would be a danger there (setuid and
 // setgid bits) lies in an extended attribute of regular files and folders:
 //
-//   user.snug.stat = UID:GID:MODE or UID:GID:MODE:MAJOR:MINOR     (MODE in octal, with the file's type)
+//   user.snug.stat = UID:GID:MODE, UID:GID:MODE:MAJOR:MINOR or UID:GID:MODE:gRIGHTS   (MODE in octal, with the
+//   file's type)
 //
 // It is believed only of files that belong to the user who serves, for others could write it as well. The
-// bits for reading, writing and executing are those of the file itself, but for device nodes.
+// bits for reading, writing and executing are those of the file itself, but for device nodes, and those of
+// the group where an access control list is noted (acls.h): they are its mask, and RIGHTS are the group's.
 //
 // Thread: any number at a time; nothing changes.
 #pragma once
@@ -28,6 +30,7 @@ struct Override {
   uint32_t gid = 0;
   uint32_t mode = 0;
   uint32_t device = 0;  // as device_number() has it
+  std::optional<uint32_t> group_rights;  // as a Look has them
 
   // Nothing unless it is exactly of that form.
   static std::optional<Override> parse(std::string_view text);
@@ -41,10 +44,13 @@ struct Look {
   uint32_t gid = 0;
   uint32_t device = 0;
   bool overridden = false;
+  // Of the group itself, three bits, where an access control list is noted: the mode has its mask.
+  std::optional<uint32_t> group_rights;
 
   bool operator==(const Look&) const = default;
   bool is_device() const { return S_ISCHR(mode) || S_ISBLK(mode); }
-  // The mode of what is made on the host for it: setgid is for folders only, setuid for nothing.
+  // The mode of what is made on the host for it: setgid is for folders only, setuid for nothing; the group
+  // has no more than it has by itself.
   uint32_t host_mode() const;
 };
 
@@ -53,6 +59,10 @@ class Owners {
   // The process's user now is the one who serves.
   Owners(const HostFiles& host, const ShareOptions& options);
 
+  // Ids are what they are on the host.
+  bool real_ids() const { return real_ids_; }
+  // Whether what is noted of a file is believed.
+  bool may_override(const FileStatus& status) const;
   // Of a file that has nothing noted.
   Look plain(const FileStatus& status) const;
   // EMFILE and the like: it cannot be told now.
@@ -68,7 +78,6 @@ class Owners {
   static uint64_t now();
 
  private:
-  bool may_override(const FileStatus& status) const;
   Look with_override(Look look, const FileStatus& status, const Override& override) const;
   Outcome<> set_override(int fd, int opened, const Override* override) const;
   Outcome<> keep_override(int fd, int opened, FileStatus& status, const Override* override) const;
