@@ -115,7 +115,8 @@ Outcome<std::optional<PosixAcl>> default_acl(const Share& share, const InodeRef&
 
 Outcome<> note_acl(int opened, std::string_view name, const PosixAcl& acl) {
   const std::string bytes = acl.bytes();
-  return outcome_of(::fsetxattr(opened, name == kAccessAcl ? kNotedAccess : kNotedDefault, bytes.data(), bytes.size(), 0));
+  return outcome_of(
+      ::fsetxattr(opened, name == kAccessAcl ? kNotedAccess : kNotedDefault, bytes.data(), bytes.size(), 0));
 }
 
 }  // namespace snug

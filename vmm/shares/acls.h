@@ -1,11 +1,11 @@
 // Access control lists of files and folders, and where they are kept. Where ids are real they are the host's,
-// which keeps them in step with modes and hands a folder's default down. Elsewhere they are the guest's alone,
-// as other owners are (owner.h), and the same is done here:
+// which keeps them in step with modes and hands a folder's default down. Elsewhere they are the guest's
+// alone, as other owners are (owner.h), and the same is done here:
 //
 //   user.snug.x.system.posix_acl_access, user.snug.x.system.posix_acl_default     as the guest has them
 //
-// The mode has the mask's rights in place of the group's then, and on the host its group gets no more than its
-// own entry allows. Links, FIFOs, sockets and device nodes have none.
+// The mode has the mask's rights in place of the group's then, and on the host its group gets no more than
+// its own entry allows. Links, FIFOs, sockets and device nodes have none.
 //
 // Thread: any number at a time.
 #pragma once

@@ -102,7 +102,8 @@ Outcome<> mkdir(Share& share, Request& request, Reply& reply) {
   const auto in = SNUG_TRY(request.take<fuse_mkdir_in>());
   const auto name = SNUG_TRY(request.take_name());
   const auto folder = SNUG_TRY(share.inodes.find(request.header().nodeid));
-  auto file = SNUG_TRY(NewFile::in(share, folder, name, request.header(), S_IFDIR | (in.mode & 07777), in.umask));
+  auto file =
+      SNUG_TRY(NewFile::in(share, folder, name, request.header(), S_IFDIR | (in.mode & 07777), in.umask));
   SNUG_TRY(outcome_of(::mkdirat(folder.fd(), file.name().c_str(), file.host_mode())));
   return answer_made(reply, SNUG_TRY(file.enter()));
 }
@@ -124,7 +125,8 @@ Outcome<> create(Share& share, Request& request, Reply& reply) {
   const auto in = SNUG_TRY(request.take<fuse_create_in>());
   const auto name = SNUG_TRY(request.take_name());
   const auto folder = SNUG_TRY(share.inodes.find(request.header().nodeid));
-  auto file = SNUG_TRY(NewFile::in(share, folder, name, request.header(), S_IFREG | (in.mode & 07777), in.umask));
+  auto file =
+      SNUG_TRY(NewFile::in(share, folder, name, request.header(), S_IFREG | (in.mode & 07777), in.umask));
   auto reserved = SNUG_TRY(share.handles.reserve());
   auto made = share.with_descriptors([&] { return make_file(folder, file, host_flags(share, in.flags)); });
   if (!made) {
@@ -138,7 +140,8 @@ Outcome<> create(Share& share, Request& request, Reply& reply) {
 Outcome<> tmpfile(Share& share, Request& request, Reply& reply) {
   const auto in = SNUG_TRY(request.take<fuse_create_in>());
   const auto folder = SNUG_TRY(share.inodes.find(request.header().nodeid));
-  auto file = SNUG_TRY(NewFile::in(share, folder, "", request.header(), S_IFREG | (in.mode & 07777), in.umask));
+  auto file =
+      SNUG_TRY(NewFile::in(share, folder, "", request.header(), S_IFREG | (in.mode & 07777), in.umask));
   auto reserved = SNUG_TRY(share.handles.reserve());
   const int access = host_flags(share, in.flags) & ~O_TRUNC;
   UniqueFd made(::openat(folder.fd(), ".", access | O_TMPFILE | O_CLOEXEC, file.host_mode()));

@@ -59,7 +59,8 @@ std::optional<Override> Override::parse(std::string_view text) {
 
 std::string Override::text() const {
   std::string text = fmt::format("{}:{}:{:o}", uid, gid, mode);
-  if (!S_ISCHR(mode) && !S_ISBLK(mode)) return group_rights ? text + fmt::format(":g{}", *group_rights) : text;
+  if (!S_ISCHR(mode) && !S_ISBLK(mode))
+    return group_rights ? text + fmt::format(":g{}", *group_rights) : text;
   return text + fmt::format(":{}:{}", device >> 8 & 0xfff, (device & 0xff) | (device >> 12 & 0xfff00));
 }
 

@@ -2,8 +2,8 @@
 // host would refuse that user (other owners, device nodes) and what would be a danger there (setuid and
 // setgid bits) lies in an extended attribute of regular files and folders:
 //
-//   user.snug.stat = UID:GID:MODE, UID:GID:MODE:MAJOR:MINOR or UID:GID:MODE:gRIGHTS   (MODE in octal, with the
-//   file's type)
+//   user.snug.stat = UID:GID:MODE, UID:GID:MODE:MAJOR:MINOR or UID:GID:MODE:gRIGHTS   (MODE in octal, with
+//   the file's type)
 //
 // It is believed only of files that belong to the user who serves, for others could write it as well. The
 // bits for reading, writing and executing are those of the file itself, but for device nodes, and those of
@@ -29,7 +29,7 @@ struct Override {
   uint32_t uid = 0;
   uint32_t gid = 0;
   uint32_t mode = 0;
-  uint32_t device = 0;  // as device_number() has it
+  uint32_t device = 0;                   // as device_number() has it
   std::optional<uint32_t> group_rights;  // as a Look has them
 
   // Nothing unless it is exactly of that form.

@@ -62,14 +62,16 @@ TEST_F(Protocol, InitAgreesOnWhatBothKnow) {
        {uint64_t{FUSE_ASYNC_READ}, uint64_t{FUSE_POSIX_LOCKS}, uint64_t{FUSE_FLOCK_LOCKS},
         uint64_t{FUSE_ATOMIC_O_TRUNC}, uint64_t{FUSE_DO_READDIRPLUS}, uint64_t{FUSE_READDIRPLUS_AUTO},
         uint64_t{FUSE_PARALLEL_DIROPS}, uint64_t{FUSE_AUTO_INVAL_DATA}, uint64_t{FUSE_HANDLE_KILLPRIV_V2},
-        uint64_t{FUSE_MAX_PAGES}, uint64_t{FUSE_SETXATTR_EXT}, uint64_t{FUSE_INIT_EXT}})
+        uint64_t{FUSE_MAX_PAGES}, uint64_t{FUSE_SETXATTR_EXT}, uint64_t{FUSE_INIT_EXT},
+        uint64_t{FUSE_POSIX_ACL}, uint64_t{FUSE_DONT_MASK}})
     EXPECT_TRUE((flags & flag) != 0) << std::hex << flag;
   for (const uint64_t flag :
-       {uint64_t{FUSE_WRITEBACK_CACHE}, uint64_t{FUSE_SUBMOUNTS}, uint64_t{FUSE_POSIX_ACL},
-        uint64_t{FUSE_DONT_MASK}, uint64_t{FUSE_EXPORT_SUPPORT}, uint64_t{FUSE_EXPLICIT_INVAL_DATA},
-        uint64_t{FUSE_MAP_ALIGNMENT}})
+       {uint64_t{FUSE_WRITEBACK_CACHE}, uint64_t{FUSE_SUBMOUNTS}, uint64_t{FUSE_EXPORT_SUPPORT},
+        uint64_t{FUSE_EXPLICIT_INVAL_DATA}, uint64_t{FUSE_MAP_ALIGNMENT}})
     EXPECT_TRUE((flags & flag) == 0) << std::hex << flag;
   EXPECT_EQ(flags_of(init(FUSE_ASYNC_READ)), uint64_t{FUSE_ASYNC_READ}) << "nothing that was not offered";
+  for (const uint64_t flag : {uint64_t{FUSE_POSIX_ACL}, uint64_t{FUSE_DONT_MASK}})
+    EXPECT_EQ(flags_of(init(flag)), 0u) << "neither without the other";
 }
 
 TEST_F(Protocol, FlagsFollowTheCache) {
