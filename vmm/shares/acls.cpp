@@ -66,8 +66,10 @@ Outcome<std::string> get_acl(const Share& share, const InodeRef& inode, std::str
   return acl->bytes();
 }
 
-Outcome<> set_acl(Share& share, const InodeRef& inode, std::string_view name,
-                  std::span<const std::byte> value, OnSetAcl setgid) {
+namespace {
+
+Outcome<> try_to_set(Share& share, const InodeRef& inode, std::string_view name,
+                     std::span<const std::byte> value, OnSetAcl setgid) {
   const PosixAcl acl = SNUG_TRY(PosixAcl::parse(value));
   const Seen seen = SNUG_TRY(see(share, inode));
   if ((!inode.is_file() && !inode.is_folder()) || seen.look.is_device()) return refuse(EOPNOTSUPP);
@@ -88,7 +90,7 @@ Outcome<> set_acl(Share& share, const InodeRef& inode, std::string_view name,
   return acl.is_more_than_mode() ? Outcome<>{} : taken_away(opened.get(), kNotedAccess);
 }
 
-Outcome<> remove_acl(Share& share, const InodeRef& inode, std::string_view name) {
+Outcome<> try_to_remove(Share& share, const InodeRef& inode, std::string_view name) {
   if (!inode.is_file() && !inode.is_folder()) return {};
   const Seen seen = SNUG_TRY(see(share, inode));
   const auto opened = SNUG_TRY(open_for_xattrs(share, inode));
@@ -98,6 +100,21 @@ Outcome<> remove_acl(Share& share, const InodeRef& inode, std::string_view name)
     SNUG_TRY(share.owners.change(inode, opened.get(), seen.status, seen.look, wanted));
   }
   return taken_away(opened.get(), acl_on_host(share, name));
+}
+
+}  // namespace
+
+Outcome<> set_acl(Share& share, const InodeRef& inode, std::string_view name,
+                  std::span<const std::byte> value, OnSetAcl setgid) {
+  const auto set = try_to_set(share, inode, name, value, setgid);
+  inode->hands_nothing_down.ends();
+  return set;
+}
+
+Outcome<> remove_acl(Share& share, const InodeRef& inode, std::string_view name) {
+  const auto removed = try_to_remove(share, inode, name);
+  inode->hands_nothing_down.ends();
+  return removed;
 }
 
 Outcome<std::optional<PosixAcl>> default_acl(const Share& share, const InodeRef& folder,

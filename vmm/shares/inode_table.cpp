@@ -178,6 +178,8 @@ void InodeTable::release(Inode& inode, Closing& closing) {
   inode.is_device = false;
   inode.open_files = 0;
   inode.plain_as_of = inode.opened_as_of = 0;
+  for (Recent* const recent : {&inode.plain, &inode.hands_nothing_down, &inode.no_capability})
+    recent->reset();
   inode.next = std::exchange(free_, place);
   --count_;
 }

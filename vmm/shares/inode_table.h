@@ -18,6 +18,7 @@
 #include "vmm/shares/descriptor_budget.h"
 #include "vmm/shares/host_files.h"
 #include "vmm/shares/outcome.h"
+#include "vmm/shares/recent.h"
 
 namespace snug {
 
@@ -36,6 +37,9 @@ struct Inode {
   std::atomic<uint64_t> plain_as_of =
       0;  // time of the last change up to which it is known to have no override
   std::atomic<uint64_t> opened_as_of = 0;  // the same, when it was opened last
+  Recent plain;                            // it has no override
+  Recent hands_nothing_down;               // a folder: neither a group nor an access control list
+  Recent no_capability;
 
  private:
   friend class InodeTable;

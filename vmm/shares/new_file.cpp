@@ -12,47 +12,57 @@ Outcome<NewFile> NewFile::in(Share& share, const InodeRef& folder, std::string_v
                              const fuse_in_header& caller, uint32_t type_and_mode, uint32_t umask,
                              uint32_t device) {
   if (!folder.is_folder()) return refuse(ENOTDIR);
-  const Seen seen = SNUG_TRY(see(share, folder));
-  const Look& parent = seen.look;
   NewFile file(share, folder, name);
   Look& wanted = file.wanted_;
   wanted = {.mode = type_and_mode & (S_IFMT | 07777), .uid = caller.uid, .gid = caller.gid, .device = device};
-  if ((parent.mode & S_ISGID) != 0) {
-    wanted.gid = parent.gid;
-    if (S_ISDIR(wanted.mode)) {
-      wanted.mode |= S_ISGID;
-    } else if (share.agreed.minor < fuse::kStripsSetgid && caller.uid != 0 && caller.gid != parent.gid &&
-               (wanted.mode & S_IXGRP) != 0) {
-      wanted.mode &= ~uint32_t{S_ISGID};
-    }
-  }
-  SNUG_TRY(file.inherit(seen.status, umask));
   file.begun_ = Owners::now();
+  if (folder->hands_nothing_down.holds(file.begun_)) {
+    file.mask(umask);
+    return file;
+  }
+  const uint64_t begun = folder->hands_nothing_down.begin();
+  const Seen seen = SNUG_TRY(see(share, folder));
+  const bool has_group = (seen.look.mode & S_ISGID) != 0;
+  if (has_group) file.take_group(seen.look, caller);
+  const auto acl = SNUG_TRY(default_acl(share, folder, seen.status));
+  if (acl)
+    file.inherit(*acl);
+  else
+    file.mask(umask);
+  if (!has_group && !acl) folder->hands_nothing_down.found(begun, file.begun_ + moment_of(share.options));
   return file;
 }
 
-// As Linux does it: a default list takes the place of the umask.
-Outcome<> NewFile::inherit(const FileStatus& folder, uint32_t umask) {
-  if (S_ISLNK(wanted_.mode)) return {};
-  auto found = SNUG_TRY(default_acl(*share_, *folder_, folder));
-  if (!found) {
-    if (share_->agreed.has(FUSE_DONT_MASK)) wanted_.mode &= ~(umask & 0777);
-    return {};
+void NewFile::take_group(const Look& folder, const fuse_in_header& caller) {
+  wanted_.gid = folder.gid;
+  if (S_ISDIR(wanted_.mode)) {
+    wanted_.mode |= S_ISGID;
+  } else if (share_->agreed.minor < fuse::kStripsSetgid && caller.uid != 0 && caller.gid != folder.gid &&
+             (wanted_.mode & S_IXGRP) != 0) {
+    wanted_.mode &= ~uint32_t{S_ISGID};
   }
-  PosixAcl access = *found;
+}
+
+void NewFile::mask(uint32_t umask) {
+  if (share_->agreed.has(FUSE_DONT_MASK) && !S_ISLNK(wanted_.mode)) wanted_.mode &= ~(umask & 0777);
+}
+
+// As Linux does it, instead of the umask.
+void NewFile::inherit(const PosixAcl& from_folder) {
+  if (S_ISLNK(wanted_.mode)) return;
+  PosixAcl access = from_folder;
   access.inherit(wanted_.mode);
   // What can have no list of its own gives no more than that would.
   if (!S_ISREG(wanted_.mode) && !S_ISDIR(wanted_.mode)) {
     wanted_.mode &= ~uint32_t{S_IRWXG} | access.group_rights() << 3;
-    return {};
+    return;
   }
-  if (share_->owners.real_ids()) return {};
+  if (share_->owners.real_ids()) return;
   if (access.is_more_than_mode()) {
     wanted_.group_rights = access.group_rights();
     access_ = std::move(access);
   }
-  if (S_ISDIR(wanted_.mode)) default_ = std::move(*found);
-  return {};
+  if (S_ISDIR(wanted_.mode)) default_ = from_folder;
 }
 
 Outcome<> NewFile::note_acls(const InodeRef& inode, int opened) const {
@@ -81,9 +91,11 @@ Outcome<Entered> NewFile::enter_found(HostFiles::Found found, int opened) {
   Entered entered = SNUG_TRY(snug::enter(*share_, *folder_, name_, std::move(found), is_new));
   if (!ours) return entered;
   if (is_new && (wanted_.mode & (S_ISUID | S_ISGID)) == 0) note_no_privileges(*entered.inode);
+  if (is_new) note_all_plain(*entered.inode);
   if (S_ISLNK(wanted_.mode)) wanted_.mode = status.stx_mode;
   if (is_new && share_->owners.plain(status) == wanted_) return entered;
   const auto changed = become_wanted(entered.inode, opened, status);
+  entered.inode->hands_nothing_down.ends();
   if (!changed && wanted_.is_device()) {
     ::unlinkat(folder_->fd(), name_.c_str(), 0);
     share_->inodes.forget(entered.inode.id(), 1);
@@ -92,6 +104,12 @@ Outcome<Entered> NewFile::enter_found(HostFiles::Found found, int opened) {
   if (const auto seen = see(*share_, entered.inode))
     entered.out.attr = attributes_of(*share_, seen->status, seen->look);
   return entered;
+}
+
+// Nothing is noted of what was made this moment, and it has no capabilities.
+void NewFile::note_all_plain(Inode& inode) const {
+  share_->owners.note_new(inode);
+  inode.no_capability.found(inode.no_capability.begin(), begun_ + moment_of(share_->options));
 }
 
 Outcome<> NewFile::become_wanted(const InodeRef& inode, int opened, const FileStatus& status) const {

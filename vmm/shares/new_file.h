@@ -33,7 +33,10 @@ class NewFile {
  private:
   NewFile(Share& share, const InodeRef& folder, std::string_view name)
       : share_(&share), folder_(&folder), name_(name) {}
-  Outcome<> inherit(const FileStatus& folder, uint32_t umask);
+  void take_group(const Look& folder, const fuse_in_header& caller);
+  void mask(uint32_t umask);
+  void inherit(const PosixAcl& from_folder);
+  void note_all_plain(Inode& inode) const;
   Outcome<> note_acls(const InodeRef& inode, int opened) const;
   Outcome<> become_wanted(const InodeRef& inode, int opened, const FileStatus& status) const;
 

@@ -19,7 +19,7 @@ bool is_as_before(const Share& share, const InodeRef& inode) {
   return inode->opened_as_of.exchange(settled ? changed : 0, std::memory_order_relaxed) == changed;
 }
 
-uint32_t open_flags(const Share& share, const InodeRef& inode) {
+uint32_t open_flags(const Share& share, const InodeRef& inode, Made made) {
   switch (share.options.cache) {
     case ShareCache::kAlways:
       return FOPEN_KEEP_CACHE | (inode.is_folder() ? FOPEN_CACHE_DIR : 0);
@@ -28,12 +28,14 @@ uint32_t open_flags(const Share& share, const InodeRef& inode) {
     case ShareCache::kAuto:
       break;
   }
-  return !inode.is_folder() && is_as_before(share, inode) ? FOPEN_KEEP_CACHE : 0;
+  // Of a new file the guest has nothing yet.
+  if (made == Made::kNow || inode.is_folder()) return 0;
+  return is_as_before(share, inode) ? FOPEN_KEEP_CACHE : 0;
 }
 
-Outcome<Opened> add(Share& share, DescriptorBudget::Share reserved, InodeRef inode, UniqueFd fd) {
+Outcome<Opened> add(Share& share, DescriptorBudget::Share reserved, InodeRef inode, UniqueFd fd, Made made) {
   fuse_open_out out{};
-  out.open_flags = open_flags(share, inode);
+  out.open_flags = open_flags(share, inode, made);
   out.fh = SNUG_TRY(share.handles.add(std::move(reserved), std::move(inode), std::move(fd)));
   return Opened{out};
 }
@@ -85,11 +87,11 @@ Outcome<UniqueFd> open_for_xattrs(Share& share, const InodeRef& inode) {
   });
 }
 
-Outcome<Opened> keep_open(Share& share, const InodeRef& inode, DescriptorBudget::Share reserved,
-                          UniqueFd fd) {
+Outcome<Opened> keep_open(Share& share, const InodeRef& inode, DescriptorBudget::Share reserved, UniqueFd fd,
+                          Made made) {
   // Another hold on an inode that is held.
   auto again = SNUG_TRY(share.inodes.find(inode.id()));
-  return add(share, std::move(reserved), std::move(again), std::move(fd));
+  return add(share, std::move(reserved), std::move(again), std::move(fd), made);
 }
 
 }  // namespace snug

@@ -19,6 +19,8 @@ Outcome<Opened> open_folder(Share& share, const InodeRef& inode);
 // What has attributes, a file or a folder, open for them. EOPNOTSUPP: anything else.
 Outcome<UniqueFd> open_for_xattrs(Share& share, const InodeRef& inode);
 // A regular file that is open already, with room that was reserved before.
-Outcome<Opened> keep_open(Share& share, const InodeRef& inode, DescriptorBudget::Share reserved, UniqueFd fd);
+enum class Made : uint8_t { kBefore, kNow };
+Outcome<Opened> keep_open(Share& share, const InodeRef& inode, DescriptorBudget::Share reserved, UniqueFd fd,
+                          Made made = Made::kBefore);
 
 }  // namespace snug

@@ -90,7 +90,9 @@ Outcome<> getattr(Share& share, Request& request, Reply& reply) {
 Outcome<> setattr(Share& share, Request& request, Reply& reply) {
   const auto in = SNUG_TRY(request.take<fuse_setattr_in>());
   const auto inode = SNUG_TRY(share.inodes.find(request.header().nodeid));
-  SNUG_TRY(set_look(share, inode, in));
+  const auto set = set_look(share, inode, in);
+  if (inode.is_folder()) inode->hands_nothing_down.ends();
+  if (!set) return set;
   if ((in.valid & FATTR_SIZE) != 0) SNUG_TRY(set_size(share, inode, in));
   SNUG_TRY(set_times(inode, in));
   put_attributes(share, reply, SNUG_TRY(see(share, inode)));

@@ -55,7 +55,7 @@ Outcome<> answer_created(Share& share, Reply& reply, NewFile& file, DescriptorBu
                          UniqueFd opened) {
   auto found = SNUG_TRY(share.with_descriptors([&] { return found_behind(share, opened.get()); }));
   const Entered entered = SNUG_TRY(file.enter_found(std::move(found), opened.get()));
-  const auto kept = keep_open(share, entered.inode, std::move(reserved), std::move(opened));
+  const auto kept = keep_open(share, entered.inode, std::move(reserved), std::move(opened), Made::kNow);
   if (!kept) {
     share.inodes.forget(entered.out.nodeid, 1);
     return refuse(kept.error());

@@ -61,10 +61,13 @@ Outcome<> setxattr(Share& share, Request& request, Reply&) {
   }
   const std::string on_host = SNUG_TRY(changed_name(name));
   const auto fd = SNUG_TRY(open_for_xattrs(share, inode));
-  SNUG_TRY(outcome_of(
-      ::fsetxattr(fd.get(), on_host.c_str(), value.data(), value.size(), static_cast<int>(in.flags))));
-  if (name == kCapability) note_privileges(*inode);
-  return {};
+  const auto set = outcome_of(
+      ::fsetxattr(fd.get(), on_host.c_str(), value.data(), value.size(), static_cast<int>(in.flags)));
+  if (name == kCapability) {
+    note_privileges(*inode);
+    inode->no_capability.ends();
+  }
+  return set;
 }
 
 Outcome<> getxattr(Share& share, Request& request, Reply& reply) {
@@ -77,13 +80,21 @@ Outcome<> getxattr(Share& share, Request& request, Reply& reply) {
   }
   const std::string on_host = SNUG_TRY(xattr_on_host(name));
   if (share.is_made_up(inode)) return refuse(ENODATA);
-  const auto fd = SNUG_TRY(open_for_xattrs(share, inode));
+  if (!inode.is_file() && !inode.is_folder()) return refuse(EOPNOTSUPP);
+  // Linux asks before every first write to a file, and before every change of its owner.
+  const bool is_capability = name == kCapability;
+  const uint64_t time = Owners::now();
+  if (is_capability && inode->no_capability.holds(time)) return refuse(ENODATA);
+  const uint64_t begun = inode->no_capability.begin();
   const size_t most = std::min(in.size, kMaxXattr);
   const auto value = std::make_unique_for_overwrite<char[]>(most);
-  const ssize_t length = ::fgetxattr(fd.get(), on_host.c_str(), value.get(), most);
-  if (length < 0) return refuse(errno);
-  if (in.size == 0) return answer_size(reply, static_cast<size_t>(length));
-  return answer_bytes(reply, in.size, {value.get(), static_cast<size_t>(length)});
+  const auto length = share.with_descriptors(
+      [&] { return share.host.xattr(inode.fd(), on_host.c_str(), std::span(value.get(), most)); });
+  if (!length && length.error() == ENODATA && is_capability)
+    inode->no_capability.found(begun, time + moment_of(share.options));
+  if (!length) return refuse(length.error());
+  if (in.size == 0) return answer_size(reply, *length);
+  return answer_bytes(reply, in.size, {value.get(), *length});
 }
 
 Outcome<> listxattr(Share& share, Request& request, Reply& reply) {

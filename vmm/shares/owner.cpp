@@ -72,7 +72,8 @@ Owners::Owners(const HostFiles& host, const ShareOptions& options)
       guest_uid_(options.uid.value_or(0)),
       guest_gid_(options.gid.value_or(0)),
       foreign_uid_(options.foreign_uid),
-      foreign_gid_(options.foreign_gid) {}
+      foreign_gid_(options.foreign_gid),
+      moment_(moment_of(options)) {}
 
 uint64_t Owners::now() {
   timespec time{};
@@ -99,6 +100,8 @@ Look Owners::plain(const FileStatus& status) const {
 bool Owners::may_override(const FileStatus& status) const {
   return (S_ISREG(status.stx_mode) || S_ISDIR(status.stx_mode)) && (real_ids_ || status.stx_uid == user_);
 }
+
+void Owners::note_new(Inode& inode) const { inode.plain.found(inode.plain.begin(), now() + moment_); }
 
 Look Owners::with_override(Look look, const FileStatus& status, const Override& override) const {
   const uint32_t type = override.mode & S_IFMT;
@@ -130,6 +133,10 @@ Outcome<Look> Owners::look(const InodeRef& inode, const FileStatus& status) cons
   if (!may_override(status)) return look;
   const uint64_t changed = nanoseconds(status.stx_ctime);
   if (inode->plain_as_of.load(std::memory_order_relaxed) == changed) return look;
+  const uint64_t device = device_of(status);
+  const uint64_t time = now();
+  if (bare_device_.load(std::memory_order_relaxed) == device || inode->plain.holds(time)) return look;
+  const uint64_t begun = inode->plain.begin();
   std::array<char, kLongestText> text;
   const auto length = host_.xattr(inode.fd(), kOverrideName, text);
   const int error = length ? 0 : length.error();
@@ -139,8 +146,11 @@ Outcome<Look> Owners::look(const InodeRef& inode, const FileStatus& status) cons
   } else if (error == EMFILE || error == ENFILE || error == ENOMEM) {
     // To be out of descriptors is no answer; one that may not be read is plain.
     return refuse(error);
-  } else if ((error == ENODATA || error == ENOTSUP) && changed + kTick < now()) {
-    inode->plain_as_of.store(changed, std::memory_order_relaxed);
+  } else if (error == ENOTSUP) {
+    bare_device_.store(device, std::memory_order_relaxed);
+  } else if (error == ENODATA) {
+    inode->plain.found(begun, time + moment_);
+    if (changed + kTick < time) inode->plain_as_of.store(changed, std::memory_order_relaxed);
   }
   inode->is_device.store(look.is_device(), std::memory_order_relaxed);
   return look;
@@ -202,15 +212,20 @@ Outcome<> Owners::change(const InodeRef& inode, int opened, const FileStatus& be
                 would_be.mode != wanted.mode || wanted.group_rights;
   const Override override{wanted.uid, wanted.gid, wanted.mode, wanted.device, wanted.group_rights};
   if (needed && ((!is_folder && !S_ISREG(status.stx_mode)) || !may_override(status))) return refuse(EPERM);
-  if (needed || now.overridden)
-    SNUG_TRY(keep_override(inode.fd(), opened, status, needed ? &override : nullptr));
+  if (needed || now.overridden) {
+    const auto kept = keep_override(inode.fd(), opened, status, needed ? &override : nullptr);
+    inode->plain.ends();
+    if (!kept) return kept;
+  }
   if ((status.stx_mode & 07777) == mode || S_ISLNK(status.stx_mode)) return {};
   SNUG_TRY(set_mode(inode.fd(), mode));
   if (!is_folder || (mode & S_ISGID) == 0 || needed) return {};
   // The host leaves that bit out where its user is not of the folder's group.
   status = SNUG_TRY(host_.status(inode.fd()));
   if ((status.stx_mode & S_ISGID) != 0) return {};
-  return keep_override(inode.fd(), opened, status, &override);
+  const auto kept = keep_override(inode.fd(), opened, status, &override);
+  inode->plain.ends();
+  return kept;
 }
 
 }  // namespace snug

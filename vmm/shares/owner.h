@@ -12,6 +12,7 @@
 // Thread: any number at a time; nothing changes.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <optional>
 #include <string_view>
@@ -63,6 +64,8 @@ class Owners {
   bool real_ids() const { return real_ids_; }
   // Whether what is noted of a file is believed.
   bool may_override(const FileStatus& status) const;
+  // It has been made this moment: nothing is noted.
+  void note_new(Inode& inode) const;
   // Of a file that has nothing noted.
   Look plain(const FileStatus& status) const;
   // EMFILE and the like: it cannot be told now.
@@ -78,6 +81,7 @@ class Owners {
   static uint64_t now();
 
  private:
+  static constexpr uint64_t kNoDevice = ~uint64_t{0};
   Look with_override(Look look, const FileStatus& status, const Override& override) const;
   Outcome<> set_override(int fd, int opened, const Override* override) const;
   Outcome<> keep_override(int fd, int opened, FileStatus& status, const Override* override) const;
@@ -92,6 +96,8 @@ class Owners {
   const uint32_t guest_gid_;
   const uint32_t foreign_uid_;
   const uint32_t foreign_gid_;
+  const uint64_t moment_;
+  mutable std::atomic<uint64_t> bare_device_ = kNoDevice;  // keeps no attributes
 };
 
 }  // namespace snug

@@ -6,6 +6,8 @@
 #include <optional>
 #include <string>
 
+#include "vmm/shares/recent.h"
+
 namespace snug {
 
 // What the guest may keep of what it has seen.
@@ -48,6 +50,11 @@ struct ShareOptions {
   std::string file_name = "file";
   ShareResolver resolver = ShareResolver::kAuto;
 };
+
+// What is taken to be as it was a moment ago (recent.h), nanoseconds.
+inline uint64_t moment_of(const ShareOptions& options) {
+  return options.cache == ShareCache::kNone ? 0 : kMoment;
+}
 
 constexpr size_t kFewestDescriptors = 64;
 
