@@ -45,6 +45,7 @@ Outcome<std::shared_ptr<FileLocks::Owned>> FileLocks::find_or_open(const Handle&
 }
 
 Outcome<> FileLocks::set(const Handle& handle, uint64_t owner, const fuse_file_lock& lock) {
+  in_use_.store(true, std::memory_order_relaxed);
   struct flock range = SNUG_TRY(host_lock(lock));
   const Key key(handle.inode.id(), owner);
   if (lock.type == F_UNLCK) {
@@ -129,6 +130,7 @@ void FileLocks::clear() {
   std::map<Key, std::shared_ptr<Owned>> closing;
   const std::lock_guard lock(mutex_);
   closing.swap(owned_);
+  in_use_.store(false, std::memory_order_relaxed);
 }
 
 }  // namespace snug

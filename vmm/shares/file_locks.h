@@ -38,6 +38,8 @@ class FileLocks {
   // What anybody has of one that nobody has open any more.
   void drop_unused(const InodeRef& inode);
   void clear();
+  // Whether there has been a POSIX lock since clear().
+  bool in_use() const { return in_use_.load(std::memory_order_relaxed); }
 
  private:
   struct Owned {
@@ -55,6 +57,7 @@ class FileLocks {
   const HostFiles& host_;
   DescriptorBudget& budget_;
   const bool readonly_;
+  std::atomic<bool> in_use_ = false;
   mutable std::mutex mutex_;
   std::map<Key, std::shared_ptr<Owned>> owned_;
 };

@@ -24,6 +24,11 @@ uint64_t birth_of(const FileStatus& status) {
   return (status.stx_mask & STATX_BTIME) != 0 ? nanoseconds(status.stx_btime) : 0;
 }
 
+bool is_same_file(const FileStatus& one, const FileStatus& other) {
+  return one.stx_ino == other.stx_ino && device_of(one) == device_of(other) &&
+         one.stx_mnt_id == other.stx_mnt_id && birth_of(one) == birth_of(other);
+}
+
 uint32_t device_number(uint32_t major, uint32_t minor) {
   return (minor & 0xff) | (major << 8) | ((minor & ~0xffu) << 12);
 }

@@ -24,6 +24,7 @@ inline uint64_t device_of(const FileStatus& status) {
 // Nanoseconds, 0 where the file system has none.
 uint64_t birth_of(const FileStatus& status);
 uint64_t nanoseconds(const statx_timestamp& time);
+bool is_same_file(const FileStatus& one, const FileStatus& other);
 // The numbers of a device node as the protocol has them.
 uint32_t device_number(uint32_t major, uint32_t minor);
 

@@ -64,7 +64,10 @@ Outcome<Opened> open_inode(Share& share, const InodeRef& inode, uint32_t guest_f
     fd = share.host.reopen(inode.fd(), (flags & ~O_ACCMODE) | access);
   if (!fd) return refuse(fd.error());
   if (truncates) drop_privileges(share, inode, -1, (fuse_flags & FUSE_OPEN_KILL_SUIDGID) != 0);
-  return keep_open(share, inode, std::move(reserved), std::move(*fd));
+  Opened opened = SNUG_TRY(keep_open(share, inode, std::move(reserved), std::move(*fd)));
+  // What is closed has nothing to say but that a process's locks are gone: its last closing says so as well.
+  if (access == O_RDONLY && !share.locks.in_use()) opened.out.open_flags |= FOPEN_NOFLUSH;
+  return opened;
 }
 
 Outcome<Opened> open_folder(Share& share, const InodeRef& inode) {

@@ -69,11 +69,14 @@ Outcome<> lookup(Share& share, Request& request, Reply& reply) {
   const auto folder = SNUG_TRY(share.inodes.find(request.header().nodeid));
   const auto entered = look_up(share, folder, name);
   if (!entered) {
-    // Nobody else makes it: the guest may remember that it is not there.
-    if (entered.error() != ENOENT || share.options.cache != ShareCache::kAlways)
-      return refuse(entered.error());
+    if (entered.error() != ENOENT || share.options.cache == ShareCache::kNone) return refuse(entered.error());
+    // The guest may remember that it is not there: for long where nobody else makes it, elsewhere for as long
+    // as a compiler goes through its folders.
     fuse_entry_out none{};
-    none.entry_valid = share.validity();
+    if (share.options.cache == ShareCache::kAlways)
+      none.entry_valid = share.validity();
+    else
+      none.entry_valid_nsec = kMoment;
     reply.put(none);
     return {};
   }

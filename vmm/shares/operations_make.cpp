@@ -12,8 +12,14 @@ namespace {
 
 constexpr size_t kLongestTarget = 4095;
 
-// The descriptor is of what was made, whatever the name leads to by now.
-Outcome<HostFiles::Found> found_behind(const Share& share, int opened) {
+// What was made, whatever its name leads to by now: it is quicker found by that.
+Outcome<HostFiles::Found> found_behind(const Share& share, const InodeRef& folder, const NewFile& file,
+                                       int opened) {
+  if (!file.name().empty()) {
+    auto found = share.host.look_up(folder.fd(), file.name());
+    const FileStatus made = SNUG_TRY(share.host.status(opened));
+    if (found && is_same_file(found->status, made)) return found;
+  }
   HostFiles::Found found{SNUG_TRY(share.host.reopen(opened, O_PATH)), {}};
   found.status = SNUG_TRY(share.host.status(found.fd.get()));
   return found;
@@ -51,9 +57,10 @@ Outcome<> open_existing(Share& share, Reply& reply, const InodeRef& folder, std:
 }
 
 // A file that was made with `opened`: found by that, whatever its name leads to by now.
-Outcome<> answer_created(Share& share, Reply& reply, NewFile& file, DescriptorBudget::Share reserved,
-                         UniqueFd opened) {
-  auto found = SNUG_TRY(share.with_descriptors([&] { return found_behind(share, opened.get()); }));
+Outcome<> answer_created(Share& share, Reply& reply, const InodeRef& folder, NewFile& file,
+                         DescriptorBudget::Share reserved, UniqueFd opened) {
+  auto found =
+      SNUG_TRY(share.with_descriptors([&] { return found_behind(share, folder, file, opened.get()); }));
   const Entered entered = SNUG_TRY(file.enter_found(std::move(found), opened.get()));
   const auto kept = keep_open(share, entered.inode, std::move(reserved), std::move(opened), Made::kNow);
   if (!kept) {
@@ -85,7 +92,8 @@ Outcome<> mknod(Share& share, Request& request, Reply& reply) {
     case S_IFCHR:
     case S_IFBLK: {
       const auto opened = SNUG_TRY(share.with_descriptors([&] { return make_file(folder, file, O_RDONLY); }));
-      auto found = SNUG_TRY(share.with_descriptors([&] { return found_behind(share, opened.get()); }));
+      auto found =
+          SNUG_TRY(share.with_descriptors([&] { return found_behind(share, folder, file, opened.get()); }));
       return answer_made(reply, SNUG_TRY(file.enter_found(std::move(found), opened.get())));
     }
     case S_IFIFO:
@@ -134,7 +142,7 @@ Outcome<> create(Share& share, Request& request, Reply& reply) {
     reserved = {};
     return open_existing(share, reply, folder, name, in);
   }
-  return answer_created(share, reply, file, std::move(reserved), std::move(*made));
+  return answer_created(share, reply, folder, file, std::move(reserved), std::move(*made));
 }
 
 Outcome<> tmpfile(Share& share, Request& request, Reply& reply) {
@@ -146,7 +154,7 @@ Outcome<> tmpfile(Share& share, Request& request, Reply& reply) {
   const int access = host_flags(share, in.flags) & ~O_TRUNC;
   UniqueFd made(::openat(folder.fd(), ".", access | O_TMPFILE | O_CLOEXEC, file.host_mode()));
   if (!made) return refuse(errno);
-  return answer_created(share, reply, file, std::move(reserved), std::move(made));
+  return answer_created(share, reply, folder, file, std::move(reserved), std::move(made));
 }
 
 }  // namespace snug::operations

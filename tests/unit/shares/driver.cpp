@@ -75,6 +75,14 @@ Answer Driver::init(uint64_t flags, uint32_t minor) {
   return call(FUSE_INIT, 0, bytes_of(in));
 }
 
+Answer Driver::lookup(uint64_t node, std::string_view name) {
+  Answer answer = call(FUSE_LOOKUP, node, text_of(name));
+  if (!answer || answer.as<fuse_entry_out>().nodeid != 0) return answer;
+  answer.error = ENOENT;
+  answer.written = sizeof(fuse_out_header);
+  return answer;
+}
+
 uint64_t Driver::node(uint64_t node, std::string_view name) {
   const Answer answer = lookup(node, name);
   return answer ? answer.as<fuse_entry_out>().nodeid : 0;

@@ -64,7 +64,8 @@ class Driver {
   // Bytes as they are, header and all, into `room` bytes in all; pieces of `piece` bytes.
   Answer raw(std::string_view request, size_t room, size_t piece = 1000);
 
-  Answer lookup(uint64_t node, std::string_view name) { return call(FUSE_LOOKUP, node, text_of(name)); }
+  // ENOENT also where the answer is that there is none, which the guest may remember.
+  Answer lookup(uint64_t node, std::string_view name);
   // The node's number; 0 when it is not to be had.
   uint64_t node(uint64_t node, std::string_view name);
   // From the root, by '/'.

@@ -96,16 +96,44 @@ TEST_F(Protocol, TimeoutsFollowTheCache) {
     const auto flags = driver_->open(entry.nodeid, O_RDONLY).as<fuse_open_out>().open_flags;
     return std::pair(entry.entry_valid, flags);
   };
-  EXPECT_EQ(opened_with({}), std::pair(uint64_t{1}, uint32_t{0}));
+  const auto missing_for = [this] {
+    const Answer none = driver_->call(FUSE_LOOKUP, 1, text_of("none"));
+    EXPECT_EQ(none.as<fuse_entry_out>().nodeid, 0u);
+    return std::pair(none.as<fuse_entry_out>().entry_valid, none.as<fuse_entry_out>().entry_valid_nsec);
+  };
+  EXPECT_EQ(opened_with({}), std::pair(uint64_t{1}, uint32_t{FOPEN_NOFLUSH}));
+  EXPECT_EQ(missing_for(), std::pair(uint64_t{0}, uint32_t{100'000'000}));
   EXPECT_EQ(opened_with({.cache = ShareCache::kAlways}),
-            std::pair(uint64_t{86'400}, uint32_t{FOPEN_KEEP_CACHE}));
+            std::pair(uint64_t{86'400}, uint32_t{FOPEN_KEEP_CACHE | FOPEN_NOFLUSH}));
   EXPECT_EQ(driver_->opendir(1).as<fuse_open_out>().open_flags, uint32_t{FOPEN_KEEP_CACHE | FOPEN_CACHE_DIR});
-  const Answer none = driver_->lookup(1, "none");
-  EXPECT_TRUE(none);
-  EXPECT_EQ(none.as<fuse_entry_out>().nodeid, 0u);
-  EXPECT_EQ(none.as<fuse_entry_out>().entry_valid, 86'400u);
+  EXPECT_EQ(missing_for(), std::pair(uint64_t{86'400}, uint32_t{0}));
   EXPECT_EQ(opened_with({.cache = ShareCache::kNone}),
-            std::pair(uint64_t{0}, uint32_t{FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES}));
+            std::pair(uint64_t{0}, uint32_t{FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES | FOPEN_NOFLUSH}));
+  EXPECT_EQ(driver_->call(FUSE_LOOKUP, 1, text_of("none")).error, ENOENT) << "asked for each time";
+}
+
+TEST_F(Protocol, ClosingIsToldWhereThereMayBeLocks) {
+  Scratch::write(scratch_.shared("file"), "x");
+  init();
+  uint64_t node = driver_->node(1, "file");
+  const auto is_told = [&](uint32_t access) {
+    return (driver_->open(node, access).as<fuse_open_out>().open_flags & FOPEN_NOFLUSH) == 0;
+  };
+  EXPECT_FALSE(is_told(O_RDONLY));
+  EXPECT_TRUE(is_told(O_WRONLY));
+  EXPECT_TRUE(is_told(O_RDWR));
+  fuse_lk_in in{};
+  in.fh = driver_->open(node, O_RDONLY).as<fuse_open_out>().fh;
+  in.lk = {.start = 0, .end = 0, .type = F_RDLCK, .pid = 1};
+  in.lk_flags = FUSE_LK_FLOCK;
+  EXPECT_TRUE(driver_->call(FUSE_SETLK, node, bytes_of(in)));
+  EXPECT_FALSE(is_told(O_RDONLY)) << "that one belongs to what is open";
+  in.lk_flags = 0;
+  EXPECT_TRUE(driver_->call(FUSE_SETLK, node, bytes_of(in)));
+  EXPECT_TRUE(is_told(O_RDONLY));
+  init();
+  node = driver_->node(1, "file");
+  EXPECT_FALSE(is_told(O_RDONLY));
 }
 
 TEST_F(Protocol, DataIsKeptWhileTheFileIsAsItWas) {
@@ -115,15 +143,17 @@ TEST_F(Protocol, DataIsKeptWhileTheFileIsAsItWas) {
   ::usleep(50'000);
   init();
   const uint64_t node = driver_->node(1, "file");
-  const auto flags = [&] { return driver_->open(node, O_RDONLY).as<fuse_open_out>().open_flags; };
-  EXPECT_EQ(flags(), 0u);
-  EXPECT_EQ(flags(), uint32_t{FOPEN_KEEP_CACHE});
+  const auto is_kept = [&] {
+    return (driver_->open(node, O_RDONLY).as<fuse_open_out>().open_flags & FOPEN_KEEP_CACHE) != 0;
+  };
+  EXPECT_FALSE(is_kept());
+  EXPECT_TRUE(is_kept());
   Scratch::write(scratch_.shared("file"), "behind");
-  EXPECT_EQ(flags(), 0u);
-  EXPECT_EQ(flags(), 0u) << "a change of this very moment might not show";
+  EXPECT_FALSE(is_kept());
+  EXPECT_FALSE(is_kept()) << "a change of this very moment might not show";
   ::usleep(50'000);
-  EXPECT_EQ(flags(), 0u);
-  EXPECT_EQ(flags(), uint32_t{FOPEN_KEEP_CACHE});
+  EXPECT_FALSE(is_kept());
+  EXPECT_TRUE(is_kept());
 }
 
 TEST_F(Protocol, OtherVersions) {
