@@ -93,7 +93,7 @@ class Server:
 
 def hold_against_posix(is_user):
     cases = HERE + "/posix"
-    program = built("posix", *(f"{cases}/{name}.c" for name in ("posix", "actors", "names", "files", "attributes", "locks")))
+    program = built("posix", *(f"{cases}/{name}.c" for name in ("posix", "actors", "names", "files", "attributes", "locks", "acls")))
     with folder_with_attributes() as folder:
         server = Server(folder, is_user)
         files = {"bin/posix": program}

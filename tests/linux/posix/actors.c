@@ -68,7 +68,7 @@ static void carry_out(char* text) {
   int count = 0;
   for (char* word = strtok(text, " "); word && count <= kArguments; word = strtok(NULL, " "))
     arguments[count++] = expanded(word);
-  const struct Step* const tables[] = {name_steps, file_steps, lock_steps, attribute_steps};
+  const struct Step* const tables[] = {name_steps, file_steps, lock_steps, attribute_steps, acl_steps};
   for (size_t i = 0; i < sizeof tables / sizeof *tables; ++i)
     for (const struct Step* step = tables[i]; step->name; ++step)
       if (count > 0 && strcmp(step->name, arguments[0]) == 0) {

@@ -17,7 +17,7 @@ struct Step {
   void (*run)(char** arguments);
 };
 // Ended by one without a name.
-extern const struct Step name_steps[], file_steps[], lock_steps[], attribute_steps[];
+extern const struct Step name_steps[], file_steps[], lock_steps[], attribute_steps[], acl_steps[];
 
 void say(const char* format, ...) __attribute__((format(printf, 1, 2)));
 // "ok", or the name of errno where it is -1.
