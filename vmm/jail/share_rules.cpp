@@ -74,7 +74,7 @@ std::vector<CallRule> share_rules() {
       {SYS_fsetxattr, "changes", {}},
       {SYS_fremovexattr, "changes", {}},
       {SYS_fgetxattr, "the guest's own", {}},
-      {SYS_getxattr, "owners that the host refuses", {}},
+      {SYS_getxattr, "the guest's own; owners that the host refuses", {}},
       {SYS_flistxattr, "the guest's own", {}},
       {SYS_fsync, "what is to be on the medium", {}},
       {SYS_fdatasync, "what is to be on the medium", {}},
