@@ -16,7 +16,8 @@ Outcome<NewFile> NewFile::in(Share& share, const InodeRef& folder, std::string_v
   Look& wanted = file.wanted_;
   wanted = {.mode = type_and_mode & (S_IFMT | 07777), .uid = caller.uid, .gid = caller.gid, .device = device};
   file.begun_ = Owners::now();
-  if (folder->hands_nothing_down.holds(file.begun_)) {
+  const uint64_t now = Recent::now();
+  if (folder->hands_nothing_down.holds(now)) {
     file.mask(umask);
     return file;
   }
@@ -29,7 +30,7 @@ Outcome<NewFile> NewFile::in(Share& share, const InodeRef& folder, std::string_v
     file.inherit(*acl);
   else
     file.mask(umask);
-  if (!has_group && !acl) folder->hands_nothing_down.found(begun, file.begun_ + moment_of(share.options));
+  if (!has_group && !acl) folder->hands_nothing_down.found(begun, now + moment_of(share.options));
   return file;
 }
 
@@ -109,7 +110,7 @@ Outcome<Entered> NewFile::enter_found(HostFiles::Found found, int opened) {
 // Nothing is noted of what was made this moment, and it has no capabilities.
 void NewFile::note_all_plain(Inode& inode) const {
   share_->owners.note_new(inode);
-  inode.no_capability.found(inode.no_capability.begin(), begun_ + moment_of(share_->options));
+  inode.no_capability.found(inode.no_capability.begin(), Recent::now() + moment_of(share_->options));
 }
 
 Outcome<> NewFile::become_wanted(const InodeRef& inode, int opened, const FileStatus& status) const {

@@ -83,7 +83,7 @@ Outcome<> getxattr(Share& share, Request& request, Reply& reply) {
   if (!inode.is_file() && !inode.is_folder()) return refuse(EOPNOTSUPP);
   // Linux asks before every first write to a file, and before every change of its owner.
   const bool is_capability = name == kCapability;
-  const uint64_t time = Owners::now();
+  const uint64_t time = Recent::now();
   if (is_capability && inode->no_capability.holds(time)) return refuse(ENODATA);
   const uint64_t begun = inode->no_capability.begin();
   const size_t most = std::min(in.size, kMaxXattr);

@@ -101,7 +101,7 @@ bool Owners::may_override(const FileStatus& status) const {
   return (S_ISREG(status.stx_mode) || S_ISDIR(status.stx_mode)) && (real_ids_ || status.stx_uid == user_);
 }
 
-void Owners::note_new(Inode& inode) const { inode.plain.found(inode.plain.begin(), now() + moment_); }
+void Owners::note_new(Inode& inode) const { inode.plain.found(inode.plain.begin(), Recent::now() + moment_); }
 
 Look Owners::with_override(Look look, const FileStatus& status, const Override& override) const {
   const uint32_t type = override.mode & S_IFMT;
@@ -134,8 +134,8 @@ Outcome<Look> Owners::look(const InodeRef& inode, const FileStatus& status) cons
   const uint64_t changed = nanoseconds(status.stx_ctime);
   if (inode->plain_as_of.load(std::memory_order_relaxed) == changed) return look;
   const uint64_t device = device_of(status);
-  const uint64_t time = now();
-  if (bare_device_.load(std::memory_order_relaxed) == device || inode->plain.holds(time)) return look;
+  const uint64_t moment = Recent::now();
+  if (bare_device_.load(std::memory_order_relaxed) == device || inode->plain.holds(moment)) return look;
   const uint64_t begun = inode->plain.begin();
   std::array<char, kLongestText> text;
   const auto length = host_.xattr(inode.fd(), kOverrideName, text);
@@ -149,8 +149,8 @@ Outcome<Look> Owners::look(const InodeRef& inode, const FileStatus& status) cons
   } else if (error == ENOTSUP) {
     bare_device_.store(device, std::memory_order_relaxed);
   } else if (error == ENODATA) {
-    inode->plain.found(begun, time + moment_);
-    if (changed + kTick < time) inode->plain_as_of.store(changed, std::memory_order_relaxed);
+    inode->plain.found(begun, moment + moment_);
+    if (changed + kTick < now()) inode->plain_as_of.store(changed, std::memory_order_relaxed);
   }
   inode->is_device.store(look.is_device(), std::memory_order_relaxed);
   return look;

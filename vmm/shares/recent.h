@@ -4,6 +4,8 @@
 // Thread: any number at a time.
 #pragma once
 
+#include <time.h>
+
 #include <atomic>
 #include <cstdint>
 
@@ -15,7 +17,12 @@ constexpr uint64_t kMoment = 100'000'000;
 
 class Recent {
  public:
-  // `now` in nanoseconds of any clock, the same one for all.
+  // Nanoseconds of a clock that nobody sets.
+  static uint64_t now() {
+    timespec time{};
+    ::clock_gettime(CLOCK_MONOTONIC_COARSE, &time);
+    return static_cast<uint64_t>(time.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(time.tv_nsec);
+  }
   bool holds(uint64_t now) const {
     const uint64_t until = state_.load(std::memory_order_acquire);
     return (until & kEnded) == 0 && now < until;

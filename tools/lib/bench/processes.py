@@ -25,6 +25,8 @@ LOOK = 0.1 if CHIP else 1.0
 # without an exit for anything but the lab's interrupts. A guest whose timer runs has one every few milliseconds.
 LEAPING_REAL, LEAPING_CLOCK = 60, 300
 SPINNING = 0.2
+# The same of one whose timer does not run yet: it unpacks its kernel by itself, which for a large one takes longer.
+UNPACKING = 3.0
 # KVM's counters of each guest, where debugfs is.
 KVM = "/sys/kernel/debug/kvm"
 READY = b"snug-initrd: ready"
@@ -60,8 +62,8 @@ class Patience:
     """When to stop waiting for something: after `bound` real seconds. In the lab, whose clock is not real, earlier: when
     everything waits and that clock leaps, or when a guest is lost (tools/README.md): it makes nothing but spin."""
 
-    def __init__(self, bound):
-        self.bound = bound
+    def __init__(self, bound, spinning=SPINNING):
+        self.bound, self.spinning = bound, spinning
         self.start = real_seconds(), time.monotonic()
         self.guests = {}  # by its folder in KVM: (exits but for interrupts, CPU time when that was new)
 
@@ -83,7 +85,7 @@ class Patience:
             before, since = self.guests.get(folder, (None, cpu))
             if exits != before:
                 self.guests[folder] = exits, cpu
-            elif cpu - since > SPINNING:
+            elif cpu - since > self.spinning:
                 return True
         return False
 
@@ -156,8 +158,8 @@ class Guest:
     def __exit__(self, *_):
         self.kill()
 
-    def wait_for(self, text=READY, bound=BOUND):
-        wait_for_all([self], text, bound)
+    def wait_for(self, text=READY, bound=BOUND, spinning=SPINNING):
+        wait_for_all([self], text, bound, spinning)
 
     def type(self, line):
         os.write(self.process.stdin.fileno(), line.encode() + b"\n")
@@ -170,9 +172,9 @@ class Guest:
         self.process.wait()
 
 
-def wait_for_all(guests, text=READY, bound=BOUND):
+def wait_for_all(guests, text=READY, bound=BOUND, spinning=SPINNING):
     """Returns when each guest has printed `text`; seconds since the call for each, in their order."""
-    patience = Patience(bound)
+    patience = Patience(bound, spinning)
     start = time.monotonic()
     waiting = {guest.process.stdout.fileno(): (index, guest) for index, guest in enumerate(guests)}
     seconds = [0.0] * len(guests)

@@ -58,7 +58,9 @@ def run(start, steps, read_cost):
 
 
 def step(guest, number, read_cost):
-    guest.wait_for(b"bench: before %d\r" % number)
+    # The first thing that is heard of a guest comes behind its boot.
+    spinning = processes.SPINNING if number else processes.UNPACKING
+    guest.wait_for(b"bench: before %d\r" % number, spinning=spinning)
     before = read_cost(guest)
     guest.type("")
     guest.wait_for(b"bench: behind %d\r" % number)
