@@ -33,10 +33,9 @@ std::string date_text(time_t when) {
 Result<void> pull(const PullArguments& arguments) {
   const auto reference = SNUG_TRY(reference_of(arguments.name));
   const auto store = SNUG_TRY(oci::Store::open());
-  const auto image = SNUG_TRY(store.pull(reference, oci::PullPolicy::kAlways));
-  SNUG_TRY(
-      store.root_of(image, arguments.quiet ? images::ProgressCallback() : show_progress(reference.name)));
-  put("{}\n", image.manifest.digest);
+  const auto brought = SNUG_TRY(bring_image(store, reference, oci::PullPolicy::kAlways,
+                                            arguments.quiet ? ShowProgress::kNo : ShowProgress::kYes));
+  put("{}\n", brought.image.manifest.digest);
   return {};
 }
 

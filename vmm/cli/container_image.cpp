@@ -12,7 +12,8 @@
 
 #include "vmm/base/log.h"
 #include "vmm/cli/host_image.h"
-#include "vmm/cli/put.h"
+#include "vmm/spec/nested_keys.h"
+#include "vmm/spec/text.h"
 
 namespace snug::cli {
 namespace {
@@ -44,26 +45,21 @@ oci::PullPolicy policy_of(PullMode mode) {
 
 }  // namespace
 
-images::ProgressCallback show_progress(const std::string& name) {
-  if (::isatty(STDERR_FILENO) == 0) return {};
-  return [name](const images::Progress& progress) {
-    const bool reading = progress.stage == images::Stage::kReadingLayers;
-    const uint64_t percent =
-        progress.total == 0 ? 0 : std::min<uint64_t>(100, progress.done * 100 / progress.total);
-    const std::string what =
-        reading ? fmt::format("layer {} of {}", progress.layer, progress.layers) : std::string("root");
-    const bool last = !reading && progress.done >= progress.total;
-    put(stderr, "\r\x1b[K{}", last ? std::string() : fmt::format("snug: {}: {}, {} %", name, what, percent));
-    return true;
-  };
+Result<BroughtImage> bring_image(const oci::Store& store, const oci::Reference& reference,
+                                 oci::PullPolicy policy, ShowProgress show) {
+  ImageProgress progress(reference.name, show);
+  BroughtImage brought;
+  brought.image = SNUG_TRY(store.pull(reference, policy, progress.pulling()));
+  brought.root = SNUG_TRY(store.root_of(brought.image, progress.building()));
+  return brought;
 }
 
-Result<oci::ImageConfig> prepare_image(Spec& spec) {
+Result<oci::ImageConfig> prepare_image(Spec& spec, ShowProgress show) {
   std::error_code error;
   const auto reference = SNUG_TRY(oci::Reference::parse(spec.image, fs::current_path(error).string()));
   const auto store = SNUG_TRY(oci::Store::open());
-  const auto image = SNUG_TRY(store.pull(reference, policy_of(spec.pull)));
-  const fs::path root = SNUG_TRY(store.root_of(image, show_progress(reference.name)));
+  const auto [image, root] = SNUG_TRY(bring_image(store, reference, policy_of(spec.pull), show));
+  if (spec.publish_all) SNUG_TRY(publish_exposed(image.config.ports, spec));
   log_info("image {}: {}, root {}", reference.name, image.manifest.digest, root.string());
   // A spec as inspect prints it has all of it already.
   if (!spec.disks.empty() && spec.disks.front().path == root) return image.config;
@@ -81,6 +77,30 @@ Result<oci::ImageConfig> prepare_image(Spec& spec) {
   spec.cmdline +=
       fmt::format("{}snug.root=/dev/{}", spec.cmdline.empty() ? "" : " ", as_memory ? "pmem0" : "vda");
   return image.config;
+}
+
+Result<void> publish_exposed(const std::vector<std::string>& exposed, Spec& spec) {
+  constexpr std::string_view kTcp = "/tcp", kUdp = "/udp";
+  for (const std::string& text : exposed) {
+    std::string_view port(text);
+    PortForward forward;
+    forward.udp = port.ends_with(kUdp);
+    if (forward.udp || port.ends_with(kTcp)) port.remove_suffix(kTcp.size());
+    const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), forward.guest_port);
+    if (error != std::errc() || end != port.data() + port.size() || forward.guest_port == 0) {
+      log_warn("publish_all: the image exposes {}, which is no port of TCP or UDP; left out", in_quotes(text));
+      continue;
+    }
+    const auto is_same = [&](const PortForward& each) {
+      return each.guest_port == forward.guest_port && each.udp == forward.udp;
+    };
+    if (std::ranges::any_of(spec.ports, is_same)) continue;
+    if (spec.ports.size() >= kPortsMax)
+      return fail_with_hint(fmt::format("publish_all: more than {} ports", kPortsMax),
+                            "publish those that are needed: ports");
+    spec.ports.push_back(forward);
+  }
+  return {};
 }
 
 Result<void> plan_image(const oci::ImageConfig& config, const std::vector<std::string>& words,

@@ -165,7 +165,7 @@ void add_image_commands(CLI::App& app, std::function<int()>& chosen) {
                        [given] { return pull_image(given->pull); });
   pull->add_option("NAME", given->pull.name, "alpine, quay.io/me/app:1.2, oci:PATH, docker-archive:PATH, ...")
       ->required();
-  pull->add_flag("-q,--quiet", given->pull.quiet, "Without progress of the root file system");
+  pull->add_flag("-q,--quiet", given->pull.quiet, "Without showing how far it is");
   pull->footer(
       "By skopeo, with the credentials and mirrors that it has. snug run --image NAME brings\n"
       "what is not here yet.\n");

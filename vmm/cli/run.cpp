@@ -230,8 +230,9 @@ int wait_until_ready(const std::string& name) {
 
 int run(const RunArguments& arguments) {
   const std::string word = image_in_place_of_spec(arguments.spec_path);
-  auto outcome = load_spec(word.empty() ? arguments.spec_path : std::nullopt, arguments.flags);
-  if (!word.empty() && outcome.spec.image.empty()) outcome.spec.image = word;
+  FlagValues flags = arguments.flags;
+  if (!word.empty() && !flags.by_key.contains("image")) flags.add("image", word);
+  auto outcome = load_spec(word.empty() ? arguments.spec_path : std::nullopt, flags);
   if (!outcome.problems.empty()) {
     for (const auto& problem : outcome.problems) put(stderr, "{}\n", format_problem(problem));
     return kStatusFailure;
@@ -243,7 +244,7 @@ int run(const RunArguments& arguments) {
   }
   std::optional<oci::ImageConfig> image;
   if (!spec.image.empty()) {
-    auto prepared = prepare_image(spec);
+    auto prepared = prepare_image(spec, arguments.quiet ? ShowProgress::kNo : ShowProgress::kYes);
     if (!prepared && !word.empty())
       return fail_run(std::move(prepared.error())
                           .with_context(fmt::format("no file {}, and as an image", in_quotes(word))));

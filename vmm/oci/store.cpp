@@ -11,11 +11,15 @@
 #include <cstdlib>
 #include <map>
 #include <set>
+#include <span>
 
 #include "vmm/base/cache_folder.h"
+#include "vmm/base/sha256.h"
 #include "vmm/images/image_builder.h"
+#include "vmm/images/image_fault.h"
+#include "vmm/images/layer_stream.h"
 #include "vmm/images/spool.h"
-#include "vmm/oci/skopeo.h"
+#include "vmm/oci/held_signals.h"
 
 namespace snug::oci {
 namespace {
@@ -70,6 +74,22 @@ std::string name_of(const std::string& file) {
   return name;
 }
 
+// A JSON blob, which is what its digest names.
+Result<std::string> read_blob(const fs::path& path, const Descriptor& descriptor) {
+  std::string text = SNUG_TRY(read_text(path));
+  if (sha256_digest(std::as_bytes(std::span(text))) != descriptor.digest)
+    return fail("{} is not what its name says", path.string());
+  return text;
+}
+
+// With what can be done about a full disk: errors of skopeo's are text, too.
+Error with_room_hint(Error error) {
+  for (const char* full : {"o space left on device", "isk quota exceeded"})
+    if (error.message.find(full) != std::string::npos)
+      error.hint = "make room: snug image prune --all removes what can be brought again; nothing half-made stays";
+  return error;
+}
+
 uint64_t bytes_on_disk(const fs::path& path) {
   struct stat status {};
   return ::stat(path.c_str(), &status) == 0 ? static_cast<uint64_t>(status.st_blocks) * 512 : 0;
@@ -112,47 +132,90 @@ Result<StoredImage> Store::find(const std::string& name) const {
   auto read = [&]() -> Result<void> {
     const std::string index = SNUG_TRY(read_text(folder / "index.json"));
     image.manifest = SNUG_TRY(manifest_of_layout(index));
-    const std::string manifest = SNUG_TRY(read_text(blob(image.manifest)));
+    const std::string manifest = SNUG_TRY(read_blob(blob(image.manifest), image.manifest));
     image.content = SNUG_TRY(parse_manifest(manifest));
-    const std::string config = SNUG_TRY(read_text(blob(image.content.config)));
+    const std::string config = SNUG_TRY(read_blob(blob(image.content.config), image.content.config));
     image.config = SNUG_TRY(parse_config(config));
     return {};
   }();
-  if (!read) return tl::unexpected(std::move(read.error()).with_context("image " + name));
+  if (!read) {
+    Error error = std::move(read.error()).with_context("image " + name);
+    if (error.hint.empty()) error.hint = fmt::format("bring it again: snug image pull {}", name);
+    return tl::unexpected(std::move(error));
+  }
   return image;
 }
 
-Result<StoredImage> Store::pull(const Reference& reference, PullPolicy policy) const {
+bool Store::is_complete(const StoredImage& image) const {
+  std::error_code error;
+  if (fs::is_regular_file(root(image), error)) return true;
+  bool complete = true;
+  for (const Descriptor& layer : image.content.layers) {
+    if (const uintmax_t size = fs::file_size(blob(layer), error); !error && size == layer.size) continue;
+    complete = false;
+    fs::remove(blob(layer), error);
+  }
+  return complete;
+}
+
+Result<StoredImage> Store::pull(const Reference& reference, PullPolicy policy,
+                                const PullCallback& progress) const {
+  const auto will_do = [&](const Result<StoredImage>& found) {
+    return found && (policy == PullPolicy::kMissing || reference.pinned) && is_complete(*found);
+  };
   auto here = find(reference.name);
-  if (policy == PullPolicy::kNever) return here;
-  if (here && (policy == PullPolicy::kMissing || reference.pinned)) return here;
+  if (policy == PullPolicy::kNever || will_do(here)) return here;
   const auto all = SNUG_TRY(lock_all(LOCK_SH));
   const auto held = SNUG_TRY(lock("name " + reference.name, LOCK_EX));
   // Another one may have brought it meanwhile.
-  if (policy == PullPolicy::kMissing)
-    if (auto now = find(reference.name)) return now;
-  SNUG_TRY(with_context(fetch(reference), "pull " + reference.name));
+  if (here = find(reference.name); will_do(here)) return here;
+  SNUG_TRY(with_context(fetch(reference, progress), "pull " + reference.name));
   return find(reference.name);
 }
 
-Result<void> Store::fetch(const Reference& reference) const {
+void Store::clean_work() const {
+  std::error_code error;
+  for (fs::directory_iterator at(folder_ / "work", error), end; !error && at != end; at.increment(error)) {
+    const std::string name = at->path().filename().string();
+    for (const char* kind : {"name ", "root "}) {
+      const fs::path path = folder_ / "locks" / (kind + name);
+      const auto file = open_file(path.string(), O_RDWR);
+      std::error_code ignored;
+      if (file && ::flock(file->get(), LOCK_EX | LOCK_NB) == 0) fs::remove_all(at->path(), ignored);
+    }
+  }
+}
+
+Result<void> Store::fetch(const Reference& reference, const PullCallback& progress) const {
+  for (const char* name : {"work", "names", "blobs"}) SNUG_TRY(make_folder(folder_ / name));
+  clean_work();
+  HeldSignals signals;
   const fs::path work = folder_ / "work" / file_name(reference.name);
+  const fs::path place = name_folder(reference.name);
   std::error_code error;
   fs::remove_all(work, error);
-  for (const char* name : {"work", "names", "blobs"}) SNUG_TRY(make_folder(folder_ / name));
-  auto copied = copy_image(reference.source, work.string(), (folder_ / "blobs").string());
-  if (!copied) {
-    fs::remove_all(work, error);
-    return copied;
-  }
-  // In the place of the one before.
-  const fs::path place = name_folder(reference.name);
-  const fs::path before = work.string() + ".before";
-  fs::remove_all(before, error);
-  fs::rename(place, before, error);
-  if (::rename(work.c_str(), place.c_str()) != 0) return fail_errno(errno, "rename {}", work.string());
-  fs::remove_all(before, error);
+  auto brought = [&]() -> Result<void> {
+    SNUG_TRY(copy_image({.source = reference.source, .layout = work.string(), .blobs = folder_ / "blobs"},
+                        signals, progress));
+    // In the place of the one before, which nobody finds missing meanwhile.
+    if (::rename(work.c_str(), place.c_str()) == 0) return {};
+    if (::renameat2(AT_FDCWD, work.c_str(), AT_FDCWD, place.c_str(), RENAME_EXCHANGE) == 0) return {};
+    return fail_errno(errno, "rename {}", work.string());
+  }();
+  // Half of it, or what it has replaced.
+  fs::remove_all(work, error);
+  if (!brought) return tl::unexpected(with_room_hint(std::move(brought.error())));
   return {};
+}
+
+void Store::remove_broken_layers(const StoredImage& image) const {
+  for (const Descriptor& layer : image.content.layers) {
+    const auto file = open_file(blob(layer).string(), O_RDONLY | O_NOFOLLOW);
+    if (!file) continue;
+    images::StoredBytes bytes(file->get(), images::Hashing::kYes);
+    std::error_code error;
+    if (const auto digest = bytes.digest(); digest && *digest != layer.digest) fs::remove(blob(layer), error);
+  }
 }
 
 Result<fs::path> Store::root_of(const StoredImage& image, const images::ProgressCallback& progress) const {
@@ -162,14 +225,27 @@ Result<fs::path> Store::root_of(const StoredImage& image, const images::Progress
   const auto all = SNUG_TRY(lock_all(LOCK_SH));
   const auto held = SNUG_TRY(lock("root " + path.filename().string(), LOCK_EX));
   if (fs::is_regular_file(path, error)) return path;
-  SNUG_TRY(make_folder(folder_ / "roots"));
-  SNUG_TRY(make_folder(folder_ / "work"));
+  for (const char* name : {"roots", "work"}) SNUG_TRY(make_folder(folder_ / name));
+  if (auto made = make_root(image, path, progress); !made) {
+    Error why = with_room_hint(std::move(made.error()).with_context("image " + image.name));
+    // The next pull brings what is missing then.
+    if (why.message.find(images::fault_name(images::Fault::kWrongDigest)) != std::string::npos) {
+      remove_broken_layers(image);
+      why.hint = fmt::format("it has been removed; bring it again: snug image pull {}", image.name);
+    }
+    return tl::unexpected(std::move(why));
+  }
+  return path;
+}
+
+Result<void> Store::make_root(const StoredImage& image, const fs::path& path,
+                              const images::ProgressCallback& progress) const {
+  HeldSignals signals;
   std::vector<UniqueFd> files;
   std::vector<images::Layer> layers;
   for (const Descriptor& layer : image.content.layers) {
-    files.push_back(SNUG_TRY(
-        with_context(open_file(blob(layer).string(), O_RDONLY | O_NOFOLLOW), "a layer of " + image.name)));
-    layers.push_back({files.back().get(), layer.size});
+    files.push_back(SNUG_TRY(with_context(open_file(blob(layer).string(), O_RDONLY | O_NOFOLLOW), "a layer")));
+    layers.push_back({files.back().get(), layer.size, layer.digest});
   }
   const fs::path half = folder_ / "work" / path.filename();
   auto made = [&]() -> Result<void> {
@@ -177,16 +253,15 @@ Result<fs::path> Store::root_of(const StoredImage& image, const images::Progress
     images::ImageJob job{.layers = layers,
                          .spool = SNUG_TRY(images::Spool::make_file((folder_ / "work").string())),
                          .image = file.get()};
-    job.progress = progress;
+    job.progress = [&](const images::Progress& state) {
+      return !signals.came() && (!progress || progress(state));
+    };
     SNUG_TRY(images::build_image(std::move(job)));
     if (::rename(half.c_str(), path.c_str()) != 0) return fail_errno(errno, "rename {}", half.string());
     return {};
   }();
-  if (!made) {
-    ::unlink(half.c_str());
-    return tl::unexpected(std::move(made.error()).with_context("image " + image.name));
-  }
-  return path;
+  if (!made) ::unlink(half.c_str());
+  return made;
 }
 
 std::vector<StoredImage> Store::list() const {
@@ -228,6 +303,9 @@ Result<void> Store::remove(const std::string& name) const {
 
 Result<uint64_t> Store::prune() const {
   const auto alone = SNUG_TRY(lock_all(LOCK_EX));
+  std::error_code ignored;
+  // Nobody is at work.
+  fs::remove_all(folder_ / "work", ignored);
   std::set<fs::path> needed;
   for (const StoredImage& image : list()) {
     needed.insert(blob(image.manifest));

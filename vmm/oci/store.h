@@ -1,12 +1,15 @@
 // The user's cache of images that come from elsewhere, CACHE/oci:
 //
 //   blobs/sha256/DIGEST   layers, manifests and configurations, each once
-//   names/NAME/           an OCI layout of one image, whose blobs lie in blobs; NAME is a reference with / as
-//   %2F roots/DIGEST.erofs    the root file system of the image with that configuration work/ what is being
-//   made; what is left there by a pull that died is removed by the next
+//   names/NAME/           an OCI layout of one image, whose blobs lie in blobs; NAME is a reference with /
+//                         as %2F
+//   roots/DIGEST.erofs    the root file system of the image with that configuration
+//   work/                 what is being made; what a process that was killed has left there goes with the next
+//                         pull of anything
 //
-// skopeo brings them, and checks what it brings. Pulls may run side by side: each takes the lock of its name,
-// and what it makes appears at once.
+// skopeo brings them. What is read of them is hashed here once more, whatever has lain between: a disk, a
+// transport without digests of its own. Pulls may run side by side: each takes the lock of its name, and what
+// it makes appears at once. A signal that ends the process waits until what is half-made is gone.
 //
 // Main thread.
 #pragma once
@@ -22,6 +25,7 @@
 #include "vmm/images/progress.h"
 #include "vmm/oci/image_config.h"
 #include "vmm/oci/reference.h"
+#include "vmm/oci/skopeo.h"
 
 namespace snug::oci {
 
@@ -47,12 +51,14 @@ class Store {
   static Result<Store> open();
   explicit Store(std::filesystem::path folder) : folder_(std::move(folder)) {}
 
-  // The image of that name, brought here as the policy says. skopeo's progress goes to stderr. Errors: it
-  // cannot be had, and what to do; it is not here and never is to be brought; it is broken.
-  Result<StoredImage> pull(const Reference& reference, PullPolicy policy) const;
-  // Errors: it is not here.
+  // The image of that name, brought here as the policy says. Errors: it cannot be had, and what to do; it is
+  // not here and never is to be brought; it is broken.
+  Result<StoredImage> pull(const Reference& reference, PullPolicy policy,
+                           const PullCallback& progress = {}) const;
+  // Errors: it is not here; its manifest or configuration is not what its digest names.
   Result<StoredImage> find(const std::string& name) const;
-  // The path of its root file system, which is made from its layers when it is not there.
+  // The path of its root file system, which is made from its layers when it is not there. Errors: a layer is
+  // not what its digest names, and is removed; no room.
   Result<std::filesystem::path> root_of(const StoredImage& image,
                                         const images::ProgressCallback& progress) const;
 
@@ -75,7 +81,15 @@ class Store {
   Result<UniqueFd> lock(const std::string& name, int how) const;
   // Of all of it: shared by those that bring something, alone by who removes what nobody needs.
   Result<UniqueFd> lock_all(int how) const { return lock("all", how); }
-  Result<void> fetch(const Reference& reference) const;
+  Result<void> fetch(const Reference& reference, const PullCallback& progress) const;
+  Result<void> make_root(const StoredImage& image, const std::filesystem::path& path,
+                         const images::ProgressCallback& progress) const;
+  // Whether its root can be had without bringing anything. Layers of another size than they should have go.
+  bool is_complete(const StoredImage& image) const;
+  // Without the layers that are not what their digests name.
+  void remove_broken_layers(const StoredImage& image) const;
+  // What nobody works on any more.
+  void clean_work() const;
 
   std::filesystem::path folder_;
 };

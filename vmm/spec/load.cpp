@@ -100,6 +100,8 @@ void check_vsock(SpecReader& reader, const Spec& spec, const std::string& file) 
 void check_root(SpecReader& reader, const Spec& spec, const std::string& file) {
   if (!spec.image.empty() && !spec.root.empty())
     reader.add({file, 0, 0, "image and root exclude each other: both say what the guest's root is"});
+  if (spec.image.empty() && spec.publish_all)
+    reader.add({file, 0, 0, "publish_all: there is no image whose ports it could publish; name them: ports"});
 }
 
 void check_channels(SpecReader& reader, const Spec& spec, const std::string& file) {

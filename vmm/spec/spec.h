@@ -209,6 +209,7 @@ struct Spec {
   PullMode pull = PullMode::kMissing;  // when it is brought from where it comes from
   std::string root;  // a folder of the host's that is the guest's root, read-only below a layer; empty: none
   std::vector<PortForward> ports;  // of the first interface of mode user, besides its own
+  bool publish_all = false;        // and every port that the image exposes
   VsockSpec vsock;
   bool rng = true;           // an entropy device
   bool packed_rings = true;  // offered by virtio devices
