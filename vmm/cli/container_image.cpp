@@ -12,8 +12,8 @@
 
 #include "vmm/base/log.h"
 #include "vmm/cli/host_image.h"
-#include "vmm/spec/nested_keys.h"
-#include "vmm/spec/text.h"
+#include "vmm/cli/image_ports.h"
+#include "vmm/cli/storage.h"
 
 namespace snug::cli {
 namespace {
@@ -43,6 +43,68 @@ oci::PullPolicy policy_of(PullMode mode) {
   return oci::PullPolicy::kMissing;
 }
 
+// As the agent reads it (guest-images/agent/kernel_words.h).
+void add_word(std::string_view word, const std::string& value, Spec& spec) {
+  spec.cmdline += fmt::format("{}{}=", spec.cmdline.empty() ? "" : " ", word);
+  for (const char c : value) {
+    const bool plain = std::isalnum(static_cast<unsigned char>(c)) != 0 ||
+                       std::string_view("/_.-").find(c) != std::string_view::npos;
+    spec.cmdline += plain ? std::string(1, c) : fmt::format("%{:02X}", static_cast<unsigned char>(c));
+  }
+}
+
+Result<void> add_root(const fs::path& root, Spec& spec) {
+  // Kernels of guest images take it as memory, so that guests of one image have one copy of it, the host's.
+  // What one of the user's own has is not known.
+  const bool as_memory = is_word(spec.kernel);
+  const auto guest = SNUG_TRY(kernel_for_image(spec.kernel));
+  spec.kernel = guest.kernel;
+  spec.initrd.insert(spec.initrd.begin(), guest.initrds.begin(), guest.initrds.end());
+  DiskSpec disk;
+  disk.path = root.string();
+  disk.readonly = true;
+  disk.mode = as_memory ? DiskMode::kPmem : DiskMode::kBlock;
+  spec.disks.insert(spec.disks.begin(), disk);
+  add_word("snug.root", as_memory ? "/dev/pmem0" : "/dev/vda", spec);
+  return {};
+}
+
+// As its first program the image's own; commands of the spec's are run beside it.
+void add_init(const oci::ImageConfig& config, Spec& spec) {
+  std::vector<std::string> words = config.entrypoint;
+  words.insert(words.end(), config.command.begin(), config.command.end());
+  if (words.empty()) words.emplace_back("/sbin/init");
+  for (const std::string& word : words) add_word("snug.init", word, spec);
+  for (const std::string& variable : config.environment)
+    if (!is_named(spec.env, name_of(variable))) add_word("snug.env", variable, spec);
+  for (const std::string& variable : spec.env) add_word("snug.env", variable, spec);
+}
+
+// Behind the disks of the spec, whose names it leaves alone.
+Result<void> add_storage(Spec& spec) {
+  DiskSpec disk;
+  disk.path = SNUG_TRY(storage_disk(spec.name, *spec.storage)).string();
+  disk.serial = kStorageSerial;
+  if (std::ranges::find(spec.disks, disk.path, &DiskSpec::path) != spec.disks.end()) return {};
+  spec.disks.push_back(disk);
+  add_word("snug.storage", kStorageSerial, spec);
+  return {};
+}
+
+// The image's entrypoint with `words`, or with its own command when there are none.
+Result<void> plan_entrypoint(const oci::ImageConfig& config, const std::vector<std::string>& words,
+                             CommandPlan& plan) {
+  std::vector<std::string> command = config.entrypoint;
+  const auto& rest = words.empty() ? config.command : words;
+  command.insert(command.end(), rest.begin(), rest.end());
+  if (command.empty())
+    return fail_with_hint("the image says nothing about what to start",
+                          "say it: snug run --image NAME -- COMMAND");
+  std::string title = fmt::format("{}", fmt::join(command, " "));
+  plan.commands.push_back({std::move(command), std::move(title)});
+  return {};
+}
+
 }  // namespace
 
 Result<BroughtImage> bring_image(const oci::Store& store, const oci::Reference& reference,
@@ -62,63 +124,44 @@ Result<oci::ImageConfig> prepare_image(Spec& spec, ShowProgress show) {
   if (spec.publish_all) SNUG_TRY(publish_exposed(image.config.ports, spec));
   log_info("image {}: {}, root {}", reference.name, image.manifest.digest, root.string());
   // A spec as inspect prints it has all of it already.
-  if (!spec.disks.empty() && spec.disks.front().path == root) return image.config;
-  // Kernels of guest images take it as memory, so that guests of one image have one copy of it, the host's.
-  // What one of the user's own has is not known.
-  const bool as_memory = is_word(spec.kernel);
-  const auto guest = SNUG_TRY(kernel_for_image(spec.kernel));
-  spec.kernel = guest.kernel;
-  spec.initrd.insert(spec.initrd.begin(), guest.initrds.begin(), guest.initrds.end());
-  DiskSpec disk;
-  disk.path = root.string();
-  disk.readonly = true;
-  disk.mode = as_memory ? DiskMode::kPmem : DiskMode::kBlock;
-  spec.disks.insert(spec.disks.begin(), disk);
-  spec.cmdline +=
-      fmt::format("{}snug.root=/dev/{}", spec.cmdline.empty() ? "" : " ", as_memory ? "pmem0" : "vda");
+  if (spec.disks.empty() || spec.disks.front().path != root) {
+    SNUG_TRY(add_root(root, spec));
+    for (const std::string& volume : image.config.volumes) add_word("snug.volume", volume, spec);
+    if (spec.init == InitMode::kImage) add_init(image.config, spec);
+  }
+  if (spec.storage) SNUG_TRY(add_storage(spec));
   return image.config;
 }
 
-Result<void> publish_exposed(const std::vector<std::string>& exposed, Spec& spec) {
-  constexpr std::string_view kTcp = "/tcp", kUdp = "/udp";
-  for (const std::string& text : exposed) {
-    std::string_view port(text);
-    PortForward forward;
-    forward.udp = port.ends_with(kUdp);
-    if (forward.udp || port.ends_with(kTcp)) port.remove_suffix(kTcp.size());
-    const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), forward.guest_port);
-    if (error != std::errc() || end != port.data() + port.size() || forward.guest_port == 0) {
-      log_warn("publish_all: the image exposes {}, which is no port of TCP or UDP; left out", in_quotes(text));
-      continue;
-    }
-    const auto is_same = [&](const PortForward& each) {
-      return each.guest_port == forward.guest_port && each.udp == forward.udp;
-    };
-    if (std::ranges::any_of(spec.ports, is_same)) continue;
-    if (spec.ports.size() >= kPortsMax)
-      return fail_with_hint(fmt::format("publish_all: more than {} ports", kPortsMax),
-                            "publish those that are needed: ports");
-    spec.ports.push_back(forward);
-  }
-  return {};
+HealthPlan health_plan(const oci::ImageHealth& health, const CommandPlan& plan) {
+  HealthPlan made;
+  made.command.arguments = health.command;
+  made.command.variables = plan.variables;
+  made.command.folder = plan.folder;
+  made.command.user = plan.user;
+  made.interval = health.interval.value_or(made.interval);
+  made.timeout = health.timeout.value_or(made.timeout);
+  made.start_period = health.start_period.value_or(made.start_period);
+  made.retries = health.retries.value_or(made.retries);
+  return made;
 }
 
-Result<void> plan_image(const oci::ImageConfig& config, const std::vector<std::string>& words,
-                        CommandPlan& plan) {
-  if (plan.commands.empty()) {
-    std::vector<std::string> command = config.entrypoint;
-    const auto& rest = words.empty() ? config.command : words;
-    command.insert(command.end(), rest.begin(), rest.end());
-    if (command.empty())
-      return fail_with_hint("the image says nothing about what to start",
-                            "say it: snug run --image NAME -- COMMAND");
-    std::string title = fmt::format("{}", fmt::join(command, " "));
-    plan.commands.push_back({std::move(command), std::move(title)});
-  }
+Result<void> plan_image(const oci::ImageConfig& config, const Spec& spec,
+                        const std::vector<std::string>& words, CommandPlan& plan) {
   for (const std::string& variable : config.environment)
     if (!is_named(plan.variables, name_of(variable))) plan.variables.push_back(variable);
-  if (plan.folder.empty()) plan.folder = config.folder.empty() ? "/" : config.folder;
-  if (plan.user.empty()) plan.user = config.user;
+  // The image's command is the first program, and not the plan's.
+  if (spec.init == InitMode::kImage) {
+    if (!words.empty())
+      plan.commands.insert(plan.commands.begin(), {words, fmt::format("{}", fmt::join(words, " "))});
+    if (plan.folder.empty()) plan.folder = "/";
+  } else {
+    if (plan.commands.empty()) SNUG_TRY(plan_entrypoint(config, words, plan));
+    if (plan.folder.empty()) plan.folder = config.folder.empty() ? "/" : config.folder;
+    if (plan.user.empty()) plan.user = config.user;
+    if (!spec.no_healthcheck && !config.health.command.empty())
+      plan.health = health_plan(config.health, plan);
+  }
   plan.stop_signal = stop_signal_of(config.stop_signal);
   return {};
 }

@@ -27,14 +27,13 @@ Result<BroughtImage> bring_image(const oci::Store& store, const oci::Reference& 
 // cannot be had.
 Result<oci::ImageConfig> prepare_image(Spec& spec, ShowProgress show);
 
-// As `ports`: each that the image exposes ("80/tcp", "53/udp", "8080") and that is not among them. Others are
-// left out, with a warning. Errors: too many.
-Result<void> publish_exposed(const std::vector<std::string>& exposed, Spec& spec);
-
 // What the image starts, where nothing else is said: its entrypoint with `words`, or with its own command
-// when there are none. Errors: the image has neither, and there are no words.
-Result<void> plan_image(const oci::ImageConfig& config, const std::vector<std::string>& words,
-                        CommandPlan& plan);
+// when there are none; with init: image, `words` beside it. And how it is seen that it is well. Errors: the
+// image has neither, and there are no words.
+Result<void> plan_image(const oci::ImageConfig& config, const Spec& spec,
+                        const std::vector<std::string>& words, CommandPlan& plan);
+// Run as the plan's command is: with its variables, in its folder, as its user.
+HealthPlan health_plan(const oci::ImageHealth& health, const CommandPlan& plan);
 
 // "SIGQUIT", "QUIT", "3", "SIGRTMIN+3". SIGTERM for anything else.
 int stop_signal_of(const std::string& name);

@@ -64,7 +64,7 @@ Result<CommandPlan> plan_commands(const Spec& spec, const RunArguments& argument
   plan.variables = spec.env;
   plan.folder = spec.workdir;
   plan.user = spec.user;
-  if (image != nullptr) SNUG_TRY(plan_image(*image, arguments.command, plan));
+  if (image != nullptr) SNUG_TRY(plan_image(*image, spec, arguments.command, plan));
   if (plan.commands.empty() && (wants_streams || !arguments.junit.empty()))
     return fail_with_hint("-i, -t and --junit are for a command in the guest",
                           "give one: snug run -it -- sh");
@@ -124,7 +124,7 @@ Result<void> complete(Spec& spec, CommandPlan& plan, const RunArguments& argumen
   const bool of_image = is_image(spec.kernel);
   const bool mounts = std::any_of(spec.shares.begin(), spec.shares.end(),
                                   [](const ShareSpec& share) { return !share.target.empty(); });
-  give_socket(spec, arguments.detach || of_image || !plan.commands.empty() || mounts);
+  give_socket(spec, arguments.detach || of_image || !plan.commands.empty() || mounts || !spec.image.empty());
   if (of_image) {
     const bool chosen = !spec.kernel.empty();
     const auto image = SNUG_TRY(choose_image(spec));
@@ -242,6 +242,9 @@ int run(const RunArguments& arguments) {
     put(stderr, "snug: error: log: {}\n", opened.error().text());
     return kStatusFailure;
   }
+  if (spec.storage && !outcome.named)
+    return fail_run(
+        Error{"storage is kept under the machine's name, and it has none", "give it one: --name NAME"});
   std::optional<oci::ImageConfig> image;
   if (!spec.image.empty()) {
     auto prepared = prepare_image(spec, arguments.quiet ? ShowProgress::kNo : ShowProgress::kYes);

@@ -11,7 +11,6 @@
 #include <array>
 #include <csignal>
 #include <filesystem>
-#include <optional>
 #include <set>
 #include <vector>
 
@@ -135,63 +134,88 @@ size_t count_layers(std::string_view output) {
   return count;
 }
 
-// Until skopeo has closed its outputs. The log is what it has said.
-Result<std::string> attend(const CopyRequest& request, int output, int log, HeldSignals& signals,
-                           const PullCallback& progress) {
-  const Arrivals arrivals(request);
-  std::string said, logged;
+struct Said {
+  std::string output, log;
+};
+
+// Until skopeo has closed its outputs; `look` is called several times a second.
+Result<Said> attend(int output, int log, HeldSignals& signals,
+                    const std::function<Result<void>(const Said&)>& look) {
+  Said said;
   std::array<pollfd, 3> waits{{{output, POLLIN, 0}, {log, POLLIN, 0}, {signals.fd(), POLLIN, 0}}};
-  auto last_news = Clock::now();
-  uint64_t known = 0;
   while (waits[0].fd >= 0 || waits[1].fd >= 0) {
     const int ready = ::poll(waits.data(), waits.size(), kLookEveryMs);
     if (ready < 0 && errno != EINTR) return fail_errno(errno, "poll");
     if (signals.came()) return fail("interrupted");
-    if (ready > 0 && waits[0].revents != 0 && !read_some(output, said)) waits[0].fd = -1;
-    if (ready > 0 && waits[1].revents != 0 && !read_some(log, logged)) waits[1].fd = -1;
-    const PullProgress seen = arrivals.look(count_layers(said));
-    if (progress) progress(seen);
-    const uint64_t now_known = seen.bytes + seen.done + said.size() + logged.size();
-    if (std::exchange(known, now_known) != now_known) last_news = Clock::now();
-    if (Clock::now() - last_news > request.patience)
-      return fail_with_hint(
-          fmt::format("nothing has come for {} seconds",
-                      std::chrono::duration_cast<std::chrono::seconds>(request.patience).count()),
-          "is where it comes from reachable? what is here already is kept for the next try");
+    if (ready > 0 && waits[0].revents != 0 && !read_some(output, said.output)) waits[0].fd = -1;
+    if (ready > 0 && waits[1].revents != 0 && !read_some(log, said.log)) waits[1].fd = -1;
+    SNUG_TRY(look(said));
   }
-  return logged;
+  return said;
 }
 
-}  // namespace
-
-Result<void> copy_image(const CopyRequest& request, HeldSignals& signals, const PullCallback& progress) {
+// What it has said on its stdout, or why it has failed.
+Result<std::string> run_skopeo(const std::vector<std::string>& words, HeldSignals& signals,
+                               const std::function<Result<void>(const Said&)>& look) {
   const std::string program = find_program("skopeo");
   if (program.empty())
     return fail_with_hint("skopeo, which brings images, is not on PATH",
                           "install it: sudo apt install skopeo");
   auto output = SNUG_TRY(make_pipe());
   auto log = SNUG_TRY(make_pipe());
-  const std::vector<std::string> arguments{"skopeo",
-                                           "--override-os",
-                                           "linux",
-                                           "--override-arch",
-                                           "amd64",
-                                           "copy",
-                                           "--dest-shared-blob-dir",
-                                           request.blobs,
-                                           request.source,
-                                           "oci:" + request.layout + ":image"};
+  std::vector<std::string> arguments{"skopeo", "--override-os", "linux", "--override-arch", "amd64"};
+  arguments.insert(arguments.end(), words.begin(), words.end());
   Child child(SNUG_TRY(start(program, arguments, output.to.get(), log.to.get(), signals.mask_before())));
   output.to.reset();
   log.to.reset();
-  const std::string logged =
-      SNUG_TRY(attend(request, output.from.get(), log.from.get(), signals, progress));
+  Said said = SNUG_TRY(attend(output.from.get(), log.from.get(), signals, look));
   const int status = child.wait();
-  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return {};
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return std::move(said.output);
   if (WIFSIGNALED(status)) return fail("skopeo was killed by signal {}", WTERMSIG(status));
-  const std::string message = last_message(logged);
+  const std::string message = last_message(said.log);
   return fail("{}",
               message.empty() ? fmt::format("skopeo ended with status {}", WEXITSTATUS(status)) : message);
+}
+
+// How long nothing has been heard of.
+class Silence {
+ public:
+  explicit Silence(std::chrono::milliseconds patience) : patience_(patience) {}
+  // `known`: changes with whatever comes. Errors: nothing has come for too long.
+  Result<void> check(uint64_t known) {
+    if (std::exchange(known_, known) != known) last_news_ = Clock::now();
+    if (Clock::now() - last_news_ <= patience_) return {};
+    return fail_with_hint(fmt::format("nothing has come for {} seconds",
+                                      std::chrono::duration_cast<std::chrono::seconds>(patience_).count()),
+                          "is where it comes from reachable? what is here already is kept for the next try");
+  }
+
+ private:
+  const std::chrono::milliseconds patience_;
+  Clock::time_point last_news_ = Clock::now();
+  uint64_t known_ = 0;
+};
+
+}  // namespace
+
+Result<void> copy_image(const CopyRequest& request, HeldSignals& signals, const PullCallback& progress) {
+  const Arrivals arrivals(request);
+  Silence silence(request.patience);
+  const auto look = [&](const Said& said) -> Result<void> {
+    const PullProgress seen = arrivals.look(count_layers(said.output));
+    if (progress) progress(seen);
+    return silence.check(seen.bytes + seen.done + said.output.size() + said.log.size());
+  };
+  SNUG_TRY(run_skopeo(
+      {"copy", "--dest-shared-blob-dir", request.blobs, request.source, "oci:" + request.layout + ":image"},
+      signals, look));
+  return {};
+}
+
+Result<std::string> original_config(const std::string& source, HeldSignals& signals) {
+  Silence silence(std::chrono::minutes(1));
+  return run_skopeo({"inspect", "--config", "--raw", source}, signals,
+                    [&](const Said& said) { return silence.check(said.output.size() + said.log.size()); });
 }
 
 std::string last_message(const std::string& log) {

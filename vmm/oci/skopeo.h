@@ -34,6 +34,10 @@ struct CopyRequest {
 // is. Errors: it is not installed; what it said; nothing comes; a signal of `signals` has come.
 Result<void> copy_image(const CopyRequest& request, HeldSignals& signals, const PullCallback& progress);
 
+// The configuration of an image as it is where it comes from: a copy is one of the OCI specification, which
+// has no place for all that docker's has. Errors: as copy_image().
+Result<std::string> original_config(const std::string& source, HeldSignals& signals);
+
 // What skopeo has logged last, for a person: its lines are time="..." level=fatal msg="...".
 std::string last_message(const std::string& log);
 

@@ -14,6 +14,7 @@
 #include <span>
 
 #include "vmm/base/cache_folder.h"
+#include "vmm/base/log.h"
 #include "vmm/base/sha256.h"
 #include "vmm/images/image_builder.h"
 #include "vmm/images/image_fault.h"
@@ -26,6 +27,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr const char* kDockerConfig = "docker-config.json";
 constexpr uint64_t kJsonMax = 8 << 20;
 // Another way of making roots makes others of the same layers.
 constexpr int kRootVersion = 1;
@@ -42,13 +44,6 @@ Result<std::string> read_text(const fs::path& path) {
     text.append(buffer.data(), static_cast<size_t>(count));
     if (text.size() > kJsonMax) return fail("{} is too large", path.string());
   }
-}
-
-Result<void> make_folder(const fs::path& path) {
-  std::error_code error;
-  fs::create_directories(path, error);
-  if (error) return fail("make {}: {}", path.string(), error.message());
-  return {};
 }
 
 // One component, for any name: what a path means something by is written as %XX.
@@ -82,20 +77,20 @@ Result<std::string> read_blob(const fs::path& path, const Descriptor& descriptor
   return text;
 }
 
-// With what can be done about a full disk: errors of skopeo's are text, too.
-Error with_room_hint(Error error) {
-  for (const char* full : {"o space left on device", "isk quota exceeded"})
-    if (error.message.find(full) != std::string::npos)
-      error.hint = "make room: snug image prune --all removes what can be brought again; nothing half-made stays";
-  return error;
-}
-
 uint64_t bytes_on_disk(const fs::path& path) {
   struct stat status {};
   return ::stat(path.c_str(), &status) == 0 ? static_cast<uint64_t>(status.st_blocks) * 512 : 0;
 }
 
 }  // namespace
+
+Error with_room_hint(Error error) {
+  for (const char* full : {"o space left on device", "isk quota exceeded"})
+    if (error.message.find(full) != std::string::npos)
+      error.hint =
+          "make room: snug image prune --all removes what can be brought again; nothing half-made stays";
+  return error;
+}
 
 Result<Store> Store::open() {
   const std::string cache = cache_folder();
@@ -107,13 +102,22 @@ Result<Store> Store::open() {
 
 fs::path Store::name_folder(const std::string& name) const { return folder_ / "names" / file_name(name); }
 
+fs::path Store::work_folder(const std::string& name) const { return folder_ / "work" / file_name(name); }
+
+Result<void> Store::make_folder(const std::string& name) const {
+  std::error_code error;
+  fs::create_directories(folder_ / name, error);
+  if (error) return fail("make {}: {}", (folder_ / name).string(), error.message());
+  return {};
+}
+
 fs::path Store::root(const StoredImage& image) const {
   const std::string digits = image.content.config.digest.substr(image.content.config.digest.find(':') + 1);
   return folder_ / "roots" / fmt::format("{}-{}.erofs", digits, kRootVersion);
 }
 
 Result<UniqueFd> Store::lock(const std::string& name, int how) const {
-  SNUG_TRY(make_folder(folder_ / "locks"));
+  SNUG_TRY(make_folder("locks"));
   auto file = SNUG_TRY(open_file((folder_ / "locks" / file_name(name)).string(), O_RDWR | O_CREAT, 0600));
   while (::flock(file.get(), how) != 0)
     if (errno != EINTR) return fail_errno(errno, "lock {}", name);
@@ -136,6 +140,8 @@ Result<StoredImage> Store::find(const std::string& name) const {
     image.content = SNUG_TRY(parse_manifest(manifest));
     const std::string config = SNUG_TRY(read_blob(blob(image.content.config), image.content.config));
     image.config = SNUG_TRY(parse_config(config));
+    if (const auto docker = read_text(folder / kDockerConfig); docker)
+      if (auto more = parse_config(*docker)) image.config.health = std::move(more->health);
     return {};
   }();
   if (!read) {
@@ -186,21 +192,49 @@ void Store::clean_work() const {
   }
 }
 
+// In the place of the one before, which nobody finds missing meanwhile.
+Result<void> Store::publish(const fs::path& work, const std::string& name) const {
+  const fs::path place = name_folder(name);
+  if (::rename(work.c_str(), place.c_str()) == 0) return {};
+  if (::renameat2(AT_FDCWD, work.c_str(), AT_FDCWD, place.c_str(), RENAME_EXCHANGE) == 0) return {};
+  return fail_errno(errno, "rename {}", work.string());
+}
+
+void Store::keep_docker_config(const Reference& reference, const fs::path& layout,
+                               HeldSignals& signals) const {
+  // Copied as they are.
+  if (reference.source.starts_with("oci:") || reference.source.starts_with("oci-archive:")) return;
+  const auto has_health = [](const Result<std::string>& text) {
+    const auto config = text ? parse_config(*text) : fail("none");
+    return config && !config->health.command.empty();
+  };
+  const auto copied = [&]() -> Result<std::string> {
+    const auto manifest = SNUG_TRY(manifest_of_layout(SNUG_TRY(read_text(layout / "index.json"))));
+    const auto content = SNUG_TRY(parse_manifest(SNUG_TRY(read_text(blob(manifest)))));
+    return read_text(blob(content.config));
+  }();
+  if (has_health(copied)) return;
+  const auto original = original_config(reference.source, signals);
+  if (!original) log_info("{}: its own configuration: {}", reference.name, original.error().text());
+  if (!has_health(original)) return;
+  const auto file = open_file((layout / kDockerConfig).string(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+  if (!file ||
+      ::write(file->get(), original->data(), original->size()) != static_cast<ssize_t>(original->size()))
+    log_warn("{}: its health check is not kept: {}", reference.name, errno_text(errno));
+}
+
 Result<void> Store::fetch(const Reference& reference, const PullCallback& progress) const {
-  for (const char* name : {"work", "names", "blobs"}) SNUG_TRY(make_folder(folder_ / name));
+  for (const char* name : {"work", "names", "blobs"}) SNUG_TRY(make_folder(name));
   clean_work();
   HeldSignals signals;
-  const fs::path work = folder_ / "work" / file_name(reference.name);
-  const fs::path place = name_folder(reference.name);
+  const fs::path work = work_folder(reference.name);
   std::error_code error;
   fs::remove_all(work, error);
   auto brought = [&]() -> Result<void> {
     SNUG_TRY(copy_image({.source = reference.source, .layout = work.string(), .blobs = folder_ / "blobs"},
                         signals, progress));
-    // In the place of the one before, which nobody finds missing meanwhile.
-    if (::rename(work.c_str(), place.c_str()) == 0) return {};
-    if (::renameat2(AT_FDCWD, work.c_str(), AT_FDCWD, place.c_str(), RENAME_EXCHANGE) == 0) return {};
-    return fail_errno(errno, "rename {}", work.string());
+    keep_docker_config(reference, work, signals);
+    return publish(work, reference.name);
   }();
   // Half of it, or what it has replaced.
   fs::remove_all(work, error);
@@ -225,7 +259,7 @@ Result<fs::path> Store::root_of(const StoredImage& image, const images::Progress
   const auto all = SNUG_TRY(lock_all(LOCK_SH));
   const auto held = SNUG_TRY(lock("root " + path.filename().string(), LOCK_EX));
   if (fs::is_regular_file(path, error)) return path;
-  for (const char* name : {"roots", "work"}) SNUG_TRY(make_folder(folder_ / name));
+  for (const char* name : {"roots", "work"}) SNUG_TRY(make_folder(name));
   if (auto made = make_root(image, path, progress); !made) {
     Error why = with_room_hint(std::move(made.error()).with_context("image " + image.name));
     // The next pull brings what is missing then.
@@ -244,7 +278,8 @@ Result<void> Store::make_root(const StoredImage& image, const fs::path& path,
   std::vector<UniqueFd> files;
   std::vector<images::Layer> layers;
   for (const Descriptor& layer : image.content.layers) {
-    files.push_back(SNUG_TRY(with_context(open_file(blob(layer).string(), O_RDONLY | O_NOFOLLOW), "a layer")));
+    files.push_back(
+        SNUG_TRY(with_context(open_file(blob(layer).string(), O_RDONLY | O_NOFOLLOW), "a layer")));
     layers.push_back({files.back().get(), layer.size, layer.digest});
   }
   const fs::path half = folder_ / "work" / path.filename();
@@ -288,7 +323,11 @@ ImageBytes Store::bytes_of(const StoredImage& image, const std::vector<StoredIma
     bytes.total += size;
     if (users[layer.digest] > 1) bytes.shared += size;
   }
-  bytes.total += bytes_on_disk(root(image));
+  const uint64_t own_root = bytes_on_disk(root(image));
+  bytes.total += own_root;
+  // Other names of the same.
+  const auto same = std::ranges::count(all, root(image), [&](const StoredImage& each) { return root(each); });
+  if (same > 1) bytes.shared += own_root;
   return bytes;
 }
 

@@ -2,9 +2,11 @@
 //
 //   blobs/sha256/DIGEST   layers, manifests and configurations, each once
 //   names/NAME/           an OCI layout of one image, whose blobs lie in blobs; NAME is a reference with /
-//                         as %2F
+//                         as %2F; docker-config.json: the configuration that it came with, where that was
+//                         docker's and has a HEALTHCHECK
 //   roots/DIGEST.erofs    the root file system of the image with that configuration
-//   work/                 what is being made; what a process that was killed has left there goes with the next
+//   work/                 what is being made; what a process that was killed has left there goes with the
+//   next
 //                         pull of anything
 //
 // skopeo brings them. What is read of them is hashed here once more, whatever has lain between: a disk, a
@@ -45,6 +47,9 @@ struct ImageBytes {
   uint64_t shared = 0;  // of that, what other images have as well
 };
 
+// With what can be done about a full disk, if it is about one: errors of skopeo's are text, too.
+Error with_room_hint(Error error);
+
 class Store {
  public:
   // Errors: no cache folder.
@@ -62,6 +67,11 @@ class Store {
   Result<std::filesystem::path> root_of(const StoredImage& image,
                                         const images::ProgressCallback& progress) const;
 
+  // An image of one layer, the tar of a root file system (plain, in gzip or zstd) that is read from there to
+  // its end; in the place of the one of that name. Errors: it is no such tar; no room.
+  Result<StoredImage> import(int from, const Reference& reference,
+                             const images::ProgressCallback& progress) const;
+
   // By name. What cannot be read is left out.
   std::vector<StoredImage> list() const;
   ImageBytes bytes_of(const StoredImage& image, const std::vector<StoredImage>& all) const;
@@ -73,6 +83,10 @@ class Store {
 
  private:
   std::filesystem::path name_folder(const std::string& name) const;
+  std::filesystem::path work_folder(const std::string& name) const;
+  Result<void> make_folder(const std::string& name) const;
+  // What is in `work` is the image of that name now, and the one before is there, if there was one.
+  Result<void> publish(const std::filesystem::path& work, const std::string& name) const;
   std::filesystem::path blob(const Descriptor& descriptor) const {
     return folder_ / "blobs" / descriptor.path();
   }
@@ -82,6 +96,9 @@ class Store {
   // Of all of it: shared by those that bring something, alone by who removes what nobody needs.
   Result<UniqueFd> lock_all(int how) const { return lock("all", how); }
   Result<void> fetch(const Reference& reference, const PullCallback& progress) const;
+  // An image whose configuration has been made another one may have had more in it.
+  void keep_docker_config(const Reference& reference, const std::filesystem::path& layout,
+                          HeldSignals& signals) const;
   Result<void> make_root(const StoredImage& image, const std::filesystem::path& path,
                          const images::ProgressCallback& progress) const;
   // Whether its root can be had without bringing anything. Layers of another size than they should have go.

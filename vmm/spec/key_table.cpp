@@ -91,6 +91,28 @@ Keys<Spec> all_keys() {
        .value = word(
            &Spec::pull,
            {{"missing", PullMode::kMissing}, {"always", PullMode::kAlways}, {"never", PullMode::kNever}})},
+      {.name = "init",
+       .flags = "--init",
+       .placeholder = "WHAT",
+       .group = "Boot",
+       .help =
+           "The first program of an image's guest: snug's agent, which runs the image's command, or that "
+           "command itself (systemd, busybox init), the agent beside it; commands of the spec are then run "
+           "beside it too.",
+       .example = "image",
+       .also = "systemd pid1",
+       .value = word(&Spec::init, {{"agent", InitMode::kAgent}, {"image", InitMode::kImage}})},
+      {.name = "storage",
+       .flags = "--storage",
+       .placeholder = "SIZE",
+       .group = "Boot",
+       .help =
+           "What the guest of an image writes to its root and its volumes is kept, on a disk of that size "
+           "under the machine's name, which takes room as it fills and can grow; with none it is gone "
+           "with the guest. `snug rm --storage NAME` removes it.",
+       .example = "10G",
+       .also = "persistent persist disk_size size",
+       .value = size_or_none(&Spec::storage, 16 * 1024 * kGiB, 4 * kKiB)},
       {.name = "root",
        .flags = "--root",
        .placeholder = "DIR",
@@ -249,6 +271,15 @@ Keys<Spec> all_keys() {
        .default_text = "root",
        .also = "uid",
        .value = checked_text(&Spec::user, detail::user_value(), detail::parse_user)},
+      {.name = "no_healthcheck",
+       .flags = "--no-healthcheck",
+       .placeholder = "BOOL",
+       .group = "Command",
+       .help = "Whether the image's own way of telling that what runs is well (HEALTHCHECK) is left out; "
+               "`snug ps` shows what it says.",
+       .example = "true",
+       .also = "healthcheck health",
+       .value = bare_boolean(&Spec::no_healthcheck)},
       {.name = "console",
        .flags = "--console",
        .placeholder = "WHERE",
