@@ -1,8 +1,10 @@
 """Container images without a guest: pulled by skopeo from layouts, imported, listed, checked, given up in the middle."""
+import contextlib
 import gzip
 import hashlib
 import io
 import json
+import pty
 import shutil
 import tarfile
 
@@ -100,8 +102,6 @@ def a_wrong_byte_names_its_layer():
                 byte = file.read(1)
                 file.seek(offset)
                 file.write(bytes([byte[0] ^ 1]))
-            refused = cache.snug("run", "--kernel", "/dev/null", "--image", name).expect(125)
-            check("/dev/null" in refused.err, "another error", refused.err)
             refused = cache.snug("image", "pull", "-q", name).expect(125)
             check("layer 2: " in refused.err and digest in refused.err and "wrong-digest" in refused.err, "not named", refused.err)
             # It has gone, and comes again.
@@ -112,7 +112,7 @@ def a_wrong_byte_names_its_layer():
             file.seek(100_000)
             file.write(b"wrong")
         refused = cache.snug("image", "pull", "-q", name).expect(125)
-        check(refused.err.count("\n") == 1 and "digest" in refused.err, "no clear error", refused.err)
+        check(refused.err.count("\n") == 1 and "digest did not match" in refused.err.lower(), "no clear error", refused.err)
         check(cache.snug("image", "list").out == "" and cache.files("work", "names", "roots") == [], "something is believed",
               cache.files("work", "names", "roots"))
 
