@@ -54,8 +54,9 @@ std::string mount_image(const std::string& device) {
   switch (errno) {
     case ENOENT:
     case ENXIO:
-      return too_old(device.starts_with("/dev/pmem") ? "has no persistent memory (CONFIG_VIRTIO_PMEM, CONFIG_BLK_DEV_PMEM)"
-                                                     : "has no driver for the disk (CONFIG_VIRTIO_BLK)");
+      return too_old(device.starts_with("/dev/pmem")
+                         ? "has no persistent memory (CONFIG_VIRTIO_PMEM, CONFIG_BLK_DEV_PMEM)"
+                         : "has no driver for the disk (CONFIG_VIRTIO_BLK)");
     case ENODEV:
       return too_old("has no EROFS (CONFIG_EROFS_FS)");
     case EINVAL:

@@ -104,7 +104,7 @@ bool is_image(const std::string& kernel) {
 Result<GuestImage> host_image_for(Spec& spec) {
   auto image = host_image(HostKernels::here());
   if (!image) return image;
-  if (spec.root.empty()) spec.root = "/";
+  if (spec.root.empty()) spec.root = std::string("/");
   put(stderr, "snug: no guest image: {} with the files of {}, which stay as they are, for its root\n",
       image->kernel, spec.root == "/" ? "this host" : spec.root);
   return image;

@@ -148,8 +148,7 @@ Result<void> StoredBytes::fill() {
     const ssize_t got = ::read(fd_, buffer_.data() + end_, buffer_.size() - end_);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return fail_errno(errno, "reading the layer");
-    if (hashing_ == Hashing::kYes)
-      hash_.add(std::span(buffer_).subspan(end_, static_cast<size_t>(got)));
+    if (hashing_ == Hashing::kYes) hash_.add(std::span(buffer_).subspan(end_, static_cast<size_t>(got)));
     end_ += static_cast<size_t>(got);
     at_end_ = got == 0;
     return {};

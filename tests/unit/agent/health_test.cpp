@@ -1,7 +1,9 @@
 // Health checks, with the real agent at the other end of a socket pair.
 #include "vmm/run/health_check.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
+#include <unistd.h>
 
 #include "tests/unit/agent/fixture.h"
 
