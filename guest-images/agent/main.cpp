@@ -60,16 +60,31 @@ bool set_clock(uint64_t nanoseconds) {
 // Beside a first program of the image's own, which is to end the guest.
 bool is_beside = false;
 
+bool is_systemd(const std::string& program) {
+  return program.size() >= 8 && program.substr(program.size() - 8) == "/systemd";
+}
+
+// One that is still on its way up takes no signals yet: it is asked until the guest is gone, in a process of
+// its own. systemd has its own signals; others do as busybox's init does.
+void ask_first_program(bool off) {
+  if (::fork() != 0) return;
+  for (;;) {
+    std::array<char, 256> program{};
+    (void)!::readlink("/proc/1/exe", program.data(), program.size() - 1);
+    if (is_systemd(program.data()))
+      ::kill(1, off ? SIGRTMIN + 4 : SIGRTMIN + 5);
+    else
+      ::kill(1, off ? SIGUSR2 : SIGTERM);
+    ::sleep(3);
+  }
+}
+
 void power(protocol::PowerAction action) {
   const bool off = action == protocol::PowerAction::kOff;
+  if (is_beside) return ask_first_program(off);
   // systemd takes these as "start poweroff.target" and "start reboot.target".
   if (::getpid() != 1 && ::access("/run/systemd/system", F_OK) == 0) {
     ::kill(1, off ? SIGRTMIN + 4 : SIGRTMIN + 5);
-    return;
-  }
-  // busybox's init has signals for it, and so have those that do as it does.
-  if (is_beside) {
-    ::kill(1, off ? SIGUSR2 : SIGTERM);
     return;
   }
   ::sync();
