@@ -36,7 +36,7 @@ class Cache:
         return snug(*arguments, env={**self.env, **more})
 
     def start(self, *arguments):
-        return subprocess.Popen([SNUG, *arguments], env=self.env, cwd=self.path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        return subprocess.Popen([os.path.abspath(SNUG), *arguments], env=self.env, cwd=self.path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                 stderr=subprocess.PIPE)
 
     def files(self, *folders):
