@@ -11,15 +11,18 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "guest-images/agent/connection.h"
 #include "guest-images/agent/drivers.h"
 #include "guest-images/agent/interface.h"
+#include "guest-images/agent/kernel_words.h"
 #include "guest-images/agent/new_root.h"
 #include "guest-images/agent/small_files.h"
 
@@ -52,18 +55,6 @@ void mount_all() {
   (void)!::symlink("/proc/self/fd/2", "/dev/stderr");
 }
 
-// The value of a word WORD=VALUE on the kernel's command line; "" without it.
-std::string value_of(std::string_view word, std::string_view line) {
-  while (!line.empty()) {
-    const size_t end = std::min(line.find_first_of(" \n"), line.size());
-    const std::string_view one = line.substr(0, end);
-    if (one.starts_with(word) && one.substr(word.size()).starts_with('='))
-      return std::string(one.substr(word.size() + 1));
-    line.remove_prefix(std::min(end + 1, line.size()));
-  }
-  return {};
-}
-
 // The last one of /proc's list is the one that was opened as /dev/console.
 std::string console_device() {
   std::string names = read_file("/sys/class/tty/console/active");
@@ -87,13 +78,39 @@ void begin_guest() {
   if (::access((std::string("/sys/class/net/") + kInterface).c_str(), F_OK) == 0 &&
       !configure_by_dhcp(kInterface, servers))
     tell_kernel_log("no address by DHCP");
-  const std::string tag = value_of("snug.root", read_file("/proc/cmdline"));
-  if (tag.empty()) return;
-  if (const std::string why = enter_root(tag, servers); !why.empty()) {
-    tell_kernel_log("the root " + tag + " cannot be entered: " + why);
+  const std::string line = read_file("/proc/cmdline");
+  const RootPlan plan{value_of("snug.root", line), value_of("snug.storage", line),
+                      values_of("snug.volume", line), servers};
+  if (plan.where.empty()) return;
+  if (const std::string why = enter_root(plan); !why.empty()) {
+    tell_kernel_log("the root " + plan.where + " cannot be entered: " + why);
     ::sync();
     ::reboot(RB_POWER_OFF);
   }
+}
+
+bool hand_over() {
+  const std::string line = read_file("/proc/cmdline");
+  const std::vector<std::string> words = values_of("snug.init", line);
+  if (words.empty()) return false;
+  // It is ours to be killed by the image's init at the end, not before.
+  if (::fork() == 0) {
+    ::setsid();
+    return true;
+  }
+  std::vector<char*> arguments;
+  for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
+  arguments.push_back(nullptr);
+  for (const std::string& variable : values_of("snug.env", line))
+    if (const size_t equals = variable.find('='); equals != std::string::npos)
+      ::setenv(variable.substr(0, equals).c_str(), variable.substr(equals + 1).c_str(), 1);
+  ::signal(SIGPIPE, SIG_DFL);
+  ::execvp(arguments[0], arguments.data());
+  tell_kernel_log("the image's own first program cannot be started: " + words.front() + ": " +
+                  std::strerror(errno));
+  ::sync();
+  ::reboot(RB_POWER_OFF);
+  ::_exit(127);
 }
 
 void run_shell() {

@@ -11,6 +11,11 @@ bool is_first_program(const char* name);
 // log; a guest that has no root powers off.
 void begin_guest();
 
+// Where the kernel's command line names a program of the root's own to be the first (snug.init=WORD, once for
+// each of its words; snug.env=NAME=VALUE): that goes on as it, and a process beside it returns from here,
+// true. False: there is none named. Does not return where it cannot be started: then the guest powers off.
+bool hand_over();
+
 // A login shell on the console: what a guest does that was given nothing else to do. In a process of its own;
 // returns when there is no shell.
 void run_shell();

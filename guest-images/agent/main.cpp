@@ -7,7 +7,8 @@
 //                            of waiting for nobody. CONSOLE runs beside it; its end, unless it was killed, is
 //                            the machine's
 //   /init                    as --init, and first of all makes the guest ready (first_program.h); without the
-//                            word snug.agent on the kernel's command line a shell runs on the console
+//                            word snug.agent on the kernel's command line a shell runs on the console; with
+//                            snug.init=PROGRAM that becomes the first program, and this runs beside it
 //   snug-agent --unix PATH   listens on a unix socket instead, for tests
 #include <fcntl.h>
 #include <linux/input.h>
@@ -56,8 +57,31 @@ bool set_clock(uint64_t nanoseconds) {
   return ::clock_settime(CLOCK_REALTIME, &time) == 0;
 }
 
+// Beside a first program of the image's own, which is to end the guest.
+bool is_beside = false;
+
+bool is_systemd(const std::string& program) {
+  return program.size() >= 8 && program.substr(program.size() - 8) == "/systemd";
+}
+
+// One that is still on its way up takes no signals yet: it is asked until the guest is gone, in a process of
+// its own. systemd has its own signals; others do as busybox's init does.
+void ask_first_program(bool off) {
+  if (::fork() != 0) return;
+  for (;;) {
+    std::array<char, 256> program{};
+    (void)!::readlink("/proc/1/exe", program.data(), program.size() - 1);
+    if (is_systemd(program.data()))
+      ::kill(1, off ? SIGRTMIN + 4 : SIGRTMIN + 5);
+    else
+      ::kill(1, off ? SIGUSR2 : SIGTERM);
+    ::sleep(3);
+  }
+}
+
 void power(protocol::PowerAction action) {
   const bool off = action == protocol::PowerAction::kOff;
+  if (is_beside) return ask_first_program(off);
   // systemd takes these as "start poweroff.target" and "start reboot.target".
   if (::getpid() != 1 && ::access("/run/systemd/system", F_OK) == 0) {
     ::kill(1, off ? SIGRTMIN + 4 : SIGRTMIN + 5);
@@ -157,7 +181,7 @@ Agent::Agent(Fd listener, bool is_init, const char* console)
   signals_ = Fd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   // Those whom a command leaves behind are ours to bury.
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);
-  if (is_init) button_ = Fd(::open("/dev/input/event0", O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (is_init || is_beside) button_ = Fd(::open("/dev/input/event0", O_RDONLY | O_CLOEXEC | O_NONBLOCK));
 }
 
 void Agent::run() {
@@ -239,7 +263,7 @@ int main(int argc, char** argv) {
   using namespace snug::agent;
   const bool is_first = is_first_program(argv[0]);
   const std::string_view word = argc > 1 && !is_first ? argv[1] : "";
-  const bool is_init = is_first || word == "--init";
+  bool is_init = is_first || word == "--init";
   const bool is_unix = word == "--unix" && argc == 3;
   if (!word.empty() && !is_init && !is_unix) {
     say("usage: snug-agent [--init [CONSOLE] | --unix PATH]");
@@ -249,7 +273,9 @@ int main(int argc, char** argv) {
   const char* console = word == "--init" && argc > 2 ? argv[2] : nullptr;
   if (is_first) {
     begin_guest();
-    if (read_file("/proc/cmdline").find("snug.agent") == std::string::npos) console = "";
+    is_beside = hand_over();
+    is_init = !is_beside;
+    if (is_init && read_file("/proc/cmdline").find("snug.agent") == std::string::npos) console = "";
   }
   Fd listener = is_unix ? listen_unix(argv[2]) : listen_vsock();
   if (!listener) {

@@ -32,18 +32,6 @@ bool is_folder(const std::string& path) {
   return ::stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
 }
 
-// As mkdir -p. "": done; else which one cannot be made, and why.
-std::string make_folders(const std::string& path) {
-  for (size_t end = 0; end != std::string::npos;) {
-    end = path.find('/', end + 1);
-    const std::string folder = path.substr(0, end);
-    if (is_folder(folder) || ::mkdir(folder.c_str(), 0755) == 0) continue;
-    const int error = errno;
-    if (!is_folder(folder)) return because("make the folder " + folder, error);
-  }
-  return "";
-}
-
 std::string make_target(const MountRequest& request) {
   const std::string& target = request.target;
   if (request.file.empty()) return make_folders(target);
@@ -131,6 +119,17 @@ std::string mount_file(const MountRequest& request) {
 }
 
 }  // namespace
+
+std::string make_folders(const std::string& path) {
+  for (size_t end = 0; end != std::string::npos;) {
+    end = path.find('/', end + 1);
+    const std::string folder = path.substr(0, end);
+    if (is_folder(folder) || ::mkdir(folder.c_str(), 0755) == 0) continue;
+    const int error = errno;
+    if (!is_folder(folder)) return because("make the folder " + folder, error);
+  }
+  return "";
+}
 
 bool is_mounted(std::string_view mountinfo, const MountRequest& request, std::string_view path) {
   bool found = false;

@@ -30,8 +30,9 @@ bool write_file(const std::string& path, std::string_view text, Write how) {
 }
 
 void tell_kernel_log(const std::string& text) {
-  const std::string line = "snug-agent: " + text + "\n";
   const Fd log(::open("/dev/kmsg", O_WRONLY | O_CLOEXEC));
+  // As an error, which a quiet console shows, too.
+  const std::string line = (log ? "<3>snug-agent: " : "snug-agent: ") + text + "\n";
   (void)!::write(log ? log.get() : STDERR_FILENO, line.data(), line.size());
 }
 

@@ -17,6 +17,7 @@ declare -gA drivers=(
   [0x105a]="virtio_pci virtiofs overlay"
   [0x105b]="virtio_pci virtio_pmem nd_pmem erofs overlay"
   [root]="erofs overlay"  # on a disk, of a container image
+  [storage]="ext4"  # what is kept of it
 )
 
 make_image() { write_modules linux-image-cloud-amd64 "$1"; }

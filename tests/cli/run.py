@@ -349,6 +349,7 @@ def corrupt_specs():
 
 
 import agents  # noqa: E402,F401
+import container_images  # noqa: E402,F401
 import documentation  # noqa: E402,F401
 import images  # noqa: E402,F401
 import lab_files  # noqa: E402,F401

@@ -161,3 +161,36 @@ def pmem_of_two_machines():
             check(numbered(second.ask("read 0")) == numbered(first.ask("read 0")) == FIRST, "not the same")
         ended = snug("run", "--kernel", MICRO + "/hello.elf", "--disk", first.path + ",mode=pmem").expect(125)
         check("in use" in ended.err, "the message does not say so", ended.err)
+
+
+@test
+def pmem_is_reset_with_its_ring_full():
+    with folder_with_peer(None) as (folder, _), Guest(folder) as guest:
+        rounds = 0x200
+        answered = numbered(guest.ask(f"storm {rounds:x}"))
+        print(f"    {answered} flushes answered before {rounds} resets")
+        check(numbered(guest.ask("flush")) == 0, "it does not flush any more")
+        for page in (0, 1, 255):
+            check(int.from_bytes(guest.file(page * 4096, 8), "little") == rounds - 256 + page, "the file lacks what was written", page)
+        check(numbered(guest.ask("out 0")) == 0, "a disk cannot read from it any more")
+        # The slot goes with the machine, and the next one has it again.
+        for number in range(20):
+            check(guest.ask(f"write 2000 {number:x}") == "written", "not written")
+            guest.say("reboot")
+            check(numbered(guest.answer()) == 4 * MIB, "another size")
+            check(numbered(guest.ask("read 2000")) == number, "lost with the reset")
+            check(numbered(guest.ask("flush")) == 0, "it does not flush any more")
+        guest.say("quit")
+        guest.expect_end(0, "")
+
+
+@test
+def pmem_read_only_is_reset_with_its_ring_full():
+    with folder_with_peer(None) as (folder, _), Guest(folder, "readonly=true") as guest:
+        before = guest.file(0, 4 * MIB)
+        guest.ask("storm 40")
+        guest.ask("flush")
+        check(numbered(guest.ask("flush")) == 0, "it does not answer any more")
+        guest.say("reboot")
+        check(numbered(guest.answer()) == 4 * MIB and numbered(guest.ask("read 0")) == FIRST, "not there again")
+        check(guest.file(0, 4 * MIB) == before, "the file is another one")

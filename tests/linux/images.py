@@ -7,7 +7,7 @@ from guests import *  # noqa: F403
 from network import free_port, need_uplink
 from oci_layout import File, layer, write_layout
 
-APPLETS = ("sh", "cat", "ls", "id", "pwd", "env", "mount", "sleep", "httpd", "stat", "touch", "rm", "df", "grep", "ip")
+APPLETS = ("sh", "cat", "ls", "id", "pwd", "env", "mount", "sleep", "httpd", "stat", "touch", "rm", "df", "grep", "ip", "init", "test", "sync")
 
 
 class Images:
@@ -18,7 +18,7 @@ class Images:
             raise Skip("skopeo is not installed")
         self.holder = tempfile.TemporaryDirectory()
         self.path = os.path.realpath(self.holder.name)
-        self.env = {**os.environ, "XDG_CACHE_HOME": self.path + "/cache", "XDG_RUNTIME_DIR": self.path}
+        self.env = {**os.environ, "XDG_CACHE_HOME": self.path + "/cache", "XDG_DATA_HOME": self.path + "/data", "XDG_RUNTIME_DIR": self.path}
         with open(os.path.dirname(INITRD) + "/busybox", "rb") as file:
             busybox = file.read()
         base = [File("bin/"), File("bin/busybox", busybox, 0o755), File("etc/"), File("etc/gone", "x"), File("srv/", uid=33, gid=33),
@@ -40,8 +40,22 @@ class Images:
     def snug(self, *arguments):
         return snug(*arguments, env=self.env)
 
-    def run(self, *words, kernel=("--kernel", TINY), flags=()):
-        return self.snug("run", *kernel, "-m", "128M", "--boot-timeout", "300s", "--image", self.name, *flags, *(["--", *words] if words else []))
+    def run(self, *words, kernel=("--kernel", TINY), flags=(), name=None):
+        return self.snug("run", *kernel, "-m", "128M", "--boot-timeout", "300s", "--image", name or self.name, *flags,
+                         *(["--", *words] if words else []))
+
+    def with_layer(self, name, entries, config):
+        """Another image with one more layer."""
+        with open(os.path.dirname(INITRD) + "/busybox", "rb") as file:
+            busybox = file.read()
+        base = [File("bin/"), File("bin/busybox", busybox, 0o755), File("etc/"), File("etc/passwd", "root:x:0:0::/root:/bin/sh\n"),
+                *(File("bin/" + applet, link="busybox") for applet in APPLETS)]
+        write_layout(f"{self.path}/{name}", [layer(base), layer(entries)], {"Env": ["PATH=/bin"], **config})
+        return f"oci:{self.path}/{name}:latest"
+
+    def row(self, machine):
+        rows = [json.loads(line) for line in self.snug("ps", "-a", "--json").out.splitlines()]
+        return next((row for row in rows if row["name"] == machine), None)
 
 
 @test
@@ -139,3 +153,153 @@ def images_that_cannot_be_had():
         write_layout(images.path + "/escape", [layer([File("../../out", "x")])])
         ended = images.snug("run", "--kernel", TINY, "--image", f"oci:{images.path}/escape:latest", "--", "x").expect(125)
         check("path-escapes" in ended.err and "../../out" in ended.err, "no clear error", ended.err)
+
+
+def fetch(url, images, machine):
+    deadline = time.monotonic() + BOUND
+    while True:
+        try:
+            return urllib.request.urlopen(url, timeout=10).read()
+        except OSError:
+            check(time.monotonic() < deadline, "nothing is served", images.snug("logs", machine).out)
+            time.sleep(0.5)
+
+
+@test
+def images_publish_what_they_expose():
+    need_uplink()
+    with Images() as images:
+        images.run("httpd -f -h /srv", flags=["-d", "--wait", "--name", "web", "-P", "-u", "root"]).expect(0)
+        ports = images.row("web")["ports"]
+        check(len(ports) == 1 and ports[0].startswith("127.0.0.1:") and ports[0].endswith(":80") and ":0:" not in ports[0], "not published", ports)
+        port = ports[0].split(":")[1]
+        check(port in images.snug("ps").out, "not shown", images.snug("ps").out)
+        check(fetch(f"http://127.0.0.1:{port}/", images, "web") == b"hello from an image\n", "another page")
+
+
+@test
+def images_keep_what_is_written_with_storage():
+    if not shutil.which("mke2fs", path=os.environ["PATH"] + ":/usr/sbin:/sbin"):
+        raise Skip("mke2fs is not installed")
+    with Images() as images:
+        name = images.with_layer("kept", [File("data/", mode=0o750, uid=33, gid=33), File("data/first", "first\n", uid=33), File("more/")],
+                                 {"Volumes": {"/data": {}, "/made/here": {}}})
+        look = "cat /data/first; stat -c '%a %u' /data; grep -E ' (/data|/made/here|/) ' /proc/mounts"
+        # In memory, with what the image has.
+        ended = images.run("/bin/sh", "-c", "echo gone >/data/second; " + look, name=name).expect(0)
+        check(ended.out.startswith("first\n750 33\n") and ended.out.count(" tmpfs ") == 2, "no volumes in memory", ended.out, ended.err)
+
+        def kept(line, size="128M", status=0, flags=()):
+            return images.run("/bin/sh", "-c", line, name=name, flags=["--name", "box", "--storage", size, *flags]).expect(status)
+
+        ended = kept("echo second >/data/second; echo mine >/mine; rm /more -rf; mkdir -p /made/here; echo x >/made/here/y; " + look)
+        check(ended.out.startswith("first\n750 33\n") and ended.out.count(" ext4 ") == 2, "no volumes that are kept", ended.out, ended.err)
+        ended = kept("cat /mine /data/second /made/here/y; ls / /data; df -k /data")
+        check(ended.out.startswith("mine\nsecond\nx\n") and "more" not in ended.out.split(), "not kept", ended.out, ended.err)
+        before = int(ended.out.splitlines()[-1].split()[-5])
+        # It grows, and does not shrink.
+        ended = kept("cat /mine; df -k /data", size="256M")
+        after = int(ended.out.splitlines()[-1].split()[-5])
+        check(ended.out.startswith("mine\n") and after > before * 1.8, "it does not grow", before, ended.out, ended.err)
+        check("can only grow" in kept("true", status=125).err, "it shrinks")
+        # One machine at a time, also by another name for the folder of machines.
+        images.run("/bin/sh", "-c", "echo running; sleep 1000", name=name, flags=["-d", "--wait", "--name", "box", "--storage", "256M"]).expect(0)
+        env = images.env
+        images.env = {**env, "XDG_RUNTIME_DIR": images.path + "/elsewhere"}
+        os.mkdir(images.path + "/elsewhere", 0o700)
+        check("in use" in kept("true", size="256M", status=125).err, "two at once")
+        images.env = env
+        refused = images.snug("rm", "--storage", "box").expect(125)
+        check("box" in refused.err, "removed under a guest", refused.err)
+        # Killed while it runs: what was synchronized is there.
+        images.snug("exec", "box", "--", "/bin/sh", "-c", "echo late >/late; sync").expect(0)
+        images.snug("kill", "box").expect(0)
+        check(kept("cat /mine /late", size="256M").out == "mine\nlate\n", "lost with the machine")
+        images.snug("rm", "--storage", "box").expect(0)
+        check(kept("ls /", size="128M").out.split().count("mine") == 0, "not removed")
+        images.snug("rm", "--storage", "box").expect(0)
+
+
+@test
+def images_tell_how_they_are():
+    with Images() as images:
+        name = images.with_layer("checked", [File("tmp/")], {
+            "Cmd": ["/bin/sh", "-c", "sleep 1000"], "Healthcheck": {
+                "Test": ["CMD-SHELL", "echo looked; test -e /tmp/well"], "Interval": 500_000_000, "Timeout": 60_000_000_000, "Retries": 2}})
+        images.run(name=name, flags=["-d", "--wait", "--name", "box"]).expect(0)
+
+        def wait_for(state):
+            deadline = time.monotonic() + BOUND
+            while (row := images.row("box"))["health"]["state"] != state:
+                check(time.monotonic() < deadline, f"never {state}", row)
+                time.sleep(0.2)
+            return row["health"]
+
+        health = wait_for("unhealthy")
+        check(health["failures"] >= 2 and health["last_status"] == 1 and health["last_output"] == "looked\n", "another reason", health)
+        check("running (unhealthy)" in images.snug("ps").out, "not shown", images.snug("ps").out)
+        images.snug("exec", "box", "--", "/bin/touch", "/tmp/well").expect(0)
+        check(wait_for("healthy")["failures"] == 0, "failures stay")
+        images.snug("pause", "box").expect(0)
+        check("healthy" not in images.snug("ps").out, "a paused one is healthy", images.snug("ps").out)
+        images.snug("resume", "box").expect(0)
+        wait_for("healthy")
+        images.snug("rm", "--force", "box").expect(0)
+        images.run(name=name, flags=["-d", "--wait", "--name", "box", "--no-healthcheck"]).expect(0)
+        check("health" not in images.row("box"), "checked all the same")
+
+
+@test
+def images_with_an_init_of_their_own():
+    with Images() as images:
+        inittab = "::sysinit:/bin/sh -c 'echo $GREETING >/tmp/began'\n::respawn:/bin/sleep 1000\n::shutdown:/bin/sh -c 'echo shut down in order >/dev/console'\n"
+        name = images.with_layer("init", [File("etc/inittab", inittab), File("sbin/"), File("sbin/init", link="../bin/busybox")],
+                                 {"Cmd": ["/sbin/init"], "Env": ["PATH=/bin", "GREETING=hi there"]})
+        images.run(name=name, flags=["-d", "--wait", "--name", "box", "--init", "image"]).expect(0)
+        deadline = time.monotonic() + BOUND
+        while (said := images.snug("exec", "box", "--", "/bin/sh", "-c", "cat /proc/1/comm /tmp/began")).status != 0:
+            check(time.monotonic() < deadline, "it does not begin", said.out, said.err, images.snug("logs", "box").out)
+            time.sleep(0.2)
+        check(said.out == "init\nhi there\n", "another first program", said.out)
+        images.snug("stop", "-t", "120", "box").expect(0)
+        check("shut down in order" in images.snug("logs", "--console", "box").out, "not in order", images.snug("logs", "--console", "box").out)
+        check(images.snug("wait", "box").out.strip() == "0", "another end")
+        # Commands of the spec are run beside it.
+        ended = images.run("/bin/sh", "-c", "cat /proc/1/comm; exit 3", name=name, flags=["--init", "image"]).expect(3)
+        check(ended.out == "init\n", "not beside it", ended.out, ended.err)
+        ended = images.run(name=images.with_layer("none", [File("x")], {"Cmd": ["/no/such/init"]}), flags=["--init", "image"])
+        check("/no/such/init" in ended.out + ended.err, "nothing is said", ended.out, ended.err)
+
+
+@test
+def images_that_a_kernel_cannot_have():
+    with Images() as images:
+        ended = images.run(flags=["--cmdline", "snug.root=/dev/pmem9"])
+        check(ended.status != 0 and "has no persistent memory" in ended.err and "snug image build" in ended.err, "no hint", ended.out, ended.err)
+
+
+@test
+def images_made_of_a_tar():
+    with Images() as images:
+        with open(os.path.dirname(INITRD) + "/busybox", "rb") as file:
+            tar = layer([File("bin/"), File("bin/busybox", file.read(), 0o755), File("bin/sh", link="busybox"), File("hello", "from a tar\n")])
+        with tempfile.TemporaryFile() as file:
+            file.write(tar)
+            file.seek(0)
+            subprocess.run([SNUG, "image", "import", "-q", "-", "mine"], stdin=file, env=images.env, stdout=subprocess.DEVNULL, check=True)
+        ended = images.run("/bin/busybox", "cat", "/hello", name="mine").expect(0)
+        check(ended.out == "from a tar\n", "another root", ended.out, ended.err)
+
+
+@test
+def images_are_counted_apart_from_what_guests_have():
+    with Images() as images:
+        prepared(images, "default", kernel=TINY, initrd=INITRD)
+        images.run("cat /srv/large >/dev/null; echo read; sleep 1000", kernel=(), flags=["-d", "--wait", "--name", "box"]).expect(0)
+        deadline = time.monotonic() + BOUND
+        while "read" not in images.snug("logs", "box").out:
+            check(time.monotonic() < deadline, "it does not read", images.snug("logs", "box").out)
+            time.sleep(0.2)
+        usage = json.loads(images.snug("stats", "--json", "box").expect(0).out)
+        check(usage["guest_shared_bytes"] > 8 << 20 and usage["memory_bytes"] > usage["guest_memory_bytes"] + usage["guest_shared_bytes"],
+              "not apart", usage)

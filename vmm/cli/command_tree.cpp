@@ -29,7 +29,8 @@ FlagInfo flag_info(const CLI::Option& option, const std::vector<const Key*>& key
   if (option.get_items_expected_max() > 0) info.placeholder = option.get_type_name();
   // Of a check on the value, which the parser appends.
   info.placeholder.resize(std::min(info.placeholder.size(), info.placeholder.find(':')));
-  if (info.key != nullptr) info.placeholder = info.key->placeholder;
+  if (info.key != nullptr && !(info.key->value && info.key->value->bare_flag))
+    info.placeholder = info.key->placeholder;
   info.help = option.get_description();
   info.group = option.get_group();
   return info;

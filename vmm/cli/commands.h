@@ -20,6 +20,7 @@ struct RunArguments {
   bool detach = false;               // the machine runs on in the background
   bool wait = false;                 // then: until the agent in the guest answers
   bool remove = false;               // nothing of it is kept when it ends; always so in the foreground
+  bool quiet = false;                // not shown: how far an image is that is brought
   bool interactive = false;          // the command in the guest gets our stdin
   bool tty = false;                  // it runs on a terminal
   std::string junit;                 // where results are written as JUnit XML; "": nowhere

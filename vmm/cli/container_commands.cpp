@@ -1,6 +1,8 @@
 #include "vmm/cli/container_commands.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -12,6 +14,7 @@
 #include "vmm/cli/machines.h"
 #include "vmm/cli/put.h"
 #include "vmm/oci/store.h"
+#include "vmm/spec/text.h"
 
 namespace snug::cli {
 namespace {
@@ -33,9 +36,24 @@ std::string date_text(time_t when) {
 Result<void> pull(const PullArguments& arguments) {
   const auto reference = SNUG_TRY(reference_of(arguments.name));
   const auto store = SNUG_TRY(oci::Store::open());
-  const auto image = SNUG_TRY(store.pull(reference, oci::PullPolicy::kAlways));
-  SNUG_TRY(
-      store.root_of(image, arguments.quiet ? images::ProgressCallback() : show_progress(reference.name)));
+  const auto brought = SNUG_TRY(bring_image(store, reference, oci::PullPolicy::kAlways,
+                                            arguments.quiet ? ShowProgress::kNo : ShowProgress::kYes));
+  put("{}\n", brought.image.manifest.digest);
+  return {};
+}
+
+Result<void> import(const ImportArguments& arguments) {
+  const auto reference = SNUG_TRY(reference_of(arguments.name));
+  if (!reference.source.starts_with("docker://") || reference.pinned)
+    return fail_with_hint(
+        fmt::format("{} is no name for an image that is imported", in_quotes(arguments.name)),
+        "a name without a transport and a digest, for instance base or me/base:1");
+  const auto store = SNUG_TRY(oci::Store::open());
+  const bool from_stdin = arguments.tar == "-";
+  const auto file =
+      from_stdin ? SNUG_TRY(duplicate(STDIN_FILENO)) : SNUG_TRY(open_file(arguments.tar, O_RDONLY));
+  ImageProgress progress(reference.name, arguments.quiet ? ShowProgress::kNo : ShowProgress::kYes);
+  const auto image = SNUG_TRY(store.import(file.get(), reference, progress.building()));
   put("{}\n", image.manifest.digest);
   return {};
 }
@@ -61,7 +79,8 @@ Result<void> inspect(const std::string& name) {
                   {"user", image.config.user},
                   {"stop_signal", image.config.stop_signal},
                   {"ports", image.config.ports},
-                  {"volumes", image.config.volumes}};
+                  {"volumes", image.config.volumes},
+                  {"healthcheck", image.config.health.command}};
   put("{}\n", body.dump(2, ' ', false, json::error_handler_t::replace));
   return {};
 }
@@ -70,6 +89,11 @@ Result<void> inspect(const std::string& name) {
 
 int pull_image(const PullArguments& arguments) {
   const auto done = pull(arguments);
+  return done ? 0 : fail_command(done.error());
+}
+
+int import_image(const ImportArguments& arguments) {
+  const auto done = import(arguments);
   return done ? 0 : fail_command(done.error());
 }
 

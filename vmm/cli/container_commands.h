@@ -12,6 +12,13 @@ struct PullArguments {
 };
 // Brings an image here, newer than the one that is, and makes its root ready; prints its manifest's digest.
 int pull_image(const PullArguments& arguments);
+struct ImportArguments {
+  std::string tar;   // its path, or "-"
+  std::string name;  // of the image
+  bool quiet = false;
+};
+// An image of one layer, a tar of a root file system; prints its manifest's digest.
+int import_image(const ImportArguments& arguments);
 // What an image is and starts, as JSON.
 int inspect_image(const std::string& name);
 

@@ -12,7 +12,8 @@
 
 #include "vmm/base/log.h"
 #include "vmm/cli/host_image.h"
-#include "vmm/cli/put.h"
+#include "vmm/cli/image_ports.h"
+#include "vmm/cli/storage.h"
 
 namespace snug::cli {
 namespace {
@@ -42,31 +43,17 @@ oci::PullPolicy policy_of(PullMode mode) {
   return oci::PullPolicy::kMissing;
 }
 
-}  // namespace
-
-images::ProgressCallback show_progress(const std::string& name) {
-  if (::isatty(STDERR_FILENO) == 0) return {};
-  return [name](const images::Progress& progress) {
-    const bool reading = progress.stage == images::Stage::kReadingLayers;
-    const uint64_t percent =
-        progress.total == 0 ? 0 : std::min<uint64_t>(100, progress.done * 100 / progress.total);
-    const std::string what =
-        reading ? fmt::format("layer {} of {}", progress.layer, progress.layers) : std::string("root");
-    const bool last = !reading && progress.done >= progress.total;
-    put(stderr, "\r\x1b[K{}", last ? std::string() : fmt::format("snug: {}: {}, {} %", name, what, percent));
-    return true;
-  };
+// As the agent reads it (guest-images/agent/kernel_words.h).
+void add_word(std::string_view word, const std::string& value, Spec& spec) {
+  spec.cmdline += fmt::format("{}{}=", spec.cmdline.empty() ? "" : " ", word);
+  for (const char c : value) {
+    const bool plain = std::isalnum(static_cast<unsigned char>(c)) != 0 ||
+                       std::string_view("/_.-").find(c) != std::string_view::npos;
+    spec.cmdline += plain ? std::string(1, c) : fmt::format("%{:02X}", static_cast<unsigned char>(c));
+  }
 }
 
-Result<oci::ImageConfig> prepare_image(Spec& spec) {
-  std::error_code error;
-  const auto reference = SNUG_TRY(oci::Reference::parse(spec.image, fs::current_path(error).string()));
-  const auto store = SNUG_TRY(oci::Store::open());
-  const auto image = SNUG_TRY(store.pull(reference, policy_of(spec.pull)));
-  const fs::path root = SNUG_TRY(store.root_of(image, show_progress(reference.name)));
-  log_info("image {}: {}, root {}", reference.name, image.manifest.digest, root.string());
-  // A spec as inspect prints it has all of it already.
-  if (!spec.disks.empty() && spec.disks.front().path == root) return image.config;
+Result<void> add_root(const fs::path& root, Spec& spec) {
   // Kernels of guest images take it as memory, so that guests of one image have one copy of it, the host's.
   // What one of the user's own has is not known.
   const bool as_memory = is_word(spec.kernel);
@@ -78,27 +65,103 @@ Result<oci::ImageConfig> prepare_image(Spec& spec) {
   disk.readonly = true;
   disk.mode = as_memory ? DiskMode::kPmem : DiskMode::kBlock;
   spec.disks.insert(spec.disks.begin(), disk);
-  spec.cmdline +=
-      fmt::format("{}snug.root=/dev/{}", spec.cmdline.empty() ? "" : " ", as_memory ? "pmem0" : "vda");
+  add_word("snug.root", as_memory ? "/dev/pmem0" : "/dev/vda", spec);
+  return {};
+}
+
+// As its first program the image's own; commands of the spec's are run beside it.
+void add_init(const oci::ImageConfig& config, Spec& spec) {
+  std::vector<std::string> words = config.entrypoint;
+  words.insert(words.end(), config.command.begin(), config.command.end());
+  if (words.empty()) words.emplace_back("/sbin/init");
+  for (const std::string& word : words) add_word("snug.init", word, spec);
+  for (const std::string& variable : config.environment)
+    if (!is_named(spec.env, name_of(variable))) add_word("snug.env", variable, spec);
+  for (const std::string& variable : spec.env) add_word("snug.env", variable, spec);
+}
+
+// Behind the disks of the spec, whose names it leaves alone.
+Result<void> add_storage(Spec& spec) {
+  DiskSpec disk;
+  disk.path = SNUG_TRY(storage_disk(spec.name, *spec.storage)).string();
+  disk.serial = kStorageSerial;
+  if (std::ranges::find(spec.disks, disk.path, &DiskSpec::path) != spec.disks.end()) return {};
+  spec.disks.push_back(disk);
+  add_word("snug.storage", kStorageSerial, spec);
+  return {};
+}
+
+// The image's entrypoint with `words`, or with its own command when there are none.
+Result<void> plan_entrypoint(const oci::ImageConfig& config, const std::vector<std::string>& words,
+                             CommandPlan& plan) {
+  std::vector<std::string> command = config.entrypoint;
+  const auto& rest = words.empty() ? config.command : words;
+  command.insert(command.end(), rest.begin(), rest.end());
+  if (command.empty())
+    return fail_with_hint("the image says nothing about what to start",
+                          "say it: snug run --image NAME -- COMMAND");
+  std::string title = fmt::format("{}", fmt::join(command, " "));
+  plan.commands.push_back({std::move(command), std::move(title)});
+  return {};
+}
+
+}  // namespace
+
+Result<BroughtImage> bring_image(const oci::Store& store, const oci::Reference& reference,
+                                 oci::PullPolicy policy, ShowProgress show) {
+  ImageProgress progress(reference.name, show);
+  BroughtImage brought;
+  brought.image = SNUG_TRY(store.pull(reference, policy, progress.pulling()));
+  brought.root = SNUG_TRY(store.root_of(brought.image, progress.building()));
+  return brought;
+}
+
+Result<oci::ImageConfig> prepare_image(Spec& spec, ShowProgress show) {
+  std::error_code error;
+  const auto reference = SNUG_TRY(oci::Reference::parse(spec.image, fs::current_path(error).string()));
+  const auto store = SNUG_TRY(oci::Store::open());
+  const auto [image, root] = SNUG_TRY(bring_image(store, reference, policy_of(spec.pull), show));
+  if (spec.publish_all) SNUG_TRY(publish_exposed(image.config.ports, spec));
+  log_info("image {}: {}, root {}", reference.name, image.manifest.digest, root.string());
+  // A spec as inspect prints it has all of it already.
+  if (spec.disks.empty() || spec.disks.front().path != root) {
+    SNUG_TRY(add_root(root, spec));
+    for (const std::string& volume : image.config.volumes) add_word("snug.volume", volume, spec);
+    if (spec.init == InitMode::kImage) add_init(image.config, spec);
+  }
+  if (spec.storage) SNUG_TRY(add_storage(spec));
   return image.config;
 }
 
-Result<void> plan_image(const oci::ImageConfig& config, const std::vector<std::string>& words,
-                        CommandPlan& plan) {
-  if (plan.commands.empty()) {
-    std::vector<std::string> command = config.entrypoint;
-    const auto& rest = words.empty() ? config.command : words;
-    command.insert(command.end(), rest.begin(), rest.end());
-    if (command.empty())
-      return fail_with_hint("the image says nothing about what to start",
-                            "say it: snug run --image NAME -- COMMAND");
-    std::string title = fmt::format("{}", fmt::join(command, " "));
-    plan.commands.push_back({std::move(command), std::move(title)});
-  }
+HealthPlan health_plan(const oci::ImageHealth& health, const CommandPlan& plan) {
+  HealthPlan made;
+  made.command.arguments = health.command;
+  made.command.variables = plan.variables;
+  made.command.folder = plan.folder;
+  made.command.user = plan.user;
+  made.interval = health.interval.value_or(made.interval);
+  made.timeout = health.timeout.value_or(made.timeout);
+  made.start_period = health.start_period.value_or(made.start_period);
+  made.retries = health.retries.value_or(made.retries);
+  return made;
+}
+
+Result<void> plan_image(const oci::ImageConfig& config, const Spec& spec,
+                        const std::vector<std::string>& words, CommandPlan& plan) {
   for (const std::string& variable : config.environment)
     if (!is_named(plan.variables, name_of(variable))) plan.variables.push_back(variable);
-  if (plan.folder.empty()) plan.folder = config.folder.empty() ? "/" : config.folder;
-  if (plan.user.empty()) plan.user = config.user;
+  // The image's command is the first program, and not the plan's.
+  if (spec.init == InitMode::kImage) {
+    if (!words.empty())
+      plan.commands.insert(plan.commands.begin(), {words, fmt::format("{}", fmt::join(words, " "))});
+    if (plan.folder.empty()) plan.folder = "/";
+  } else {
+    if (plan.commands.empty()) SNUG_TRY(plan_entrypoint(config, words, plan));
+    if (plan.folder.empty()) plan.folder = config.folder.empty() ? "/" : config.folder;
+    if (plan.user.empty()) plan.user = config.user;
+    if (!spec.no_healthcheck && !config.health.command.empty())
+      plan.health = health_plan(config.health, plan);
+  }
   plan.stop_signal = stop_signal_of(config.stop_signal);
   return {};
 }

@@ -57,6 +57,7 @@ constexpr std::array kDrivers{
     Driver{"0x105b", "nd_pmem", false},
     Driver{"root", "erofs", false},
     Driver{"root", "overlay", true},
+    Driver{"storage", "ext4", false},
 };
 
 constexpr uint64_t kLongest = 64 << 20;  // of a module

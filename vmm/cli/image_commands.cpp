@@ -137,14 +137,15 @@ struct Options {
   bool all = false;
   bool force = false;
   PullArguments pull;
+  ImportArguments import;
 };
 
 }  // namespace
 
 void add_image_commands(CLI::App& app, std::function<int()>& chosen) {
   const auto given = std::make_shared<Options>();
-  auto* image =
-      app.add_subcommand("image", "Guest images and container images: list, build, pull, inspect, rm, prune");
+  auto* image = app.add_subcommand(
+      "image", "Guest images and container images: list, build, pull, import, inspect, rm, prune");
   image->require_subcommand(1);
   const auto command = [&](const char* name, const char* about, std::function<int()> run) {
     auto* added = image->add_subcommand(name, about);
@@ -165,10 +166,16 @@ void add_image_commands(CLI::App& app, std::function<int()>& chosen) {
                        [given] { return pull_image(given->pull); });
   pull->add_option("NAME", given->pull.name, "alpine, quay.io/me/app:1.2, oci:PATH, docker-archive:PATH, ...")
       ->required();
-  pull->add_flag("-q,--quiet", given->pull.quiet, "Without progress of the root file system");
+  pull->add_flag("-q,--quiet", given->pull.quiet, "Without showing how far it is");
   pull->footer(
       "By skopeo, with the credentials and mirrors that it has. snug run --image NAME brings\n"
       "what is not here yet.\n");
+  auto* import = command("import", "Make a container image of a root file system's tar; prints its digest",
+                         [given] { return import_image(given->import); });
+  import->add_option("TAR", given->import.tar, "A tar, plain, in gzip or in zstd; - is stdin")->required();
+  import->add_option("NAME", given->import.name, "What the image is to be called")->required();
+  import->add_flag("-q,--quiet", given->import.quiet, "Without showing how far it is");
+  import->footer("Say what it starts when it runs: snug run NAME -- COMMAND\n");
   command("inspect", "What a container image holds and starts, as JSON",
           [given] { return inspect_image(given->name); })
       ->add_option("NAME", given->name, "The image")

@@ -15,6 +15,7 @@
 #include "vmm/cli/console_commands.h"
 #include "vmm/cli/machines.h"
 #include "vmm/cli/put.h"
+#include "vmm/cli/storage.h"
 #include "vmm/control/control_client.h"
 #include "vmm/control/vm_directory.h"
 #include "vmm/run/runner.h"
@@ -84,13 +85,30 @@ Result<void> kill_machine(const FoundVm& vm) {
   return end_process(*pid, vm);
 }
 
+Result<void> remove_one(const FoundVm& vm, bool force) {
+  if (force) SNUG_TRY(kill_machine(vm));
+  // Without a log to keep, its end has removed it already.
+  const auto left = find_machine(vm.name);
+  return left ? remove_machine(*left) : Result<void>{};
+}
+
 int remove(const std::vector<std::string>& names, bool force) {
-  return for_each_machine(names, [&](const FoundVm& vm) -> Result<void> {
-    if (force) SNUG_TRY(kill_machine(vm));
-    // Without a log to keep, its end has removed it already.
-    const auto left = find_machine(vm.name);
-    return left ? remove_machine(*left) : Result<void>{};
-  });
+  return for_each_machine(names, [&](const FoundVm& vm) { return remove_one(vm, force); });
+}
+
+// The machine may have gone before.
+int remove_with_storage(const std::vector<std::string>& names, bool force) {
+  int status = 0;
+  for (const std::string& name : names) {
+    const auto removed = [&]() -> Result<void> {
+      const auto vm = find_machine(name);
+      if (vm) SNUG_TRY(remove_one(*vm, force));
+      if (!vm && !has_storage(name)) return tl::unexpected(vm.error());
+      return has_storage(name) ? remove_storage(name) : Result<void>{};
+    }();
+    if (!removed) status = fail_command(removed.error());
+  }
+  return status;
 }
 
 // The machine's exit status, as `snug run` would have ended; the last one's when there are several.
@@ -138,7 +156,7 @@ int stats(std::vector<std::string> names, bool as_json) {
       if (vm.alive) names.push_back(vm.name);
   }
   if (!as_json)
-    put("{:<20} {:>10} {:>10} {:>12} {:>15}  {}\n", "NAME", "CPU", "MEMORY", "GUEST MEMORY",
+    put("{:<20} {:>10} {:>10} {:>12} {:>10} {:>15}  {}\n", "NAME", "CPU", "MEMORY", "GUEST MEMORY", "SHARED",
         "GUEST AVAILABLE", "LIMITS");
   return for_each_machine(names, [&](const FoundVm& vm) -> Result<void> {
     SNUG_TRY(need_alive(vm));
@@ -151,9 +169,10 @@ int stats(std::vector<std::string> names, bool as_json) {
     // As the guest says, which may say nothing.
     const char* member = "guest_available_bytes";
     const auto available = usage.contains(member) ? size_text(number_in(usage, member)) : "-";
-    put("{:<20} {:>10} {:>10} {:>12} {:>15}  {}\n", vm.name,
+    put("{:<20} {:>10} {:>10} {:>12} {:>10} {:>15}  {}\n", vm.name,
         fmt::format("{:.1f}s", number_in(usage, "cpu_seconds")), size_text(number_in(usage, "memory_bytes")),
-        size_text(number_in(usage, "guest_memory_bytes")), available, limits_text(usage));
+        size_text(number_in(usage, "guest_memory_bytes")), size_text(number_in(usage, "guest_shared_bytes")),
+        available, limits_text(usage));
     return {};
   });
 }
@@ -169,6 +188,7 @@ struct Options {
   bool follow = false;
   bool console = false;
   bool before = false;
+  bool storage = false;
 };
 
 CLI::App* command(CLI::App& app, const char* name, const char* about, std::function<int()>& chosen,
@@ -227,9 +247,13 @@ void add_life_commands(CLI::App& app, std::function<int()>& chosen) {
                         chosen, [given] { return stats(given->names, given->as_json); });
   usage->add_option("NAME", given->names);
   usage->add_flag("--json", given->as_json, "One JSON object for each machine");
-  on_names(command(app, "rm", "Remove what is left of machines that have ended", chosen, [given] {
-    return remove(given->names, given->force);
-  }))->add_flag("-f,--force", given->force, "Also of one that runs: it is killed");
+  auto* rm = on_names(command(app, "rm", "Remove what is left of machines that have ended", chosen, [given] {
+    return given->storage ? remove_with_storage(given->names, given->force)
+                          : remove(given->names, given->force);
+  }));
+  rm->add_flag("-f,--force", given->force, "Also of one that runs: it is killed");
+  rm->add_flag("--storage", given->storage,
+               "And what is kept under its name (storage), with all that is in it");
 }
 
 }  // namespace snug::cli

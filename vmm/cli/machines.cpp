@@ -43,6 +43,14 @@ std::string ports_text(const json& info) {
   return text;
 }
 
+// "running (healthy)"
+std::string state_text(const json& row) {
+  std::string text = text_in(row, "state");
+  if (const auto health = row.find("health"); health != row.end() && text == "running")
+    text += fmt::format(" ({})", text_in(*health, "state"));
+  return text;
+}
+
 // What one row says: of one that does not answer in time, that.
 json row_of(const FoundVm& vm) {
   json row{{"name", vm.name}};
@@ -130,7 +138,7 @@ int list(bool all, bool names_only, bool as_json) {
   const auto machines = list_machines();
   if (!machines) return fail_command(machines.error());
   if (!names_only && !as_json)
-    put("{:<20} {:<14} {:>8} {:>5} {:>7} {:>8}  {}\n", "NAME", "STATE", "PID", "CPUS", "MEMORY", "UPTIME",
+    put("{:<20} {:<19} {:>8} {:>5} {:>7} {:>8}  {}\n", "NAME", "STATE", "PID", "CPUS", "MEMORY", "UPTIME",
         "PORTS");
   for (const FoundVm& vm : *machines) {
     if (!vm.alive && !all) continue;
@@ -144,7 +152,7 @@ int list(bool all, bool names_only, bool as_json) {
       continue;
     }
     const bool known = row.contains("cpus");
-    put("{:<20} {:<14} {:>8} {:>5} {:>7} {:>8}  {}\n", vm.name, text_in(row, "state"),
+    put("{:<20} {:<19} {:>8} {:>5} {:>7} {:>8}  {}\n", vm.name, state_text(row),
         vm.alive ? fmt::format("{}", number_in(row, "pid")) : "",
         known ? fmt::format("{}", number_in(row, "cpus")) : "",
         known ? size_text(number_in(row, "memory_bytes")) : "",

@@ -139,6 +139,7 @@ std::function<int()> parse(int argc, char** argv, Arguments& given) {
     run->add_flag("--wait", run_arguments.wait, "With --detach: until the agent in the guest answers");
     run->add_flag("--rm", run_arguments.remove,
                   "With --detach: keep nothing of the machine when it has ended");
+    run->add_flag("-q,--quiet", run_arguments.quiet, "Without showing how far an image is that is brought");
     run->add_flag("--stats", run_arguments.stats, "Print exits and CPU time at the end, on stderr");
   });
   run->formatter(std::make_shared<RunHelp>());

@@ -64,7 +64,7 @@ Result<CommandPlan> plan_commands(const Spec& spec, const RunArguments& argument
   plan.variables = spec.env;
   plan.folder = spec.workdir;
   plan.user = spec.user;
-  if (image != nullptr) SNUG_TRY(plan_image(*image, arguments.command, plan));
+  if (image != nullptr) SNUG_TRY(plan_image(*image, spec, arguments.command, plan));
   if (plan.commands.empty() && (wants_streams || !arguments.junit.empty()))
     return fail_with_hint("-i, -t and --junit are for a command in the guest",
                           "give one: snug run -it -- sh");
@@ -104,7 +104,7 @@ bool is_image(const std::string& kernel) {
 Result<GuestImage> host_image_for(Spec& spec) {
   auto image = host_image(HostKernels::here());
   if (!image) return image;
-  if (spec.root.empty()) spec.root = "/";
+  if (spec.root.empty()) spec.root = std::string("/");
   put(stderr, "snug: no guest image: {} with the files of {}, which stay as they are, for its root\n",
       image->kernel, spec.root == "/" ? "this host" : spec.root);
   return image;
@@ -124,7 +124,7 @@ Result<void> complete(Spec& spec, CommandPlan& plan, const RunArguments& argumen
   const bool of_image = is_image(spec.kernel);
   const bool mounts = std::any_of(spec.shares.begin(), spec.shares.end(),
                                   [](const ShareSpec& share) { return !share.target.empty(); });
-  give_socket(spec, arguments.detach || of_image || !plan.commands.empty() || mounts);
+  give_socket(spec, arguments.detach || of_image || !plan.commands.empty() || mounts || !spec.image.empty());
   if (of_image) {
     const bool chosen = !spec.kernel.empty();
     const auto image = SNUG_TRY(choose_image(spec));
@@ -230,8 +230,9 @@ int wait_until_ready(const std::string& name) {
 
 int run(const RunArguments& arguments) {
   const std::string word = image_in_place_of_spec(arguments.spec_path);
-  auto outcome = load_spec(word.empty() ? arguments.spec_path : std::nullopt, arguments.flags);
-  if (!word.empty() && outcome.spec.image.empty()) outcome.spec.image = word;
+  FlagValues flags = arguments.flags;
+  if (!word.empty() && !flags.by_key.contains("image")) flags.add("image", word);
+  auto outcome = load_spec(word.empty() ? arguments.spec_path : std::nullopt, flags);
   if (!outcome.problems.empty()) {
     for (const auto& problem : outcome.problems) put(stderr, "{}\n", format_problem(problem));
     return kStatusFailure;
@@ -241,9 +242,12 @@ int run(const RunArguments& arguments) {
     put(stderr, "snug: error: log: {}\n", opened.error().text());
     return kStatusFailure;
   }
+  if (spec.storage && !outcome.named)
+    return fail_run(
+        Error{"storage is kept under the machine's name, and it has none", "give it one: --name NAME"});
   std::optional<oci::ImageConfig> image;
   if (!spec.image.empty()) {
-    auto prepared = prepare_image(spec);
+    auto prepared = prepare_image(spec, arguments.quiet ? ShowProgress::kNo : ShowProgress::kYes);
     if (!prepared && !word.empty())
       return fail_run(std::move(prepared.error())
                           .with_context(fmt::format("no file {}, and as an image", in_quotes(word))));

@@ -51,35 +51,44 @@ json shares_of(const std::vector<VmShare>& shares) {
   return list;
 }
 
+json health_of(const VmHealth& health) {
+  json body{{"state", health.state}, {"failures", health.failures}, {"last_output", health.last_output}};
+  add(body, "last_status", health.last_status);
+  return body;
+}
+
 ControlAnswer get_vm(ControlTarget& target, const HttpRequest&) {
   const VmInfo info = target.info();
-  return {.json = text_of({{"name", info.name},
-                           {"state", info.state},
-                           {"pid", info.pid},
-                           {"cpus", info.cpus},
-                           {"memory_bytes", info.memory_bytes},
-                           {"kernel", info.kernel},
-                           {"boots", info.boots},
-                           {"started_at", info.started_at},
-                           {"uptime_seconds", info.uptime_seconds},
-                           {"directory", info.directory},
-                           {"console", info.console},
-                           {"agent", info.agent},
-                           {"vsock", info.vsock},
-                           {"ports", info.ports},
-                           {"shares", shares_of(info.shares)},
-                           {"jail", info.jail},
-                           {"jail_missing", info.jail_missing},
-                           {"limits", limits_of(info.limits)},
-                           {"cgroup", info.cgroup},
-                           {"spec", info.spec}})};
+  json body{{"name", info.name},
+            {"state", info.state},
+            {"pid", info.pid},
+            {"cpus", info.cpus},
+            {"memory_bytes", info.memory_bytes},
+            {"kernel", info.kernel},
+            {"boots", info.boots},
+            {"started_at", info.started_at},
+            {"uptime_seconds", info.uptime_seconds},
+            {"directory", info.directory},
+            {"console", info.console},
+            {"agent", info.agent},
+            {"vsock", info.vsock},
+            {"ports", info.ports},
+            {"shares", shares_of(info.shares)},
+            {"jail", info.jail},
+            {"jail_missing", info.jail_missing},
+            {"limits", limits_of(info.limits)},
+            {"cgroup", info.cgroup},
+            {"spec", info.spec}};
+  if (info.health) body["health"] = health_of(*info.health);
+  return {.json = text_of(body)};
 }
 
 ControlAnswer get_stats(ControlTarget& target, const HttpRequest&) {
   const VmUsage usage = target.usage();
   json body{{"cpu_seconds", usage.cpu_seconds},
             {"memory_bytes", usage.memory_bytes},
-            {"guest_memory_bytes", usage.guest_memory_bytes}};
+            {"guest_memory_bytes", usage.guest_memory_bytes},
+            {"guest_shared_bytes", usage.guest_shared_bytes}};
   add(body, "guest_total_bytes", usage.guest_total_bytes);
   add(body, "guest_free_bytes", usage.guest_free_bytes);
   add(body, "guest_available_bytes", usage.guest_available_bytes);

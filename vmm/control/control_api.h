@@ -35,6 +35,14 @@ struct VmShare {
   std::string why;  // it has failed
 };
 
+// Whether what runs in the guest is well, by a command that is run again and again.
+struct VmHealth {
+  std::string state;               // "starting", "healthy", "unhealthy"
+  uint32_t failures = 0;           // in a row
+  std::optional<int> last_status;  // of the last one that has ended by itself
+  std::string last_output;         // or why there is no status
+};
+
 // What a machine says of itself.
 struct VmInfo {
   std::string name;
@@ -51,6 +59,7 @@ struct VmInfo {
   // Of the agent in the guest: "ready", has called in this boot; "awaited", has not yet; "silent", has not in
   // the time there is for it; "none", the machine has no socket device.
   std::string agent;
+  std::optional<VmHealth> health;  // nothing: nobody looks
   std::string vsock;               // the unix socket that leads to the guest's sockets, absolute; "": none
   std::vector<std::string> ports;  // published, as the spec writes them
   std::vector<VmShare> shares;
@@ -65,7 +74,8 @@ struct VmInfo {
 struct VmUsage {
   double cpu_seconds = 0;           // of the machine's processes, guest time included; not of passt
   uint64_t memory_bytes = 0;        // resident, of the same, guest memory included once
-  uint64_t guest_memory_bytes = 0;  // of that, what the guest has touched
+  uint64_t guest_memory_bytes = 0;  // of that, what the guest has touched of its own
+  uint64_t guest_shared_bytes = 0;  // and of files that are its memory: the host's, whoever else has them
   // What the guest has told of its memory (ControlTarget::ask_guest()); nothing: it tells none.
   std::optional<uint64_t> guest_total_bytes, guest_free_bytes, guest_available_bytes, balloon_bytes;
   // Of a machine with limits, and what its control group has used of them, passt included.

@@ -1,5 +1,7 @@
 #include "vmm/images/image_builder.h"
 
+#include <unistd.h>
+
 #include "vmm/images/file_tree.h"
 #include "vmm/images/image_fault.h"
 #include "vmm/images/layer_merge.h"
@@ -49,6 +51,34 @@ class Reading {
   uint64_t reported_ = 0;  // unpacked bytes at the last report
 };
 
+// A layer whose bytes are not its own is refused as that, whatever else they have led to.
+Result<void> read_layer(const Layer& layer, size_t number, ImageJob& job, Spool& spool, LayerMerge& merge,
+                        ImageUse& use, Reading& reading) {
+  const Hashing hashing = layer.digest.empty() ? Hashing::kNo : Hashing::kYes;
+  auto opened = LayerStream::open(layer.fd, hashing);
+  bool cancelled = false;
+  auto read = [&]() -> Result<void> {
+    if (!opened) return tl::unexpected(Error(opened.error()).with_context(fmt::format("layer {}", number)));
+    LayerStream& stream = **opened;
+    LayerReader reader(stream, spool, job.limits, use, number, [&] {
+      auto ticked = reading.tick(stream.taken(), use.unpacked_bytes);
+      cancelled |= !ticked;
+      return ticked;
+    });
+    while (auto entry = SNUG_TRY(reader.next())) SNUG_TRY(merge.add(std::move(*entry)));
+    reading.end(stream.taken());
+    return {};
+  }();
+  if (hashing == Hashing::kNo || cancelled) return read;
+  // One that is packed in a way that nobody knows.
+  if (!opened && ::lseek(layer.fd, 0, SEEK_SET) != 0) return read;
+  StoredBytes again(layer.fd, hashing);
+  if (SNUG_TRY(opened ? (*opened)->digest() : again.digest()) != layer.digest)
+    return tl::unexpected(refused(Fault::kWrongDigest, {number, {}},
+                                  fmt::format("its bytes are not those of {}", layer.digest)));
+  return read;
+}
+
 }  // namespace
 
 Result<ErofsSummary> build_image(ImageJob job) {
@@ -60,12 +90,7 @@ Result<ErofsSummary> build_image(ImageJob job) {
   for (size_t i = 0; i < job.layers.size(); ++i) {
     SNUG_TRY(merge.begin_layer());
     SNUG_TRY(reading.begin(i + 1));
-    const auto stream =
-        SNUG_TRY(with_context(LayerStream::open(job.layers[i].fd), fmt::format("layer {}", i + 1)));
-    LayerReader reader(*stream, spool, job.limits, use, i + 1,
-                       [&] { return reading.tick(stream->taken(), use.unpacked_bytes); });
-    while (auto entry = SNUG_TRY(reader.next())) SNUG_TRY(merge.add(std::move(*entry)));
-    reading.end(stream->taken());
+    SNUG_TRY(read_layer(job.layers[i], i + 1, job, spool, merge, use, reading));
   }
   return ErofsWriter(tree, spool.descriptor(), job.limits, job.progress).write(job.image);
 }

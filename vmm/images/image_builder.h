@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 
 #include "vmm/base/result.h"
 #include "vmm/base/unique_fd.h"
@@ -21,6 +22,7 @@ namespace snug::images {
 struct Layer {
   int fd = -1;
   uint64_t stored_bytes = 0;  // for progress; 0 where it is not known
+  std::string digest = {};    // "sha256:...", of the bytes as they are stored; empty: not checked
 };
 
 struct ImageJob {

@@ -47,6 +47,8 @@ constexpr std::array kRows = {
         "the layer is neither a tar nor one in gzip or zstd", "convert the image's layers to gzip or zstd"},
     Row{Fault::kBrokenCompression, "broken-compression", "the layer's compressed data is broken", kPullAgain},
     Row{Fault::kBrokenArchive, "broken-archive", "the layer's tar is broken", kPullAgain},
+    Row{Fault::kWrongDigest, "wrong-digest", "the layer's bytes are not those that its digest names",
+        kPullAgain},
     Row{Fault::kCancelled, "cancelled", "cancelled", ""},
 };
 

@@ -33,6 +33,7 @@ enum class Fault {
   kUnknownCompression,
   kBrokenCompression,
   kBrokenArchive,
+  kWrongDigest,
   kCancelled,
 };
 

@@ -148,6 +148,7 @@ Result<void> StoredBytes::fill() {
     const ssize_t got = ::read(fd_, buffer_.data() + end_, buffer_.size() - end_);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return fail_errno(errno, "reading the layer");
+    if (hashing_ == Hashing::kYes) hash_.add(std::span(buffer_).subspan(end_, static_cast<size_t>(got)));
     end_ += static_cast<size_t>(got);
     at_end_ = got == 0;
     return {};
@@ -161,13 +162,21 @@ Result<std::span<const std::byte>> StoredBytes::peek_at_least(size_t count) {
   return std::span<const std::byte>(buffer_.data() + start_, end_ - start_);
 }
 
+Result<std::string> StoredBytes::digest() {
+  while (!at_end_) {
+    start_ = end_ = 0;
+    SNUG_TRY(fill());
+  }
+  return "sha256:" + hash_.hex_digest();
+}
+
 void StoredBytes::take(size_t count) {
   start_ += count;
   taken_ += count;
 }
 
-Result<std::unique_ptr<LayerStream>> LayerStream::open(int fd) {
-  StoredBytes stored(fd);
+Result<std::unique_ptr<LayerStream>> LayerStream::open(int fd, Hashing hashing) {
+  StoredBytes stored(fd, hashing);
   const auto bytes = SNUG_TRY(stored.peek_at_least(16));
   const std::string_view head(reinterpret_cast<const char*>(bytes.data()),
                               std::min<size_t>(bytes.size(), 16));

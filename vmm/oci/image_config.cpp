@@ -70,6 +70,38 @@ std::vector<std::string> names_of(const json& value) {
   return names;
 }
 
+// In nanoseconds; none, and 0, are the default.
+std::optional<std::chrono::milliseconds> time_of(const json& value) {
+  if (!value.is_number_unsigned() || value.get<uint64_t>() == 0) return std::nullopt;
+  constexpr std::chrono::hours kLongest{24 * 365};
+  const auto whole = std::chrono::duration_cast<std::chrono::milliseconds>(
+      std::chrono::nanoseconds(std::min<uint64_t>(value.get<uint64_t>(), INT64_MAX)));
+  return std::clamp<std::chrono::milliseconds>(whole, std::chrono::milliseconds(1), kLongest);
+}
+
+// "CMD" and the words, "CMD-SHELL" and a line, "NONE", or nothing.
+Result<ImageHealth> health_of(const json& value, const json& shell) {
+  ImageHealth health;
+  const json& test = member(value, "Test");
+  if (!test.is_array()) return health;
+  std::vector<std::string> words = SNUG_TRY(texts_of(test, "Healthcheck"));
+  if (words.empty() || words.front() == "NONE") return health;
+  const bool line = words.front() == "CMD-SHELL";
+  if (!line && words.front() != "CMD")
+    return fail("Healthcheck begins with CMD or CMD-SHELL, not with '{}'", words.front().substr(0, 40));
+  if (line) health.command = SNUG_TRY(texts_of(shell, "Shell"));
+  if (line && health.command.empty()) health.command = {"/bin/sh", "-c"};
+  health.command.insert(health.command.end(), words.begin() + 1, words.end());
+  if (words.size() == 1) health.command.clear();
+  health.interval = time_of(member(value, "Interval"));
+  health.timeout = time_of(member(value, "Timeout"));
+  health.start_period = time_of(member(value, "StartPeriod"));
+  if (const json& retries = member(value, "Retries");
+      retries.is_number_unsigned() && retries.get<uint64_t>() > 0)
+    health.retries = static_cast<uint32_t>(std::min<uint64_t>(retries.get<uint64_t>(), 1'000'000));
+  return health;
+}
+
 bool is_ours(const json& platform) {
   const std::string system = text_of(member(platform, "os"));
   const std::string machine = text_of(member(platform, "architecture"));
@@ -117,6 +149,7 @@ Result<ImageConfig> parse_config(std::string_view text) {
   found.stop_signal = text_of(member(config, "StopSignal"));
   found.ports = names_of(member(config, "ExposedPorts"));
   found.volumes = names_of(member(config, "Volumes"));
+  found.health = SNUG_TRY(health_of(member(config, "Healthcheck"), member(config, "Shell")));
   return found;
 }
 

@@ -4,7 +4,9 @@
 // Thread: any.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -32,6 +34,14 @@ struct Manifest {
 };
 Result<Manifest> parse_manifest(std::string_view json);
 
+// How it is seen that what runs is well (docker's HEALTHCHECK; the OCI specification has none).
+struct ImageHealth {
+  std::vector<std::string> command;  // with a shell in front where it is a line for one; empty: none
+  // Nothing: docker's default.
+  std::optional<std::chrono::milliseconds> interval, timeout, start_period;
+  std::optional<uint32_t> retries;
+};
+
 // How a container of it is started, unless it is told otherwise.
 struct ImageConfig {
   std::vector<std::string> entrypoint;
@@ -42,6 +52,7 @@ struct ImageConfig {
   std::string stop_signal;
   std::vector<std::string> ports;    // "8080", "53/udp"
   std::vector<std::string> volumes;  // folders
+  ImageHealth health;
 };
 // Errors: not JSON, for another system than linux/amd64.
 Result<ImageConfig> parse_config(std::string_view json);

@@ -8,11 +8,13 @@
 #include <csignal>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "vmm/agent/agent_request.h"
 #include "vmm/run/command_session.h"
+#include "vmm/run/health_check.h"
 
 namespace snug {
 
@@ -28,7 +30,8 @@ struct CommandPlan {
   int stop_signal = SIGTERM;  // what the command gets when it is to end
   bool interactive = false;   // as CommandSession::Options has them
   bool tty = false;
-  bool keep_output = false;  // results have what was printed
+  bool keep_output = false;          // results have what was printed
+  std::optional<HealthPlan> health;  // how it is seen that what runs is well
 };
 
 // The end of what a command has printed. Bounded.

@@ -55,7 +55,7 @@ Result<std::unique_ptr<LifeCycle>> LifeCycle::create(const Environment& environm
             .called = [life = life.get()] { life->limits_.boot_is_over(); },
             .share_failed = [life = life.get()](const std::string& why) { life->on_share_failure(why); },
             .ready = [life = life.get()] { life->on_agent_ready(); }});
-  life->open_commands();
+  SNUG_TRY(life->open_commands());
   return life;
 }
 
@@ -126,6 +126,7 @@ Result<void> LifeCycle::run_machine() {
 
 void LifeCycle::stop_machine(RunState state) {
   if (!machine_) return;
+  if (health_) health_->end();
   if (ends_.vsock) ends_.vsock->detach();
   networks_.detach();
   machine_->stop(state);

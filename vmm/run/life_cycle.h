@@ -60,6 +60,8 @@ class LifeCycle {
   // nullptr: the machine is not started for any.
   GuestCommands* commands() { return commands_.get(); }
   const GuestCommands* commands() const { return commands_.get(); }
+  // nullptr: nothing tells how it is.
+  const HealthCheck* health() const { return health_.get(); }
 
   // A signal that wants this process to end: the command's, or the power button; the second one stops the
   // guest at once.
@@ -82,7 +84,7 @@ class LifeCycle {
   };
 
   explicit LifeCycle(const Environment& environment);
-  void open_commands();
+  Result<void> open_commands();
   Result<MachineConfig> prepare_boot();
   Result<void> build(MachineConfig config);
   Result<void> run_machine();
@@ -123,6 +125,7 @@ class LifeCycle {
   std::unique_ptr<GuestAgent> agent_;  // of a machine with sockets
   std::unique_ptr<Machine> machine_;
   std::unique_ptr<GuestCommands> commands_;
+  std::unique_ptr<HealthCheck> health_;
   std::optional<Ending> ending_;
   int command_status_ = kStatusFailure;  // once the commands are over
   std::string command_message_;

@@ -16,8 +16,8 @@ bool keeps_state(const Spec& spec) {
 
 }  // namespace
 
-void LifeCycle::open_commands() {
-  if (environment_.commands == nullptr) return;
+Result<void> LifeCycle::open_commands() {
+  if (environment_.commands == nullptr) return {};
   GuestCommands::Printed printed;
   if (ends_.output_log) printed = [log = &*ends_.output_log](std::string_view bytes) { log->write(bytes); };
   commands_ = std::make_unique<GuestCommands>(
@@ -25,10 +25,16 @@ void LifeCycle::open_commands() {
       [this](GuestCommands::Connected connected) { agent_->connect(std::move(connected)); },
       [this](int status, std::string message) { on_commands_end(status, std::move(message)); },
       std::move(printed));
+  if (const auto& plan = environment_.commands->health)
+    health_ = SNUG_TRY(HealthCheck::create(
+        loop_, *plan, [this](HealthCheck::Connected connected) { agent_->connect(std::move(connected)); },
+        [this] { return machine_ && machine_->state() == RunState::kRunning; }));
+  return {};
 }
 
 void LifeCycle::on_agent_ready() {
   if (commands_) commands_->agent_ready();
+  if (health_) health_->begin();
 }
 
 // A command without what it is to work on does not begin. Whoever is in a guest without one can help himself.

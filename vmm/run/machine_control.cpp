@@ -54,15 +54,25 @@ void for_each_line(int file, const std::function<void(const std::string&)>& each
   }
 }
 
-// Resident bytes: of the whole process, and of guest RAM, which is what no child inherits (flag "dc").
+// Resident bytes: of the whole process; of the guest's memory, which is what no child inherits (flag "dc");
+// and of files that are memory of the guest, mapped to be shared ("ms"). RAM that a share server has as well
+// is a file without a name.
 VmUsage memory_in_use(int smaps) {
   VmUsage usage;
   uint64_t resident = 0;
+  bool nameless = false;
   for_each_line(smaps, [&](const std::string& line) {
+    // "7f0000000000-7f0000001000 rw-s ..."
+    if (const size_t dash = line.find('-'); dash != std::string::npos && dash < line.find(' '))
+      nameless = line.find(" /memfd:") != std::string::npos;
     if (line.starts_with("Rss:")) resident = std::strtoull(line.c_str() + 4, nullptr, 10) * 1024;
     if (!line.starts_with("VmFlags:")) return;
     usage.memory_bytes += resident;
-    if ((line + " ").find(" dc ") != std::string::npos) usage.guest_memory_bytes += resident;
+    const auto has = [flags = line + " "](std::string_view flag) {
+      return flags.find(fmt::format(" {} ", flag)) != std::string::npos;
+    };
+    if (!has("dc")) return;
+    (has("ms") && !nameless ? usage.guest_shared_bytes : usage.guest_memory_bytes) += resident;
   });
   return usage;
 }
@@ -174,6 +184,10 @@ VmInfo MachineControl::info() const {
   info.directory = directory_.path();
   info.console = console_text(spec_.console, ends_.console->pty_path(), ends_.console_server != nullptr);
   info.agent = life_.agent_state();
+  if (const HealthCheck* health = life_.health()) {
+    const HealthState& state = health->state();
+    info.health = VmHealth{health_word(state.word), state.failures, state.last_status, state.last_output};
+  }
   info.vsock = ends_.vsock_path;
   for (const NetSpec& nic : ends_.nics)
     for (const PortForward& port : nic.ports) info.ports.push_back(detail::print_port(port));

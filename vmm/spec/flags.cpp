@@ -30,6 +30,15 @@ void add_list(CLI::App& app, const KeyList& keys, FlagValues& values, const std:
                defaults != nullptr ? key.nested->item(defaults, 0) : nullptr);
     }
     if (key.flags.empty()) continue;
+    if (key.value && key.value->bare_flag) {
+      // "--publish-all=false" counts as minus one.
+      app.add_flag_function(
+             std::string(key.flags),
+             [&values, key_path](int64_t count) { values.by_key[key_path] = {count > 0 ? "true" : "false"}; },
+             defaults != nullptr ? help_of(key, defaults) : std::string(key.help))
+          ->group(std::string(key.group));
+      continue;
+    }
     auto* option = app.add_option_function<std::vector<std::string>>(
         std::string(key.flags),
         [&values, key_path](const std::vector<std::string>& given) { values.by_key[key_path] = given; },

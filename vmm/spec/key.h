@@ -40,6 +40,7 @@ struct Value {
   bool repeatable = false;              // a list is fine too; set() appends
   bool joined = false;                  // repeatable, yet printed as one value
   bool assignments = false;             // repeatable, and a map is fine too: each NAME: TEXT as NAME=TEXT
+  bool bare_flag = false;               // the flag stands alone, without a value, and says 'true'
 
   // Sets from text. The error's message does not name the key.
   std::function<Result<void>(void* object, const std::string& text, SetContext& context)> set;

@@ -15,12 +15,14 @@
 #include "vmm/spec/network.h"
 #include "vmm/spec/reader.h"
 #include "vmm/spec/shares.h"
+#include "vmm/spec/units.h"
 
 namespace snug {
 namespace {
 
 constexpr size_t kConsolesMax = 4;
 constexpr size_t kChannelsMax = 15;
+constexpr uint64_t kStorageMin = uint64_t{64} << 20;  // below it, most is what the file system takes itself
 
 struct SpecFile {
   std::string text;
@@ -100,6 +102,14 @@ void check_vsock(SpecReader& reader, const Spec& spec, const std::string& file) 
 void check_root(SpecReader& reader, const Spec& spec, const std::string& file) {
   if (!spec.image.empty() && !spec.root.empty())
     reader.add({file, 0, 0, "image and root exclude each other: both say what the guest's root is"});
+  if (spec.image.empty() && spec.init == InitMode::kImage)
+    reader.add({file, 0, 0, "init: image: there is no image: name one"});
+  if (spec.image.empty() && spec.storage)
+    reader.add({file, 0, 0, "storage: it is for the root of an image; a disk of one's own is one of disks"});
+  if (spec.storage.value_or(kStorageMin) < kStorageMin)
+    reader.add({file, 0, 0, fmt::format("storage: at least {}", format_size(kStorageMin))});
+  if (spec.image.empty() && spec.publish_all)
+    reader.add({file, 0, 0, "publish_all: there is no image whose ports it could publish; name them: ports"});
 }
 
 void check_channels(SpecReader& reader, const Spec& spec, const std::string& file) {

@@ -63,6 +63,12 @@ enum class DiskMode {
 // When a container image is brought from where it comes from.
 enum class PullMode { kMissing, kAlways, kNever };
 
+// What is a guest's first program that has an image for a root.
+enum class InitMode {
+  kAgent,  // snug's agent, which runs the image's command
+  kImage,  // the image's own
+};
+
 enum class JailMode {
   kAuto,     // as far as the host allows
   kRequire,  // or not at all
@@ -207,8 +213,11 @@ struct Spec {
   std::vector<ShareSpec> shares;          // at most 16; the guest sees them in this order
   std::string image;                   // of a container, whose root and command the machine gets; empty: none
   PullMode pull = PullMode::kMissing;  // when it is brought from where it comes from
+  InitMode init = InitMode::kAgent;    // its first program
+  std::optional<uint64_t> storage;     // bytes of the disk on which its root is kept; nothing: it is not
   std::string root;  // a folder of the host's that is the guest's root, read-only below a layer; empty: none
   std::vector<PortForward> ports;  // of the first interface of mode user, besides its own
+  bool publish_all = false;        // and every port that the image exposes
   VsockSpec vsock;
   bool rng = true;           // an entropy device
   bool packed_rings = true;  // offered by virtio devices
@@ -217,6 +226,7 @@ struct Spec {
   std::optional<uint64_t> balloon = 0;
   std::vector<std::string> command;  // lines for the guest's shell, run one after the other; at most 1024
   std::vector<std::string> env;      // NAME=VALUE, of those commands; at most 16384
+  bool no_healthcheck = false;       // that of the image is left out
   std::string workdir;               // theirs, absolute; empty: the user's home
   std::string user;                  // NAME[:GROUP] or numbers; empty: root
   ConsoleSpec console;

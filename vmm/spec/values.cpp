@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cctype>
 #include <charconv>
 
@@ -313,12 +314,22 @@ Result<std::string> parse_user(const std::string& text) {
   return text;
 }
 
-Result<std::string> parse_image(const std::string& text) {
+Result<std::string> parse_image(const std::string& text, const SetContext& context) {
   constexpr size_t kLongest = 512;
+  // Of skopeo's transports those whose rest is a path (containers-transports(5)).
+  constexpr std::array<std::string_view, 4> kPaths{"oci:", "oci-archive:", "docker-archive:", "dir:"};
   const bool good =
       !text.empty() && text.size() <= kLongest &&
       std::none_of(text.begin(), text.end(), [](unsigned char c) { return c <= ' ' || c == 0x7f; });
   if (!good) return fail("expected {}, got {}", image_value().expected, in_quotes(text));
+  for (const std::string_view transport : kPaths) {
+    if (!text.starts_with(transport) || context.base_dir.empty()) continue;
+    std::string_view path = std::string_view(text).substr(transport.size());
+    if (path.empty() || path.front() == '/' || path.front() == ':') continue;
+    while (path.starts_with("./") && path.size() > 2) path.remove_prefix(2);
+    return fmt::format("{}{}{}{}", transport, context.base_dir, context.base_dir.ends_with('/') ? "" : "/",
+                       path);
+  }
   return text;
 }
 

@@ -54,8 +54,8 @@ Result<std::string> parse_shell_line(const std::string& text);
 Result<std::string> parse_variable(const std::string& text);
 Result<std::string> parse_guest_folder(const std::string& text);
 Result<std::string> parse_user(const std::string& text);
-// What it names is for vmm/oci to say.
-Result<std::string> parse_image(const std::string& text);
+// What it names is for vmm/oci to say; the path of one that lies in a file or a folder is made absolute.
+Result<std::string> parse_image(const std::string& text, const SetContext& context);
 Result<std::string> parse_share_source(const std::string& text, SetContext& context);
 // Without a slash at its end, nor "//" and "/./" in it.
 Result<std::string> parse_share_target(const std::string& text);
@@ -150,6 +150,14 @@ ValueOf<T> boolean(bool T::*member) {
       [](bool value) { return std::vector<std::string>{value ? "true" : "false"}; });
 }
 
+// The same, whose flag needs no value.
+template <class T>
+ValueOf<T> bare_boolean(bool T::*member) {
+  Value value = *boolean(member).value;
+  value.bare_flag = true;
+  return {std::make_shared<const Value>(std::move(value))};
+}
+
 // The serial number of a disk.
 template <class T>
 ValueOf<T> serial_number(std::string T::*member) {
@@ -218,6 +226,18 @@ ValueOf<T> text_list(std::vector<std::string> T::*member, size_t max_count, Valu
         return {};
       },
       [](const std::vector<std::string>& texts) { return texts; });
+}
+
+// A container image's name.
+template <class T>
+ValueOf<T> image_name(std::string T::*member) {
+  return detail::bind(
+      detail::image_value(), member,
+      [](std::string& out, const std::string& text, SetContext& context) -> Result<void> {
+        out = SNUG_TRY(detail::parse_image(text, context));
+        return {};
+      },
+      [](const std::string& text) { return detail::one_or_none(text); });
 }
 
 // A text, checked.

@@ -5,6 +5,9 @@
 //   out OFFSET           the disk takes its first sector from there; prints "out: " and the status
 //   in OFFSET            the disk's first sector goes there; likewise
 //   head OFFSET          the disk finds a request's header there; likewise
+//   storm ROUNDS         resets the device that often with its ring full of flushes; prints "storm: " and how many
+//                        were answered before
+//   reboot               resets the machine, the ring full of flushes
 //   quit                 powers off
 // Where a device asks for a reset it prints "needs reset", and sets all up anew.
 #include "virtio.h"
@@ -93,6 +96,38 @@ static void request_with_header_at(u64 offset) {
   if (answered(&disk)) say("head: ", status);
 }
 
+static void fill_ring(void) {
+  Queue* queue = &pmem.queues[0];
+  type = 0;
+  answer = kNoAnswer;
+  for (u16 head = 0; head + 1 < queue->size; head = (u16)(head + 2)) {
+    set_descriptor(queue, head, address_of(&type), sizeof type, kNext, (u16)(head + 1));
+    set_descriptor(queue, (u16)(head + 1), address_of(&answer), sizeof answer, kWrite, 0);
+    queue_offer(queue, head);
+  }
+  queue_ring(queue);
+}
+
+// Now and then the flushes are on their way, now and then done. Behind the reset nothing is heard of them.
+static void storm(u64 rounds) {
+  u64 taken = 0;
+  for (u64 round = 0; round < rounds; ++round) {
+    Queue* queue = &pmem.queues[0];
+    write64(start + round % 256 * 4096, round);
+    fill_ring();
+    for (u64 spin = 0; spin < round % 16 * 4096; ++spin) pause();
+    UsedElement used;
+    while (queue_take(queue, &used)) ++taken;
+    if (!virtio_reset(&pmem)) give_up("a reset that does not end");
+    const u16 index = queue->used[1];
+    answer = kNoAnswer;
+    for (u64 spin = 0; spin < 65536; ++spin) pause();
+    if (queue->used[1] != index || answer != kNoAnswer) give_up("an answer behind the reset");
+    set_up();
+  }
+  say("storm: ", taken);
+}
+
 static u64 number_at(const char** text) {
   u64 value = 0;
   while (**text == ' ') ++*text;
@@ -125,6 +160,12 @@ void guest_main(void) {
       transfer(offset, line[0] == 'o');
     } else if (starts_with(line, "head ")) {
       request_with_header_at(offset);
+    } else if (starts_with(line, "storm ")) {
+      storm(offset);
+    } else if (equal(line, "reboot")) {
+      fill_ring();
+      out8(0x64, 0xfe);
+      give_up("no reset");
     } else {
       print("unknown command\r\n");
     }

@@ -15,6 +15,7 @@ class FakeTarget final : public ControlTarget {
     info.name = "fake";
     info.state = state;
     info.agent = "ready";
+    info.health = VmHealth{"unhealthy", 3, 1, "it is not well"};
     info.vsock = "/tmp/vm/vsock.sock";
     info.ports = {"127.0.0.1:80:80"};
     info.shares = {{"share0", "/src", "/work", true, "failed", "no such device"}};
@@ -25,6 +26,7 @@ class FakeTarget final : public ControlTarget {
     VmUsage usage{.cpu_seconds = 1.5,
                   .memory_bytes = 3,
                   .guest_memory_bytes = 2,
+                  .guest_shared_bytes = 1,
                   .guest_total_bytes = 10,
                   .guest_free_bytes = guest_free,
                   .guest_available_bytes = 6,

@@ -4,9 +4,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <filesystem>
 #include <limits>
+#include <span>
 #include <vector>
 
 #include "vmm/base/assertion.h"
@@ -15,6 +17,7 @@
 #include "vmm/base/file_status.h"
 #include "vmm/base/log.h"
 #include "vmm/base/mapping.h"
+#include "vmm/base/sha256.h"
 #include "vmm/base/socket_address.h"
 #include "vmm/base/socket_io.h"
 #include "vmm/base/unique_fd.h"
@@ -163,6 +166,27 @@ TEST(FileStatus, AsTheLibrarysOwn) {
   EXPECT_EQ(ours.st_mode, theirs.st_mode);
   EXPECT_FALSE(file_status(-1, ours));
   EXPECT_EQ(errno, EBADF);
+}
+
+// FIPS 180-4's examples, and lengths at which the padding changes.
+TEST(Sha256, IsThatOfTheBook) {
+  const auto digest = [](std::string_view text) { return sha256_digest(std::as_bytes(std::span(text))); };
+  EXPECT_EQ(digest(""), "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+  EXPECT_EQ(digest("abc"), "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+  EXPECT_EQ(digest("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq"),
+            "sha256:248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
+  EXPECT_EQ(digest(std::string(1'000'000, 'a')),
+            "sha256:cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+}
+
+TEST(Sha256, InWhateverPieces) {
+  const std::string text(300, 'x');
+  for (const size_t size : {1, 7, 55, 56, 63, 64, 65, 119, 120, 128}) {
+    Sha256 hash;
+    for (size_t at = 0; at < text.size(); at += size)
+      hash.add(std::as_bytes(std::span(text).subspan(at, std::min(size, text.size() - at))));
+    EXPECT_EQ("sha256:" + hash.hex_digest(), sha256_digest(std::as_bytes(std::span(text)))) << size;
+  }
 }
 
 TEST(Result, ContextGoesInFrontAndTheHintStays) {

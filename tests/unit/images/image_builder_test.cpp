@@ -11,6 +11,7 @@
 
 #include "tests/unit/images/image_fixture.h"
 #include "vmm/base/checked.h"
+#include "vmm/base/sha256.h"
 
 namespace snug::test {
 namespace {
@@ -393,6 +394,36 @@ TEST(ImageFiles, ALayerMayComeThroughAPipe) {
   built.result = images::build_image(std::move(job));
   EXPECT_THAT(lines_of(built), ElementsAre("d d", "f d/a " + std::string(100, 'x')));
   EXPECT_EQ(built.bytes(), build({layer}).bytes());
+}
+
+// Of one layer that is stored as `stored` and named by `digest`.
+Result<images::ErofsSummary> built_of(const std::string& stored, const std::string& digest) {
+  const UniqueFd layer = memory_file(stored);
+  const UniqueFd image = memory_file();
+  const images::Layer layers[] = {{layer.get(), stored.size(), digest}};
+  images::ImageJob job;
+  job.layers = layers;
+  job.spool = memory_file();
+  job.image = image.get();
+  return images::build_image(std::move(job));
+}
+
+TEST(ImageBuilder, ALayerIsWhatItsDigestNames) {
+  const auto digest = [](const std::string& bytes) { return sha256_digest(std::as_bytes(std::span(bytes))); };
+  // Bytes behind the archive's end count too.
+  const std::string plain = file("a", std::string(300'000, 'x')) + std::string(20'000, '\0');
+  const std::string bzip2 = "BZh" + plain;
+  EXPECT_TRUE(built_of(plain, digest(plain)));
+  EXPECT_THAT(built_of(bzip2, digest(bzip2)).error().text(), HasSubstr("unknown-compression"));
+  for (const size_t at : {size_t{3}, size_t{600}, plain.size() - 1}) {
+    for (std::string other : {plain, bzip2}) {
+      const std::string right = digest(other);
+      other[at] ^= 1;
+      EXPECT_THAT(built_of(other, right).error().text(),
+                  testing::AllOf(HasSubstr("layer 1: "), HasSubstr(right), HasSubstr("(wrong-digest)")))
+          << at;
+    }
+  }
 }
 
 }  // namespace

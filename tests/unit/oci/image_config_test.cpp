@@ -100,5 +100,33 @@ TEST(Skopeo, ItsLastMessage) {
   EXPECT_EQ(last_message(""), "");
 }
 
+TEST(ImageConfig, HealthChecks) {
+  using std::chrono::milliseconds;
+  const auto health = [](const std::string& check, const std::string& shell = "null") {
+    return parse_config(R"({"config": {"Shell": )" + shell + R"(, "Healthcheck": )" + check + "}}");
+  };
+  auto found = health(R"({"Test": ["CMD", "/check", "-v"], "Interval": 5000000000, "Timeout": 1500000000,
+                          "StartPeriod": 60000000000, "Retries": 2})");
+  ASSERT_TRUE(found) << found.error().text();
+  EXPECT_THAT(found->health.command, testing::ElementsAre("/check", "-v"));
+  EXPECT_EQ(found->health.interval, milliseconds(5000));
+  EXPECT_EQ(found->health.timeout, milliseconds(1500));
+  EXPECT_EQ(found->health.start_period, milliseconds(60'000));
+  EXPECT_EQ(found->health.retries, 2U);
+  found = health(R"({"Test": ["CMD-SHELL", "test -e /ok"], "Interval": 0, "Retries": 0})");
+  EXPECT_THAT(found->health.command, testing::ElementsAre("/bin/sh", "-c", "test -e /ok"));
+  EXPECT_FALSE(found->health.interval || found->health.retries);
+  EXPECT_THAT(health(R"({"Test": ["CMD-SHELL", "x"]})", R"(["/bin/bash", "-ec"])")->health.command,
+              testing::ElementsAre("/bin/bash", "-ec", "x"));
+  for (const char* none :
+       {R"({"Test": ["NONE"]})", R"({"Test": []})", "{}", "null", "7", R"({"Test": ["CMD"]})"})
+    EXPECT_TRUE(health(none)->health.command.empty()) << none;
+  EXPECT_FALSE(health(R"({"Test": ["EXEC", "x"]})"));
+  EXPECT_FALSE(health(R"({"Test": [7]})"));
+  EXPECT_EQ(
+      health(R"({"Test": ["CMD", "x"], "Interval": 18446744073709551615, "Retries": -1})")->health.interval,
+      std::chrono::hours(24 * 365));
+}
+
 }  // namespace
 }  // namespace snug::oci

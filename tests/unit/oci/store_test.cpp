@@ -4,16 +4,23 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <span>
+
+#include "vmm/base/sha256.h"
+#include "vmm/oci/skopeo.h"
 
 namespace snug::oci {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::AllOf;
 using testing::HasSubstr;
 
 class StoreTest : public testing::Test {
@@ -33,27 +40,39 @@ class StoreTest : public testing::Test {
 
   // From now on skopeo does that.
   void skopeo(const std::string& script) {
-    std::ofstream(folder_ / "skopeo") << "#!/bin/sh\necho \"$@\" >>" << (folder_ / "asked").string() << "\n"
-                                      << script << "\n";
+    std::ofstream(folder_ / "skopeo")
+        << "#!/bin/sh\ncase \" $* \" in *\" inspect \"*) cat " << (folder_ / "docker-config").string()
+        << "; exit;; esac\necho \"$@\" >>" << (folder_ / "asked").string() << "\n"
+        << script << "\n";
     fs::permissions(folder_ / "skopeo", fs::perms::owner_all);
   }
-  // An image whose layer is an empty tar.
-  void brings(char layer) {
-    const auto digest = [](char c) { return std::string(64, c); };
-    const auto descriptor = [&](char c) {
-      return fmt::format(R"({{"digest": "sha256:{}", "size": 1}})", digest(c));
-    };
-    skopeo(fmt::format(R"(for last; do :; done
-layout=${{last#oci:}} layout=${{layout%:image}}
-blobs=; for word; do [ -z "$blobs" ] || {{ blobs=$word; break; }}; [ "$word" != --dest-shared-blob-dir ] || blobs=next; done
+  // An image whose one layer is an empty tar, of another length for each letter.
+  void brings(char letter) {
+    layer_ = std::string(1024 + 512 * static_cast<size_t>(letter - 'a'), '\0');
+    config_ = fmt::format(R"({{"config": {{"Cmd": ["{}"]}}}})", letter);
+    manifest_ = fmt::format(R"({{"config": {}, "layers": [{}]}})", descriptor(config_), descriptor(layer_));
+    std::string script = R"(for last; do :; done
+layout=${last#oci:} layout=${layout%:image}
+blobs=; for word; do [ -z "$blobs" ] || { blobs=$word; break; }; [ "$word" != --dest-shared-blob-dir ] || blobs=next; done
 mkdir -p "$layout" "$blobs/sha256"
-echo '{{"manifests": [{0}]}}' >"$layout/index.json"
-echo '{{"config": {1}, "layers": [{2}]}}' >"$blobs/sha256/{3}"
-echo '{{"config": {{"Cmd": ["{4}"]}}}}' >"$blobs/sha256/{5}"
-head -c 1024 /dev/zero >"$blobs/sha256/{6}")",
-                       descriptor('0'), descriptor('1'), descriptor(layer), digest('0'), layer, digest('1'),
-                       digest(layer)));
+echo "Copying blob sha256:0"
+)";
+    script += fmt::format("echo '{{\"manifests\": [{}]}}' >\"$layout/index.json\"\n", descriptor(manifest_));
+    for (const std::string& blob : {manifest_, config_, layer_}) {
+      const fs::path file = folder_ / fmt::format("blob-{}", name_of(blob));
+      std::ofstream(file) << blob;
+      // As skopeo: one that is there is not brought again.
+      script += fmt::format("[ -e \"$blobs/sha256/{0}\" ] || cp {1} \"$blobs/sha256/{0}\"\n", name_of(blob),
+                            file.string());
+    }
+    skopeo(script);
   }
+  static std::string digest(const std::string& blob) { return sha256_digest(std::as_bytes(std::span(blob))); }
+  static std::string name_of(const std::string& blob) { return digest(blob).substr(7); }
+  static std::string descriptor(const std::string& blob) {
+    return fmt::format(R"({{"digest": "{}", "size": {}}})", digest(blob), blob.size());
+  }
+  fs::path place_of(const std::string& blob) const { return folder_ / "cache/blobs/sha256" / name_of(blob); }
   std::string asked() const {
     std::ifstream file(folder_ / "asked");
     return {std::istreambuf_iterator<char>(file), {}};
@@ -64,6 +83,7 @@ head -c 1024 /dev/zero >"$blobs/sha256/{6}")",
   }
 
   fs::path folder_;
+  std::string layer_, config_, manifest_;
   std::unique_ptr<Store> store_;
   std::string path_;
   Reference reference_ = *Reference::parse("quay.io/me/app:1", "/");
@@ -140,10 +160,110 @@ TEST_F(StoreTest, WhatIsNotNeededIsRemoved) {
 
 TEST_F(StoreTest, WhatIsBrokenIsSaid) {
   EXPECT_TRUE(store_->pull(reference_, PullPolicy::kMissing));
-  std::ofstream(folder_ / "cache/blobs/sha256" / std::string(64, '1')) << "not json";
+  std::ofstream(place_of(config_)) << "not json";
   EXPECT_THAT(store_->find(reference_.name).error().text(),
-              HasSubstr("image quay.io/me/app:1: the configuration is not a JSON object"));
+              AllOf(HasSubstr("image quay.io/me/app:1: "), HasSubstr("is not what its name says"),
+                    HasSubstr("snug image pull quay.io/me/app:1")));
   EXPECT_TRUE(store_->list().empty());
+}
+
+TEST_F(StoreTest, AWrongByteOfALayerNamesIt) {
+  const auto image = store_->pull(reference_, PullPolicy::kMissing);
+  ASSERT_TRUE(image);
+  std::fstream(place_of(layer_), std::ios::in | std::ios::out).seekp(700) << 'x';
+  const auto root = store_->root_of(*image, {});
+  ASSERT_FALSE(root);
+  EXPECT_THAT(root.error().text(),
+              AllOf(HasSubstr("layer 1"), HasSubstr(digest(layer_)), HasSubstr("wrong-digest")));
+  EXPECT_TRUE(fs::is_empty(folder_ / "cache/work"));
+  EXPECT_TRUE(fs::is_empty(folder_ / "cache/roots"));
+  // It has gone, and is brought again.
+  EXPECT_FALSE(fs::exists(place_of(layer_)));
+  EXPECT_TRUE(store_->root_of(*store_->pull(reference_, PullPolicy::kMissing), {}));
+}
+
+TEST_F(StoreTest, ALayerThatWasCutOffIsBroughtAgain) {
+  EXPECT_TRUE(store_->pull(reference_, PullPolicy::kMissing));
+  fs::resize_file(place_of(layer_), 100);
+  const auto image = store_->pull(reference_, PullPolicy::kMissing);
+  EXPECT_EQ(times_asked(), 2U);
+  EXPECT_TRUE(store_->root_of(*image, {}));
+  // Nobody needs it any more.
+  fs::remove(place_of(layer_));
+  EXPECT_TRUE(store_->pull(reference_, PullPolicy::kMissing));
+  EXPECT_EQ(times_asked(), 2U);
+}
+
+TEST_F(StoreTest, ShowsWhatComes) {
+  std::vector<PullProgress> seen;
+  EXPECT_TRUE(
+      store_->pull(reference_, PullPolicy::kMissing, [&](const PullProgress& now) { seen.push_back(now); }));
+  ASSERT_FALSE(seen.empty());
+  EXPECT_EQ(seen.back().begun, 1U);
+  EXPECT_EQ(seen.back().done, 3U);
+  EXPECT_EQ(seen.back().bytes, layer_.size() + config_.size() + manifest_.size());
+}
+
+TEST_F(StoreTest, WhatHasNotComeIsGivenUp) {
+  skopeo("echo 'Copying blob sha256:0'; exec sleep 1000");
+  HeldSignals signals;
+  const CopyRequest request{"docker://x", folder_ / "layout", folder_ / "blobs",
+                            std::chrono::milliseconds(300)};
+  EXPECT_THAT(copy_image(request, signals, {}).error().text(), HasSubstr("nothing has come for"));
+}
+
+// In a process of its own, which dies of the signal.
+TEST_F(StoreTest, ASignalEndsItWhenNothingHalfMadeIsLeft) {
+  skopeo("for last; do :; done; layout=${last#oci:}; mkdir -p ${layout%:image}; echo $$ >" +
+         (folder_ / "pid").string() + "; echo 'Copying blob sha256:0'; exec sleep 1000");
+  const pid_t child = ::fork();
+  if (child == 0) {
+    (void)store_->pull(reference_, PullPolicy::kMissing);
+    ::_exit(0);
+  }
+  pid_t skopeo_pid = 0;
+  for (int attempt = 0; attempt < 1000 && skopeo_pid == 0; ++attempt) {
+    ::usleep(10'000);
+    std::ifstream(folder_ / "pid") >> skopeo_pid;
+  }
+  ASSERT_NE(skopeo_pid, 0);
+  EXPECT_FALSE(fs::is_empty(folder_ / "cache/work"));
+  ::kill(child, SIGTERM);
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM) << status;
+  EXPECT_NE(::kill(skopeo_pid, 0), 0) << "skopeo lives on";
+  EXPECT_TRUE(fs::is_empty(folder_ / "cache/work"));
+  EXPECT_TRUE(store_->list().empty());
+}
+
+TEST_F(StoreTest, WhatAKilledOneLeavesGoesWithTheNext) {
+  fs::create_directories(folder_ / "cache/work/docker.io%2Fother");
+  fs::create_directories(folder_ / "cache/locks");
+  std::ofstream(folder_ / "cache/locks/name docker.io%2Fother");
+  EXPECT_TRUE(store_->pull(reference_, PullPolicy::kMissing));
+  EXPECT_TRUE(fs::is_empty(folder_ / "cache/work"));
+}
+
+TEST_F(StoreTest, AFullDiskSaysWhatToDo) {
+  skopeo(
+      "echo 'level=fatal msg=\"writing blob: write /x/oci-put-blob1: no space left on device\"' >&2; exit 1");
+  EXPECT_THAT(store_->pull(reference_, PullPolicy::kMissing).error().text(),
+              AllOf(HasSubstr("no space left"), HasSubstr("snug image prune")));
+}
+
+// The specification of OCI has no place for it, and skopeo makes another configuration of docker's.
+TEST_F(StoreTest, DockersHealthCheckIsKept) {
+  std::ofstream(folder_ / "docker-config")
+      << R"({"config": {"Healthcheck": {"Test": ["CMD-SHELL", "curl -f localhost"], "Retries": 5}}})";
+  const auto image = store_->pull(reference_, PullPolicy::kMissing);
+  ASSERT_TRUE(image) << image.error().text();
+  EXPECT_THAT(image->config.health.command, testing::ElementsAre("/bin/sh", "-c", "curl -f localhost"));
+  EXPECT_EQ(image->config.health.retries, 5U);
+  EXPECT_THAT(image->config.command, testing::ElementsAre("a"));
+  // One without, in its place.
+  std::ofstream(folder_ / "docker-config") << "{}";
+  EXPECT_TRUE(store_->pull(reference_, PullPolicy::kAlways)->config.health.command.empty());
 }
 
 }  // namespace

@@ -204,6 +204,9 @@ kernel: /k
 kernel_cache: true
 kaslr: true
 pull: missing
+init: agent
+storage: none
+publish_all: false
 vsock:
   socket: none
   cid: 3
@@ -211,6 +214,7 @@ rng: true
 packed_rings: true
 pci: ecam
 balloon: 0
+no_healthcheck: false
 console: stdio
 timeout: none
 boot_timeout: none

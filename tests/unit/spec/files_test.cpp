@@ -70,6 +70,39 @@ TEST_F(LoadSpec, CacheNamesAFileOfAPreparedImage) {
   ::unsetenv("XDG_CACHE_HOME");
 }
 
+TEST_F(LoadSpec, ThePathOfAnImageIsRelativeToWhoNamesIt) {
+  const auto image_of = [&](const std::string& name) {
+    write("specs/i.yaml", "image: " + name + "\n");
+    EXPECT_THAT(load("specs/i.yaml"), IsEmpty());
+    return spec_.image;
+  };
+  const std::string specs = path("specs") + "/";
+  EXPECT_EQ(image_of("oci:layout:latest"), "oci:" + specs + "layout:latest");
+  EXPECT_EQ(image_of("oci-archive:./a.tar"), "oci-archive:" + specs + "a.tar");
+  EXPECT_EQ(image_of("docker-archive:../a.tar:x"), "docker-archive:" + specs + "../a.tar:x");
+  EXPECT_EQ(image_of("dir:/a"), "dir:/a");
+  EXPECT_EQ(image_of("oci"), "oci");
+  EXPECT_EQ(image_of("quay.io/a:b"), "quay.io/a:b");
+  EXPECT_EQ(image_of("docker-daemon:a:b"), "docker-daemon:a:b");
+  FlagValues flags;
+  flags.add("image", "oci:layout");
+  EXPECT_EQ(load_spec(std::nullopt, flags).spec.image, "oci:" + path("layout"));
+}
+
+TEST_F(LoadSpec, WhatIsForImagesOnly) {
+  write("specs/i.yaml", "publish_all: true\nstorage: 1G\n");
+  EXPECT_THAT(load("specs/i.yaml"),
+              testing::ElementsAre(testing::HasSubstr("storage: it is for the root of an image"),
+                                   testing::HasSubstr("publish_all: there is no image")));
+  write("specs/i.yaml", "image: alpine\npublish_all: true\nstorage: 1G\n");
+  EXPECT_THAT(load("specs/i.yaml"), IsEmpty());
+  EXPECT_EQ(spec_.storage, uint64_t{1} << 30);
+  EXPECT_THAT(effective_spec_yaml(spec_),
+              testing::AllOf(testing::HasSubstr("storage: 1G\n"), testing::HasSubstr("publish_all: true\n")));
+  write("specs/i.yaml", "image: alpine\nstorage: 4K\n");
+  EXPECT_THAT(load("specs/i.yaml"), testing::ElementsAre(testing::HasSubstr("storage: at least 64M")));
+}
+
 TEST_F(LoadSpec, AWordNamesTheKernelOfAnImage) {
   write("specs/a.yaml", "kernel: stock\n");
   EXPECT_THAT(load("specs/a.yaml"), IsEmpty());

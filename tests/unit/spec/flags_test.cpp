@@ -50,6 +50,15 @@ TEST(Flags, OneValueEach) {
   EXPECT_THAT(values.by_key.at("rest"), ElementsAre("vm.yaml"));
 }
 
+TEST(Flags, SomeStandAlone) {
+  const auto values = parsed({"-P", "vm.yaml"});
+  EXPECT_THAT(values.by_key.at("publish_all"), ElementsAre("true"));
+  EXPECT_THAT(values.by_key.at("rest"), ElementsAre("vm.yaml"));
+  EXPECT_THAT(parsed({"--publish-all"}).by_key.at("publish_all"), ElementsAre("true"));
+  EXPECT_THAT(parsed({"--publish-all=false"}).by_key.at("publish_all"), ElementsAre("false"));
+  EXPECT_FALSE(parsed({"vm.yaml"}).by_key.contains("publish_all"));
+}
+
 TEST(Flags, RepeatedOnesAreAllKept) {
   EXPECT_THAT(parsed({"-c", "2", "-c", "4"}).by_key.at("cpus"), ElementsAre("2", "4"));
 }
