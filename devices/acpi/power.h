@@ -21,6 +21,10 @@ class AcpiPower final : public ByteRegisters {
   // Asks the guest to shut down. Pressing again before the guest has acknowledged changes nothing.
   void press_power_button();
 
+  // For snapshots.
+  void save(SectionWriter& out) const { out.number(pending_); }
+  void restore(SectionReader& in) { set_pending(in.number<uint8_t>()); }
+
  private:
   uint8_t read_byte(uint64_t offset) override;
   void write_byte(uint64_t offset, uint8_t value) override;

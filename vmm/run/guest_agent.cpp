@@ -33,6 +33,17 @@ void GuestAgent::on_call() {
   shares_.mount();
 }
 
+// Its device holds this back until the guest knows that its connections of before are gone.
+void GuestAgent::guest_goes_on() {
+  connect([this](UniqueFd stream, int error) {
+    if (error != 0) return log_debug("no agent has gone on: {}", errno_text(error));
+    stream.reset();
+    if (called_) return;
+    on_call();
+    set_clock();
+  });
+}
+
 void GuestAgent::on_ready() {
   log_debug("the guest's agent is ready");
   ready_ = true;

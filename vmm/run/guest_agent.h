@@ -34,6 +34,8 @@ class GuestAgent {
 
   // A boot begins; it has not called yet.
   void guest_boots();
+  // One begins that was saved when its agent had called, or before: it does not call once more.
+  void guest_goes_on();
   // "ready", "awaited" for `patience` of a boot, then "silent".
   const char* state(std::chrono::milliseconds patience) const;
 

@@ -1,6 +1,9 @@
 #include "vmm/run/host_ends.h"
 
+#include <fcntl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -29,6 +32,30 @@ constexpr std::string_view kDefaultCmdline = "console=ttyS0 panic=-1 pci=noearly
 constexpr size_t kShareQueuesMax = share::kQueuesMax - 1;
 
 }  // namespace
+
+Result<SavedEnds> SavedEnds::open(const std::string& folder) {
+  SavedEnds ends;
+  ends.state = SNUG_TRY(open_file(folder + "/state", O_RDONLY));
+  ends.memory = SNUG_TRY(open_file(folder + "/memory", O_RDONLY));
+  return ends;
+}
+
+Result<MachineConfig::Saved> SavedEnds::read() const {
+  struct stat status {};
+  if (::fstat(state.get(), &status) != 0) return fail_errno(errno, "state");
+  if (!S_ISREG(status.st_mode) || static_cast<uint64_t>(status.st_size) > kStateMax)
+    return fail("state: no machine's state has {} bytes", status.st_size);
+  MachineConfig::Saved saved{std::vector<std::byte>(static_cast<size_t>(status.st_size)), memory.get()};
+  for (size_t at = 0; at < saved.state.size();) {
+    const ssize_t count =
+        ::pread(state.get(), saved.state.data() + at, saved.state.size() - at, static_cast<off_t>(at));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return fail_errno(errno, "state");
+    if (count == 0) return fail("state: it became shorter");
+    at += static_cast<size_t>(count);
+  }
+  return saved;
+}
 
 Result<std::unique_ptr<HostEnds>> HostEnds::open(const Spec& spec) {
   auto ends = std::make_unique<HostEnds>();

@@ -33,6 +33,16 @@
 
 namespace snug {
 
+// A machine that was saved, to begin with.
+struct SavedEnds {
+  UniqueFd state;
+  UniqueFd memory;
+
+  // `folder`: of the snapshot. Errors: no files of one.
+  static Result<SavedEnds> open(const std::string& folder);
+  Result<MachineConfig::Saved> read() const;
+};
+
 struct HostEnds {
   static constexpr const char* kOutputLog = "output.log";
 
@@ -59,6 +69,7 @@ struct HostEnds {
   // At the end: passes on what consoles still hold.
   void finish();
 
+  std::optional<SavedEnds> saved;  // or it boots
   UniqueFd kernel;
   KernelStore kernel_store;
   KernelCache kernel_cache;

@@ -46,6 +46,7 @@ Result<std::unique_ptr<LifeCycle>> LifeCycle::create(const Environment& environm
   if (environment.thread_begins)
     begins = [begins = environment.thread_begins] { begins(ThreadKind::kBuilder); };
   life->builder_ = SNUG_TRY(LoopThread::create("builder", std::move(begins)));
+  life->snapshots_ = SNUG_TRY(SnapshotTaker::create(environment.loop, *life->builder_, environment.pagemap));
   life->limits_ = SNUG_TRY(RunLimits::create(environment.loop, std::move(events)));
   if (VsockHub* hub = environment.ends.vsock.get())
     life->agent_ = std::make_unique<GuestAgent>(
@@ -88,6 +89,8 @@ Result<MachineConfig> LifeCycle::prepare_boot() {
   MachineConfig config = SNUG_TRY(ends_.machine_config(spec_));
   config.nics = SNUG_TRY(networks_.start());
   config.thread_begins = environment_.thread_begins;
+  // Where it is to begin is for its first boot: what the guest resets boots its kernel.
+  if (ends_.saved && report_.boots == 0) config.saved = SNUG_TRY(ends_.saved->read());
   log_debug("command line: {}", config.cmdline);
   return config;
 }
@@ -115,8 +118,10 @@ Result<void> LifeCycle::run_machine() {
     });
   const boot::LoadedKernel& kernel = machine_->kernel();
   log_debug("kernel: {}, entered at {:#x}", kernel.format, kernel.entry);
+  const bool goes_on = ends_.saved && report_.boots == 0;
   ++report_.boots;
   if (agent_) agent_->guest_boots();
+  if (agent_ && goes_on) agent_->guest_goes_on();
   if (agent_ && agent_->shares().any() && !commands_) limits_.mounts_begin(GuestAgent::kPatience);
   limits_.boot_begins(boot_limit());
   Result<void> started;
@@ -124,8 +129,14 @@ Result<void> LifeCycle::run_machine() {
   return started;
 }
 
+void LifeCycle::snapshot(SnapshotFiles files, SnapshotTaker::Done done) {
+  if (!machine_) return done(fail("{} is between two boots", spec_.name));
+  snapshots_->take(*machine_, std::move(files), std::move(done));
+}
+
 void LifeCycle::stop_machine(RunState state) {
   if (!machine_) return;
+  snapshots_->machine_goes();
   if (ends_.vsock) ends_.vsock->detach();
   networks_.detach();
   machine_->stop(state);
