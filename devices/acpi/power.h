@@ -7,6 +7,7 @@
 #pragma once
 
 #include "devices/byte_registers.h"
+#include "vmm/core/address_map.h"
 #include "vmm/core/interrupt.h"
 #include "vmm/core/lifecycle.h"
 
@@ -20,6 +21,9 @@ class AcpiPower final : public ByteRegisters {
 
   // Asks the guest to shut down. Pressing again before the guest has acknowledged changes nothing.
   void press_power_button();
+
+  // The guest is another one from now on: map::kGenerationId holds other bytes.
+  void announce_generation() { set_pending(static_cast<uint8_t>(pending_ | map::kAcpiEventGeneration)); }
 
   // For snapshots.
   void save(SectionWriter& out) const { out.number(pending_); }

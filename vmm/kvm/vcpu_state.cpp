@@ -340,7 +340,8 @@ Result<void> restore_registers(const Vm& vm, VcpuState& state, Vcpu& vcpu) {
     return fail("the machine's registers have {} bytes, this host's {}", state.xsave.size(), size);
   state.xsave.resize(size);
   SNUG_TRY(set(fd, KVM_SET_XSAVE, "KVM_SET_XSAVE", *state.xsave.data()));
-  SNUG_TRY(set(fd, KVM_SET_XCRS, "KVM_SET_XCRS", state.xcrs));
+  // A CPU without XSAVE has none, and does not take so many.
+  if (state.xcrs.nr_xcrs > 0) SNUG_TRY(set(fd, KVM_SET_XCRS, "KVM_SET_XCRS", state.xcrs));
   SNUG_TRY(set(fd, KVM_SET_DEBUGREGS, "KVM_SET_DEBUGREGS", state.debug));
   SNUG_TRY(set(fd, KVM_SET_LAPIC, "KVM_SET_LAPIC", state.lapic));
   return write_msrs(fd, state.msrs);

@@ -107,6 +107,7 @@ Result<void> Machine::load(const MachineConfig& config) {
   const auto tables = SNUG_TRY(with_context(boot::build_acpi_tables(acpi), "ACPI tables"));
   SNUG_TRY(boot::write_acpi_tables(memory_, tables));
   SNUG_TRY(boot::write_reset_vector(memory_));
+  SNUG_TRY(write_generation());
   // A loader of the kernel's own moves it by itself unless it is told not to.
   const bool tell = !kaslr && kernel_.unpacks_itself;
   const std::string cmdline = (tell ? "nokaslr " : "") + config.cmdline;

@@ -123,6 +123,7 @@ class Machine final : public LifecycleSink {
   Result<void> create_virtio_devices(MachineConfig& config);
   Result<void> load(const MachineConfig& config);
   Result<void> create_vcpus(const MachineConfig& config, StateReader* state);
+  Result<void> write_generation();
   void save_shape(StateWriter& state) const;
   Result<void> check_shape(StateReader& state);
   Result<void> restore_devices(StateReader& state);

@@ -1,4 +1,9 @@
 // A machine that is saved, and one that begins where another stood.
+#include <array>
+#include <cerrno>
+
+#include "vmm/base/random.h"
+#include "vmm/core/address_map.h"
 #include "vmm/core/memory_image.h"
 #include "vmm/kvm/vcpu_state.h"
 #include "vmm/machine/machine.h"
@@ -53,6 +58,14 @@ Result<void> Machine::check_shape(StateReader& state) {
   return {};
 }
 
+// Others than any guest has had.
+Result<void> Machine::write_generation() {
+  std::array<std::byte, 16> id{};
+  if (get_random(id) != static_cast<ssize_t>(id.size())) return fail_errno(errno, "random numbers");
+  if (!memory_.write(map::kGenerationId, id)) return fail("the generation id is not in RAM");
+  return {};
+}
+
 Result<void> Machine::restore_devices(StateReader& state) {
   SNUG_TRY(legacy_->restore(state));
   auto ports = SNUG_TRY(state.section(kPciPorts, kVersion));
@@ -64,6 +77,8 @@ Result<void> Machine::restore_devices(StateReader& state) {
   bars_->apply();
   SNUG_TRY(virtio_->restore(state));
   SNUG_TRY(state.finish());
+  SNUG_TRY(write_generation());
+  legacy_->power.lock()->announce_generation();
   virtio_->wake(true);
   return {};
 }

@@ -121,7 +121,7 @@ Result<void> LifeCycle::run_machine() {
   const bool goes_on = ends_.saved && report_.boots == 0;
   ++report_.boots;
   if (agent_) agent_->guest_boots();
-  if (agent_ && goes_on) agent_->guest_goes_on();
+  if (agent_ && goes_on) agent_->guest_goes_on(spec_.name);
   if (agent_ && agent_->shares().any() && !commands_) limits_.mounts_begin(GuestAgent::kPatience);
   limits_.boot_begins(boot_limit());
   Result<void> started;
