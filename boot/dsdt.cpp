@@ -94,14 +94,14 @@ Code panic_port() {
                               aml::name("_CRS", aml::resources({aml::io(map::kPortPvpanic, 1)}))});
 }
 
-// Virtual Machine Generation ID (Microsoft, 2012): sixteen bytes that are others whenever the guest begins where
-// another stood. Its driver in Linux knows it by either name.
+// Virtual Machine Generation ID (Microsoft, 2012): sixteen bytes that are others whenever the guest begins
+// where another stood. Its driver in Linux knows it by either name.
 Code generation() {
-  return aml::device("VGEN",
-                     {aml::name("_HID", aml::string("VMGENCTR")), aml::name("_CID", aml::string("VM_Gen_Counter")),
-                      aml::name("_DDN", aml::string("VM_Gen_Counter")),
-                      aml::name("ADDR", aml::package({integer(map::kGenerationId & 0xffffffff),
-                                                      integer(map::kGenerationId >> 32)}))});
+  return aml::device(
+      "VGEN", {aml::name("_HID", aml::string("VMGENCTR")), aml::name("_CID", aml::string("VM_Gen_Counter")),
+               aml::name("_DDN", aml::string("VM_Gen_Counter")),
+               aml::name("ADDR", aml::package({integer(map::kGenerationId & 0xffffffff),
+                                               integer(map::kGenerationId >> 32)}))});
 }
 
 // ACPI 6.5, 5.6.9 and 4.8.3.2: an interrupt says "look", the register says what at.
@@ -135,8 +135,8 @@ Code power_off_state() {
 }  // namespace
 
 aml::Code build_dsdt(const AcpiConfig& config) {
-  Code devices =
-      aml::join({processors(config.cpus), pci_root(config), motherboard(), generation(), power_button_and_events()});
+  Code devices = aml::join(
+      {processors(config.cpus), pci_root(config), motherboard(), generation(), power_button_and_events()});
   if (config.serial) aml::append(devices, serial_port());
   if (config.rtc) aml::append(devices, clock());
   if (config.pvpanic) aml::append(devices, panic_port());

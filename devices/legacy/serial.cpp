@@ -142,21 +142,24 @@ void Serial::reset() {
 
 void Serial::save(SectionWriter& out) const {
   const SerialState& state = state_;
-  for (const uint8_t value : {state.ier, state.lcr, state.mcr, state.scr, state.divisor_low, state.divisor_high,
-                              state.rx_trigger, state.msr_delta, state.rx_head, state.rx_count})
+  for (const uint8_t value :
+       {state.ier, state.lcr, state.mcr, state.scr, state.divisor_low, state.divisor_high, state.rx_trigger,
+        state.msr_delta, state.rx_head, state.rx_count})
     out.number(value);
-  for (const bool value : {state.fifo_enabled, state.overrun, state.tx_empty_pending, opened_}) out.flag(value);
+  for (const bool value : {state.fifo_enabled, state.overrun, state.tx_empty_pending, opened_})
+    out.flag(value);
   out.bytes(std::as_bytes(std::span(state.rx)));
 }
 
 void Serial::restore(SectionReader& in) {
   SerialState& state = state_;
-  for (uint8_t* value : {&state.ier, &state.lcr, &state.mcr, &state.scr, &state.divisor_low, &state.divisor_high,
-                         &state.rx_trigger, &state.msr_delta})
+  for (uint8_t* value : {&state.ier, &state.lcr, &state.mcr, &state.scr, &state.divisor_low,
+                         &state.divisor_high, &state.rx_trigger, &state.msr_delta})
     *value = in.number<uint8_t>();
   state.rx_head = in.number_to<uint8_t>(SerialState::kFifoSize - 1);
   state.rx_count = in.number_to<uint8_t>(SerialState::kFifoSize);
-  for (bool* value : {&state.fifo_enabled, &state.overrun, &state.tx_empty_pending, &opened_}) *value = in.flag();
+  for (bool* value : {&state.fifo_enabled, &state.overrun, &state.tx_empty_pending, &opened_})
+    *value = in.flag();
   in.bytes(std::as_writable_bytes(std::span(state.rx)));
   if (!in.good()) return;
   if (opened_ && on_opened_) on_opened_();

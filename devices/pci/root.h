@@ -58,7 +58,8 @@ class PciRoot {
   void write(uint64_t ecam_offset, std::span<const std::byte> data);
 
   // For snapshots: the configuration spaces of all that is there. restore() tells the listener of BARs as a
-  // guest's writes would, and devices of nothing else: what follows from the registers they restore themselves.
+  // guest's writes would, and devices of nothing else: what follows from the registers they restore
+  // themselves.
   void save(SectionWriter& out) const;
   void restore(SectionReader& in);
 

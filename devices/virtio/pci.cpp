@@ -491,7 +491,8 @@ void VirtioPci::save(SectionWriter& out) const {
   out.number(driver_features_);
   out.flag(started_);
   const auto config = pages_.bytes().subspan(kConfigAt, kConfigEnd - kConfigAt);
-  const auto last = std::find_if(config.rbegin(), config.rend(), [](std::byte b) { return b != std::byte{0}; });
+  const auto last =
+      std::find_if(config.rbegin(), config.rend(), [](std::byte b) { return b != std::byte{0}; });
   out.blob(config.first(static_cast<size_t>(config.rend() - last)));
   msix_->save(out);
   queues_.save(out);
@@ -512,7 +513,8 @@ void VirtioPci::restore(SectionReader& in) {
   const auto config = in.blob(kConfigEnd - kConfigAt);
   msix_->restore(in);
   if (const uint64_t missing = driver_features_ & ~offered_; missing != 0 && (status_ & kFeaturesOk) != 0)
-    return in.refuse(fmt::format("the guest uses what the device does not offer now (features {:#x})", missing));
+    return in.refuse(
+        fmt::format("the guest uses what the device does not offer now (features {:#x})", missing));
   queues_.restore(ring_features(), in);
   for (uint16_t i = 0; i < queue_count(); ++i) queues_.set_vector(i, checked_vector(queues_.vector(i)));
   if (started != ((status_ & kDriverOk) != 0)) in.refuse("a driver that is ready, or not");

@@ -190,3 +190,62 @@ def what_cannot_be_saved_is_said_and_the_machine_goes_on():
         check("disk vda" in refused.err and "may write to it" in refused.err, "odd words", refused.err)
         check(machines.run("m", "echo there") == "there\n", "it does not go on")
         check(not os.path.exists(machines.folder.name + "/data/snug/snapshots/m"), "left over")
+
+
+# --- templates ------------------------------------------------------------------------------------------------
+
+
+def from_template(machines, script, *flags, kernel=TINY):
+    initrds = ["--initrd", INITRD] + (["--initrd", STOCK_MODULES] if kernel == STOCK else [])
+    return machines.snug("run", "-k", kernel, *initrds, "-m", "128M", "--template", "true", "--log-level", "info", *flags, "--",
+                         "sh", "-c", script)
+
+
+# The times of its messages: no other boot has the same. (The kernel makes its boot_id when it is first asked for it.)
+BOOT = "dmesg | head -40 | md5sum | cut -c 1-32"
+
+
+@test
+def commands_begin_with_a_template():
+    with Machines() as machines:
+        machines.env["XDG_CACHE_HOME"] = machines.folder.name + "/cache"
+        templates = machines.folder.name + "/cache/snug/templates"
+        # What a program of the first leaves in its guest is not part of it.
+        first = from_template(machines, f"echo mine > /run/left; {BOOT}").expect(0).out
+        check(len(os.listdir(templates)) == 1, "no template is left", os.listdir(templates))
+        seen = []
+        for number in range(3):
+            ended = from_template(machines, f"{BOOT}; cat /proc/sys/kernel/random/uuid; hostname; "
+                                  "ls /run/left 2>&1; exit 7", "--name", f"t{number}").expect(7)
+            boot, uuid, name, left = ended.out.splitlines()
+            check(boot + "\n" == first, "it has booted", ended.out)
+            check(name == f"t{number}" and "No such file" in left, "it is the first one", ended.out)
+            seen.append(uuid)
+        check(len(set(seen)) == 3, "the same random numbers", seen)
+        # Another kind boots: other memory, another command line, other devices.
+        for flags in (["-m", "96M"], ["--cmdline", "other"], ["--rng", "false"], ["--cpus", "2"]):
+            boot = from_template(machines, BOOT, *flags).expect(0).out
+            check(boot != first, f"{flags} makes no other kind")
+        check(len(os.listdir(templates)) == 5, "not one for each kind", os.listdir(templates))
+        # Without the key nothing begins so, and nothing is left.
+        boot = machines.snug("run", "-k", TINY, "--initrd", INITRD, "-m", "128M", "--", "sh", "-c", BOOT).expect(0).out
+        check(boot != first and len(os.listdir(templates)) == 5, "it begins with a template unasked")
+
+
+@test
+def a_template_that_is_none_is_made_anew():
+    with Machines() as machines:
+        machines.env["XDG_CACHE_HOME"] = machines.folder.name + "/cache"
+        templates = machines.folder.name + "/cache/snug/templates"
+        first = from_template(machines, BOOT).expect(0).out
+        state = f"{templates}/{os.listdir(templates)[0]}/state"
+        with open(state, "r+b") as file:
+            file.truncate(100)
+        ended = from_template(machines, BOOT).expect(0)
+        check(ended.out != first and "template:" in ended.err, "it begins with half of one", ended.out, ended.err)
+        third = from_template(machines, BOOT).expect(0).out
+        fourth = from_template(machines, BOOT).expect(0).out
+        check(third == fourth, "no new one is made", third, fourth)
+        # A kind that has none says why.
+        ended = from_template(machines, "true", "--net", "user").expect(0)
+        check("template: not for this machine: it has network interfaces" in ended.err, "not said", ended.err)

@@ -37,19 +37,15 @@ std::string date_text(time_t when) {
 }
 
 json about(const StoredSnapshot& snapshot) {
-  return {{"name", snapshot.name},
-          {"machine", snapshot.machine},
-          {"folder", snapshot.folder.string()},
-          {"made", snapshot.made},
-          {"memory_bytes", snapshot.memory_bytes},
-          {"disk_bytes", snapshot.disk_bytes}};
+  return {
+      {"name", snapshot.name}, {"machine", snapshot.machine},           {"folder", snapshot.folder.string()},
+      {"made", snapshot.made}, {"memory_bytes", snapshot.memory_bytes}, {"disk_bytes", snapshot.disk_bytes}};
 }
 
 Result<json> take_snapshot(const FoundVm& vm, const NewSnapshot& files) {
   const std::array descriptors{files.state(), files.memory()};
   // For as long as its disks take: there is no limit of ours.
-  const auto response =
-      SNUG_TRY(ask_machine(vm, "POST", "/v1/snapshot", {}, std::nullopt, descriptors));
+  const auto response = SNUG_TRY(ask_machine(vm, "POST", "/v1/snapshot", {}, std::nullopt, descriptors));
   json body = json::parse(response.body, nullptr, false);
   if (response.status != 200)
     return fail("{}", body.is_object() ? body.value("error", "it was refused") : "it was refused");
@@ -64,7 +60,8 @@ Result<void> make_snapshot(const std::string& machine, std::string name) {
   const json machine_now = SNUG_TRY(ask_json(vm, "GET", "/v1/vm"));
   const json taken = SNUG_TRY(take_snapshot(vm, made));
   SNUG_TRY(made.write_file("spec.yaml", machine_now.value("spec", "")));
-  SNUG_TRY(made.write_file("snapshot.json", json{{"machine", vm.name}, {"snug", version_text()}}.dump(2) + "\n"));
+  SNUG_TRY(
+      made.write_file("snapshot.json", json{{"machine", vm.name}, {"snug", version_text()}}.dump(2) + "\n"));
   const auto kept = SNUG_TRY(made.keep());
   put("{}\n", kept.name);
   put(stderr, "snug: {} of memory on disk, {} of state; {} stood still for {:.0f} ms\n",
@@ -85,8 +82,8 @@ int list_snapshots(bool as_json) {
       put("{}\n", about(snapshot).dump());
     else
       put("{:<20} {:<20} {:>8} {:>8}  {}\n", snapshot.name, snapshot.machine,
-          size_text(static_cast<double>(snapshot.memory_bytes)), size_text(static_cast<double>(snapshot.disk_bytes)),
-          date_text(snapshot.made));
+          size_text(static_cast<double>(snapshot.memory_bytes)),
+          size_text(static_cast<double>(snapshot.disk_bytes)), date_text(snapshot.made));
   }
   return 0;
 }
@@ -126,7 +123,8 @@ void add_snapshot_commands(CLI::App& app, std::function<int()>& chosen) {
   const auto given = std::make_shared<Options>();
   auto* snapshot = app.add_subcommand("snapshot", "Save a machine that runs: snug snapshot MACHINE [NAME]");
   snapshot->add_option("MACHINE", given->machine, "The machine; it goes on afterwards");
-  snapshot->add_option("NAME", given->name, "What the snapshot is called, or a folder's path (default: as the machine)");
+  snapshot->add_option("NAME", given->name,
+                       "What the snapshot is called, or a folder's path (default: as the machine)");
   snapshot->footer(
       "The machine stands still while its memory is written. Its disks must be read-only: what a\n"
       "disk holds is not part of a snapshot. snug restore NAME begins a machine where it stood.\n"
@@ -134,7 +132,8 @@ void add_snapshot_commands(CLI::App& app, std::function<int()>& chosen) {
   snapshot->callback([&chosen, given, snapshot] {
     if (!snapshot->get_subcommands().empty()) return;
     chosen = [given] {
-      if (given->machine.empty()) return fail_command(Error{"which machine?", "snug snapshot MACHINE [NAME]"});
+      if (given->machine.empty())
+        return fail_command(Error{"which machine?", "snug snapshot MACHINE [NAME]"});
       const auto made = make_snapshot(given->machine, given->name);
       return made ? 0 : fail_command(made.error());
     };
@@ -147,16 +146,17 @@ void add_snapshot_commands(CLI::App& app, std::function<int()>& chosen) {
   command("list", "List the snapshots", [given] {
     return list_snapshots(given->as_json);
   })->add_flag("--json", given->as_json, "One JSON object for each");
-  command("inspect", "What a snapshot is of, as JSON", [given] {
-    return inspect_snapshot(given->name);
-  })->add_option("NAME", given->name)->required();
-  command("rm", "Remove snapshots", [given] {
-    return remove_snapshots(given->names);
-  })->add_option("NAME", given->names)->required();
+  command("inspect", "What a snapshot is of, as JSON", [given] { return inspect_snapshot(given->name); })
+      ->add_option("NAME", given->name)
+      ->required();
+  command("rm", "Remove snapshots", [given] { return remove_snapshots(given->names); })
+      ->add_option("NAME", given->names)
+      ->required();
 
   auto* back = app.add_subcommand("restore", "Begin a machine where another stood: snug restore SNAPSHOT");
   back->add_option("SNAPSHOT", given->name, "Its name, or its folder's path")->required();
-  back->add_option("--name", given->machine, "What the machine is called (default: as the one that was saved)")
+  back->add_option("--name", given->machine,
+                   "What the machine is called (default: as the one that was saved)")
       ->type_name("NAME");
   back->add_flag("-d,--detach", given->run.detach, "In the background; prints the name once the guest runs");
   back->add_flag("--wait", given->run.wait, "With --detach: until the agent in the guest answers");

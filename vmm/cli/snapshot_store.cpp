@@ -36,8 +36,8 @@ bool is_path(const std::string& name) { return name.find('/') != std::string::np
 // As machines are called, so that no name is an option, a hidden file or a path.
 Result<void> check_name(const std::string& name) {
   const auto plain = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_' ||
-           c == '.';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '_' || c == '.';
   };
   const bool good = !name.empty() && name.size() <= kNameMax && name.front() != '-' && name.front() != '.' &&
                     std::ranges::all_of(name, plain);
@@ -114,7 +114,8 @@ Result<StoredSnapshot> find_snapshot(const std::string& name) {
 Result<void> remove_snapshot(const std::string& name) {
   const StoredSnapshot snapshot = SNUG_TRY(find_snapshot(name));
   // What is half removed is nobody's snapshot any more.
-  const fs::path gone = snapshot.folder.parent_path() / fmt::format(".gone-{}-{}", snapshot.folder.filename().string(), ::getpid());
+  const fs::path gone = snapshot.folder.parent_path() /
+                        fmt::format(".gone-{}-{}", snapshot.folder.filename().string(), ::getpid());
   std::error_code error;
   fs::rename(snapshot.folder, gone, error);
   if (!error) fs::remove_all(gone, error);

@@ -121,7 +121,7 @@ struct ControlRoute {
   std::string_view method;
   std::string_view path;
   ControlAnswer (*handle)(ControlTarget& target, const HttpRequest& request);
-  bool asks_guest = false;  // it had better be asked before
+  bool asks_guest = false;   // it had better be asked before
   bool takes_files = false;  // descriptors come with the request; see begin_snapshot()
 };
 std::span<const ControlRoute> control_routes();

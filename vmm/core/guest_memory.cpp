@@ -178,8 +178,8 @@ Result<void> GuestMemory::read_file(int fd, uint64_t offset, uint64_t gpa, uint6
 }
 
 bool GuestMemory::is_mapped(uint64_t gpa) const {
-  return std::ranges::any_of(files_,
-                             [gpa](const Range& file) { return gpa - file.gpa < file.length && gpa >= file.gpa; });
+  return std::ranges::any_of(
+      files_, [gpa](const Range& file) { return gpa - file.gpa < file.length && gpa >= file.gpa; });
 }
 
 Result<void> GuestMemory::map_file(int fd, uint64_t offset, uint64_t gpa, uint64_t length) const {

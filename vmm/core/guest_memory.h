@@ -152,7 +152,8 @@ class GuestMemory {
   // file too short.
   Result<void> read_file(int fd, uint64_t offset, uint64_t gpa, uint64_t length) const;
 
-  // Whether a page of RAM may hold what the host's page tables do not show: it is one of a file that was mapped.
+  // Whether a page of RAM may hold what the host's page tables do not show: it is one of a file that was
+  // mapped.
   bool is_mapped(uint64_t gpa) const;
 
   // Puts `length` bytes of `fd` from `offset` in the place of RAM at `gpa`, copy-on-write; all three are

@@ -1,5 +1,5 @@
-// The state of a machine as bytes: sections, each with a name, a version and a checksum, in any order. Who has
-// state writes a section and reads it again; nothing here knows what is in one.
+// The state of a machine as bytes: sections, each with a name, a version and a checksum, in any order. Who
+// has state writes a section and reads it again; nothing here knows what is in one.
 //
 //   head     "snugstat", u32 format, u32 sections, u64 bytes of all, u32 CRC-32 of the head before it
 //   section  u32 bytes of its content, u16 version, u16 bytes of its name, name, content, u32 CRC-32 of those

@@ -360,6 +360,11 @@ const std::vector<Unseen>& unseen_entries() {
       {{kBuilder}, SYS_madvise, {102}, By::kAnyTest, "C libraries from 2.42 on"},
       {{kBuilder}, SYS_fstat, {}, By::kAnyTest, "fstat(2) of other releases of the C library"},
       {{kLoop}, SYS_ioctl, {kTerminalAttributes, kSetTerminalAttributes}, By::kAnyTest, "newer C libraries"},
+      {{kBuilder},
+       SYS_ioctl,
+       {kvm(0xa4, _IOC_READ, 4096), kvm(0xcf, _IOC_READ, 4096)},
+       By::kAnyTest,
+       "one of them, as the CPU has it"},
       {{kBuilder}, SYS_rt_sigreturn, {}, By::kAnyTest, "a kick before the thread has confined itself"},
       // What a host has to have.
       {{kLoop, kBuilder}, SYS_ioctl, {BLKGETSIZE64}, By::kAnyTest, "a disk that is the host's block device"},

@@ -15,7 +15,7 @@ namespace {
 
 constexpr uint16_t kVcpuVersion = 1;
 constexpr uint16_t kVmVersion = 1;
-constexpr size_t kXsaveMin = 4096;            // sizeof(kvm_xsave) without what grows
+constexpr size_t kXsaveMin = 4096;  // sizeof(kvm_xsave) without what grows
 constexpr size_t kXsaveMax = size_t{1} << 20;
 constexpr size_t kMsrsMax = 1024;
 constexpr size_t kMsrsAtOnce = 64;
@@ -74,7 +74,8 @@ using Msrs = std::vector<kvm_msr_entry>;
 // A kvm_msrs with room behind it.
 struct MsrTable {
   explicit MsrTable(std::span<const kvm_msr_entry> entries)
-      : storage(sizeof(kvm_msrs) / sizeof(uint64_t) + entries.size() * sizeof(kvm_msr_entry) / sizeof(uint64_t)) {
+      : storage(sizeof(kvm_msrs) / sizeof(uint64_t) +
+                entries.size() * sizeof(kvm_msr_entry) / sizeof(uint64_t)) {
     head()->nmsrs = static_cast<uint32_t>(entries.size());
     std::copy(entries.begin(), entries.end(), head()->entries);
   }
@@ -135,9 +136,9 @@ Result<void> write_msrs(int fd, const Msrs& msrs) {
     const uint64_t wanted = refused.data;
     if (there && *there == wanted) continue;
     if (std::ranges::count(kMayBeRefused, refused.index) == 0)
-      return fail_with_hint(fmt::format("this host's KVM does not take {:#x} for MSR {:#x}", wanted,
-                                        uint32_t{refused.index}),
-                            "restore it on the host, and with the kernel, that it was made on");
+      return fail_with_hint(
+          fmt::format("this host's KVM does not take {:#x} for MSR {:#x}", wanted, uint32_t{refused.index}),
+          "restore it on the host, and with the kernel, that it was made on");
     log_debug("MSR {:#x}: not restored", uint32_t{refused.index});
   }
   return {};
@@ -305,7 +306,8 @@ Result<void> check_cpuid(const VcpuState& state, const Vcpu& vcpu) {
   const auto here = vcpu.cpuid();
   for (const kvm_cpuid_entry2& entry : state.cpuid) {
     if (is_of_frequency(entry)) continue;
-    if (std::ranges::any_of(here, [&](const kvm_cpuid_entry2& own) { return same_leaf(own, entry); })) continue;
+    if (std::ranges::any_of(here, [&](const kvm_cpuid_entry2& own) { return same_leaf(own, entry); }))
+      continue;
     return fail_with_hint(
         fmt::format("this host gives its guests another CPU than the machine had (CPUID {:#x}, {:#x})",
                     uint32_t{entry.function}, uint32_t{entry.index}),
@@ -320,10 +322,11 @@ Result<void> restore_frequency(const VcpuState& state, const Vcpu& vcpu) {
   const uint64_t difference = here > there ? here - there : there - here;
   if (there == 0 || difference * 1'000'000 <= there * kTscTolerancePpm) return {};
   if (::ioctl(vcpu.fd(), KVM_SET_TSC_KHZ, there) == 0) return {};
-  return fail_with_hint(fmt::format("the machine's time-stamp counter has {} kHz, this host's {}, and it cannot "
-                                    "be scaled here",
-                                    there, here),
-                        "restore it on the host that it was made on");
+  return fail_with_hint(
+      fmt::format("the machine's time-stamp counter has {} kHz, this host's {}, and it cannot "
+                  "be scaled here",
+                  there, here),
+      "restore it on the host that it was made on");
 }
 
 // All but time, and events, which come last.
@@ -373,7 +376,8 @@ Result<void> save_vcpus(const Vm& vm, const std::vector<const Vcpu*>& vcpus, Sta
   const auto listed = SNUG_TRY(listed_msrs(vm.kvm()));
   for (const Vcpu* vcpu : vcpus) {
     const std::string name = fmt::format("vcpu{}", vcpu->id());
-    write_section(SNUG_TRY(with_context(read_vcpu(vm, *vcpu, listed), name)), state.section(name, kVcpuVersion));
+    write_section(SNUG_TRY(with_context(read_vcpu(vm, *vcpu, listed), name)),
+                  state.section(name, kVcpuVersion));
   }
   return {};
 }
@@ -402,7 +406,8 @@ Result<void> restore_vcpus(const Vm& vm, const std::vector<std::unique_ptr<Vcpu>
   return {};
 }
 
-// --- the VM --------------------------------------------------------------------------------------------------
+// --- the VM
+// --------------------------------------------------------------------------------------------------
 
 Result<void> save_vm(const Vm& vm, StateWriter& state) {
   SectionWriter& chips = state.section("interrupts", kVmVersion);

@@ -54,8 +54,8 @@ void for_each_with_state(Devices& devices, Each each) {
 }  // namespace
 
 void LegacyDevices::save(StateWriter& state) {
-  for_each_with_state(*this,
-                      [&](const char* name, auto& device) { device.lock()->save(state.section(name, kVersion)); });
+  for_each_with_state(
+      *this, [&](const char* name, auto& device) { device.lock()->save(state.section(name, kVersion)); });
 }
 
 Result<void> LegacyDevices::restore(StateReader& state) {

@@ -55,8 +55,8 @@ struct MachineConfig {
   std::optional<uint64_t> balloon;  // the bytes it is to have at first; nothing: no balloon
   std::vector<PortPeer*> consoles;  // the caller's
   std::vector<ChannelEnd> channels;
-  // Where it begins, in place of its kernel: as save() has told it, and the RAM of that moment, which nobody may
-  // write to any more.
+  // Where it begins, in place of its kernel: as save() has told it, and the RAM of that moment, which nobody
+  // may write to any more.
   struct Saved {
     std::vector<std::byte> state;
     int memory = -1;  // the caller's
@@ -94,9 +94,9 @@ class Machine final : public LifecycleSink {
 
   // --- snapshots: paused ---
 
-  // Its state, and RAM into the file `memory`. Nothing: requests of devices are under way still; they need the
-  // loop, and a moment. `pagemap`: see write_memory_image(). wake() afterwards, however it ends. Errors: what
-  // cannot be saved; the file.
+  // Its state, and RAM into the file `memory`. Nothing: requests of devices are under way still; they need
+  // the loop, and a moment. `pagemap`: see write_memory_image(). wake() afterwards, however it ends. Errors:
+  // what cannot be saved; the file.
   Result<std::optional<std::vector<std::byte>>> save(int pagemap, int memory);
   void wake() { virtio_->wake(false); }
 

@@ -53,8 +53,8 @@ Result<void> Machine::check_shape(StateReader& state) {
   kernel_.format = in.text(kFormatMax);
   SNUG_TRY(in.finish());
   if (cpus != cpus_ || memory != memory_.size())
-    return fail("it is of a machine with {} vCPUs and {} bytes of memory, and this one has {} and {}", cpus, memory,
-                cpus_, memory_.size());
+    return fail("it is of a machine with {} vCPUs and {} bytes of memory, and this one has {} and {}", cpus,
+                memory, cpus_, memory_.size());
   return {};
 }
 

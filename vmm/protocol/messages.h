@@ -110,8 +110,8 @@ std::optional<uint64_t> decode_number64(std::string_view payload);
 
 // The guest begins where it was saved: what is to be other than in all the others that do.
 struct GoOn {
-  static constexpr size_t kSeed = 32;      // bytes
-  static constexpr size_t kNameMax = 64;   // as Linux has it
+  static constexpr size_t kSeed = 32;     // bytes
+  static constexpr size_t kNameMax = 64;  // as Linux has it
 
   uint64_t nanoseconds = 0;  // since 1970
   std::string seed;          // of its random numbers

@@ -1,9 +1,6 @@
 #include "vmm/run/host_ends.h"
 
-#include <fcntl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -33,30 +30,6 @@ constexpr size_t kShareQueuesMax = share::kQueuesMax - 1;
 
 }  // namespace
 
-Result<SavedEnds> SavedEnds::open(const std::string& folder) {
-  SavedEnds ends;
-  ends.state = SNUG_TRY(open_file(folder + "/state", O_RDONLY));
-  ends.memory = SNUG_TRY(open_file(folder + "/memory", O_RDONLY));
-  return ends;
-}
-
-Result<MachineConfig::Saved> SavedEnds::read() const {
-  struct stat status {};
-  if (::fstat(state.get(), &status) != 0) return fail_errno(errno, "state");
-  if (!S_ISREG(status.st_mode) || static_cast<uint64_t>(status.st_size) > kStateMax)
-    return fail("state: no machine's state has {} bytes", status.st_size);
-  MachineConfig::Saved saved{std::vector<std::byte>(static_cast<size_t>(status.st_size)), memory.get()};
-  for (size_t at = 0; at < saved.state.size();) {
-    const ssize_t count =
-        ::pread(state.get(), saved.state.data() + at, saved.state.size() - at, static_cast<off_t>(at));
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return fail_errno(errno, "state");
-    if (count == 0) return fail("state: it became shorter");
-    at += static_cast<size_t>(count);
-  }
-  return saved;
-}
-
 Result<std::unique_ptr<HostEnds>> HostEnds::open(const Spec& spec) {
   auto ends = std::make_unique<HostEnds>();
   SNUG_TRY(ends->open_boot_files(spec));
@@ -66,6 +39,15 @@ Result<std::unique_ptr<HostEnds>> HostEnds::open(const Spec& spec) {
   ends->shares = SNUG_TRY(ShareEnd::open(spec));
   ends->share_mounts = plan_mounts(spec.shares);
   return ends;
+}
+
+void HostEnds::open_template(const Spec& spec) {
+  std::vector<int> boot_files{kernel.get()};
+  for (const UniqueFd& initrd : initrds) boot_files.push_back(initrd.get());
+  for (const DiskFile& disk : disks) boot_files.push_back(disk.file());
+  templates = TemplateEnds::open(spec, boot_files);
+  if (!templates) return;
+  if (auto found = templates->find()) saved = std::move(*found);
 }
 
 Result<void> HostEnds::open_streams(const Spec& spec, EventLoop& loop, const Options& options) {
@@ -178,6 +160,7 @@ void HostEnds::go_behind(WardenLink& warden) {
   }
   kernel_cache = KernelCache(std::move(files));
   kernel_store.leave();
+  if (templates) templates->go_behind(warden);
   if (vsock) vsock->leave_names_to([&warden](uint32_t port) { return warden.connect_vsock(port); });
   if (console_server)
     console_server->continue_log_with([&warden] { return warden.next_log(warden::LogKind::kConsole); });

@@ -61,14 +61,23 @@ Result<std::unique_ptr<LifeCycle>> LifeCycle::create(const Environment& environm
 }
 
 Result<void> LifeCycle::begin() {
-  auto config = SNUG_TRY(prepare_boot());
-  SNUG_TRY(build(std::move(config)));
+  SNUG_TRY(build_first());
   if (machine_->kernel().is_linux && !environment_.native) SNUG_TRY(check_kernel_mode(environment_.kvm));
   SNUG_TRY(builder_->start());
   environment_.before_first_run();
   SNUG_TRY(run_machine());
   limits_.run_begins(spec_.timeout);
   return {};
+}
+
+// A template with which nothing can begin is none: the machine boots.
+Result<void> LifeCycle::build_first() {
+  auto built = build(SNUG_TRY(prepare_boot()));
+  if (built || !ends_.templates || !ends_.saved) return built;
+  log_info("template: {}", built.error().text());
+  ends_.templates->drop();
+  ends_.saved.reset();
+  return build(SNUG_TRY(prepare_boot()));
 }
 
 RunReport LifeCycle::end() {
@@ -147,6 +156,9 @@ void LifeCycle::stop_machine(RunState state) {
     log_debug("{}", machine_->describe_vcpus());
   report_.exits.add(machine_->exit_stats());
   if (report_.cpu_ns_at_first_run == 0) report_.cpu_ns_at_first_run = machine_->cpu_ns_at_first_run();
+  // The last one goes with its process: taken apart, the host's kernel waits for a grace period at each
+  // doorbell and interrupt, and once for all of them else.
+  if (finished_) return (void)machine_.release();
   machine_.reset();
 }
 

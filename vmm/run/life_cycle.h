@@ -89,6 +89,7 @@ class LifeCycle {
   void open_commands();
   Result<MachineConfig> prepare_boot();
   Result<void> build(MachineConfig config);
+  Result<void> build_first();
   Result<void> run_machine();
   void stop_machine(RunState state);
   void restart();

@@ -1,7 +1,8 @@
-// Snapshots of a machine that runs or is paused: it stands still, requests that are under way end, then its state
-// and memory are written, and it goes on as it was.
+// Snapshots of a machine that runs or is paused: it stands still, requests that are under way end, then its
+// state and memory are written, and it goes on as it was.
 //
-// Thread: the loop's. Its writing is the builder's, and the loop waits: nothing may reach guest memory meanwhile.
+// Thread: the loop's. Its writing is the builder's, and the loop waits: nothing may reach guest memory
+// meanwhile.
 #pragma once
 
 #include <chrono>

@@ -68,7 +68,7 @@ class PortStream {
   uint16_t transmit_queue_ = 0;
   Held in_;
   Held out_;
-  uint64_t done_before_ = 0;  // bytes of the next chain of the transmit queue, which was put back
+  uint64_t done_before_ = 0;     // bytes of the next chain of the transmit queue, which was put back
   std::vector<std::byte> kept_;  // kDrop only: what the peer has not taken yet, oldest first
   uint64_t dropped_ = 0;
   uint64_t longest_ = 0;

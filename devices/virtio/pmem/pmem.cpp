@@ -153,9 +153,7 @@ void VirtioPmem::completed() {
   if (started_ && !failed_) begin_flush();
 }
 
-std::string VirtioPmem::unsaveable() const {
-  return config_.read_only ? "" : "the guest may write to it";
-}
+std::string VirtioPmem::unsaveable() const { return config_.read_only ? "" : "the guest may write to it"; }
 
 void VirtioPmem::save(SectionWriter& out) const {
   out.number(config_.start);

@@ -30,7 +30,8 @@ struct VsockConfig {
   std::chrono::milliseconds close_timeout{8'000};     // for its RST when both sides have nothing more to say
   std::chrono::milliseconds busy_timeout{2'000};      // for a backend that says EAGAIN
   std::chrono::milliseconds busy_pause{10};           // until it is asked again
-  std::chrono::milliseconds event_timeout{2'000};     // for a guest that does not say that it has heard of a reset
+  std::chrono::milliseconds event_timeout{
+      2'000};  // for a guest that does not say that it has heard of a reset
 };
 
 class VirtioVsock final : public VirtioDevice {

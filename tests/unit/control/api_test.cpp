@@ -96,7 +96,8 @@ TEST(ControlApi, ASnapshotNeedsTwoFiles) {
   std::optional<ControlAnswer> later;
   const auto begin = [&](size_t count) {
     later.reset();
-    return begin_snapshot(target, std::vector<UniqueFd>(count), [&](ControlAnswer said) { later = std::move(said); });
+    return begin_snapshot(target, std::vector<UniqueFd>(count),
+                          [&](ControlAnswer said) { later = std::move(said); });
   };
   for (const size_t count : {0, 1, 3}) {
     const auto refused = begin(count);
