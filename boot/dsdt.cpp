@@ -95,13 +95,14 @@ Code panic_port() {
 }
 
 // Virtual Machine Generation ID (Microsoft, 2012): sixteen bytes that are others whenever the guest begins
-// where another stood. Its driver in Linux knows it by either name.
+// where another stood. The second of its names is the one that drivers in Linux before 6.10 can find.
 Code generation() {
+  const Code address =
+      aml::package({integer(map::kGenerationId & 0xffffffff), integer(map::kGenerationId >> 32)});
   return aml::device(
-      "VGEN", {aml::name("_HID", aml::string("VMGENCTR")), aml::name("_CID", aml::string("VM_Gen_Counter")),
-               aml::name("_DDN", aml::string("VM_Gen_Counter")),
-               aml::name("ADDR", aml::package({integer(map::kGenerationId & 0xffffffff),
-                                               integer(map::kGenerationId >> 32)}))});
+      "VGEN", {aml::name("_HID", aml::string("SNUG0001")),
+               aml::name("_CID", aml::package({aml::string("VM_Gen_Counter"), aml::string("VMGENCTR")})),
+               aml::name("_DDN", aml::string("VM_Gen_Counter")), aml::name("ADDR", address)});
 }
 
 // ACPI 6.5, 5.6.9 and 4.8.3.2: an interrupt says "look", the register says what at.
