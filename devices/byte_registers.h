@@ -5,6 +5,7 @@
 #pragma once
 
 #include "vmm/core/bus.h"
+#include "vmm/core/state.h"
 
 namespace snug {
 

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "devices/byte_registers.h"
+#include "vmm/core/address_map.h"
 #include "vmm/core/interrupt.h"
 #include "vmm/core/lifecycle.h"
 
@@ -20,6 +21,13 @@ class AcpiPower final : public ByteRegisters {
 
   // Asks the guest to shut down. Pressing again before the guest has acknowledged changes nothing.
   void press_power_button();
+
+  // The guest is another one from now on: map::kGenerationId holds other bytes.
+  void announce_generation() { set_pending(static_cast<uint8_t>(pending_ | map::kAcpiEventGeneration)); }
+
+  // For snapshots.
+  void save(SectionWriter& out) const { out.number(pending_); }
+  void restore(SectionReader& in) { set_pending(in.number<uint8_t>()); }
 
  private:
   uint8_t read_byte(uint64_t offset) override;

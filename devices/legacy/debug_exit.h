@@ -30,6 +30,8 @@ class GuestStatus final : public ByteRegisters {
 
   // 0 unless the guest has written another.
   uint8_t status() const { return status_; }
+  void save(SectionWriter& out) const { out.number(status_); }
+  void restore(SectionReader& in) { status_ = in.number<uint8_t>(); }
 
  private:
   uint8_t read_byte(uint64_t) override { return status_; }
@@ -44,6 +46,8 @@ class PostCode final : public ByteRegisters {
   static constexpr uint64_t kPorts = 1;
 
   uint8_t last() const { return last_; }
+  void save(SectionWriter& out) const { out.number(last_); }
+  void restore(SectionReader& in) { last_ = in.number<uint8_t>(); }
 
  private:
   uint8_t read_byte(uint64_t) override { return last_; }

@@ -23,6 +23,18 @@ constexpr uint8_t kControlTimer2Out = 0x20;
 
 }  // namespace
 
+void I8042::save(SectionWriter& out) const {
+  out.flag(output_port_next_);
+  out.number(system_control_);
+  out.flag(refresh_toggle_);
+}
+
+void I8042::restore(SectionReader& in) {
+  output_port_next_ = in.flag();
+  system_control_ = in.number<uint8_t>() & kControlWritable;
+  refresh_toggle_ = in.flag();
+}
+
 uint8_t I8042::read_byte(uint64_t offset) {
   switch (offset) {
     case kData:

@@ -16,6 +16,10 @@ class I8042 final : public ByteRegisters {
 
   explicit I8042(LifecycleSink& lifecycle) : lifecycle_(lifecycle) {}
 
+  // For snapshots.
+  void save(SectionWriter& out) const;
+  void restore(SectionReader& in);
+
  private:
   uint8_t read_byte(uint64_t offset) override;
   void write_byte(uint64_t offset, uint8_t value) override;

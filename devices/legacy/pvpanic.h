@@ -18,6 +18,16 @@ class Pvpanic final : public ByteRegisters {
   // A driver has asked what the device can do: a panic of this guest will be reported.
   bool has_driver() const { return has_driver_; }
 
+  // For snapshots.
+  void save(SectionWriter& out) const {
+    out.number(reported_);
+    out.flag(has_driver_);
+  }
+  void restore(SectionReader& in) {
+    reported_ = in.number<uint8_t>();
+    has_driver_ = in.flag();
+  }
+
  private:
   uint8_t read_byte(uint64_t offset) override;
   void write_byte(uint64_t offset, uint8_t value) override;

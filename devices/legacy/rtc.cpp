@@ -59,6 +59,27 @@ Rtc::Rtc(WallClock clock) : clock_(std::move(clock)) {
   bytes_[kRegisterB] = k24Hours;
 }
 
+// Its distance to the host's clock stays what it was: the time that a snapshot lies on a disk has passed.
+void Rtc::save(SectionWriter& out) const {
+  out.number(static_cast<uint64_t>(offset_.seconds));
+  out.number(static_cast<uint64_t>(offset_.nanoseconds));
+  out.number(index_);
+  out.bytes(std::as_bytes(std::span(bytes_)));
+}
+
+void Rtc::restore(SectionReader& in) {
+  // No date that it can show is further away.
+  constexpr int64_t kMost = int64_t{1} << 40;
+  offset_.seconds = static_cast<int64_t>(in.number<uint64_t>());
+  offset_.nanoseconds = static_cast<int64_t>(in.number_to<uint64_t>(kNanosecondsPerSecond - 1));
+  index_ = in.number_to<uint8_t>(kIndexMask);
+  in.bytes(std::as_writable_bytes(std::span(bytes_)));
+  if (offset_.seconds < -kMost || offset_.seconds > kMost) {
+    offset_.seconds = 0;
+    in.refuse("a clock without a date");
+  }
+}
+
 uint8_t Rtc::read_byte(uint64_t offset) {
   if (offset != 1) return 0xff;  // the index cannot be read back
   switch (index_) {

@@ -26,6 +26,10 @@ class Rtc final : public ByteRegisters {
 
   explicit Rtc(WallClock clock);
 
+  // For snapshots.
+  void save(SectionWriter& out) const;
+  void restore(SectionReader& in);
+
  private:
   // Since 1970, UTC; nanoseconds in [0, 10^9).
   struct Time {

@@ -140,6 +140,33 @@ void Serial::reset() {
   offer_input_space();
 }
 
+void Serial::save(SectionWriter& out) const {
+  const SerialState& state = state_;
+  for (const uint8_t value :
+       {state.ier, state.lcr, state.mcr, state.scr, state.divisor_low, state.divisor_high, state.rx_trigger,
+        state.msr_delta, state.rx_head, state.rx_count})
+    out.number(value);
+  for (const bool value : {state.fifo_enabled, state.overrun, state.tx_empty_pending, opened_})
+    out.flag(value);
+  out.bytes(std::as_bytes(std::span(state.rx)));
+}
+
+void Serial::restore(SectionReader& in) {
+  SerialState& state = state_;
+  for (uint8_t* value : {&state.ier, &state.lcr, &state.mcr, &state.scr, &state.divisor_low,
+                         &state.divisor_high, &state.rx_trigger, &state.msr_delta})
+    *value = in.number<uint8_t>();
+  state.rx_head = in.number_to<uint8_t>(SerialState::kFifoSize - 1);
+  state.rx_count = in.number_to<uint8_t>(SerialState::kFifoSize);
+  for (bool* value : {&state.fifo_enabled, &state.overrun, &state.tx_empty_pending, &opened_})
+    *value = in.flag();
+  in.bytes(std::as_writable_bytes(std::span(state.rx)));
+  if (!in.good()) return;
+  if (opened_ && on_opened_) on_opened_();
+  // An interrupt that was on its way is raised once more.
+  update_irq();
+}
+
 bool Serial::loopback() const { return (state_.mcr & kMcrLoop) != 0; }
 
 // A guest that has opened its port and shut it again, or masks it while it prints, empties its FIFO before it

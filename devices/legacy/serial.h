@@ -76,6 +76,10 @@ class Serial final : public ByteRegisters {
   // Power-on state (the MR pin). Input not yet read is lost.
   void reset();
 
+  // For snapshots.
+  void save(SectionWriter& out) const;
+  void restore(SectionReader& in);  // into one just made
+
   bool opened() const { return opened_; }
   const Stats& stats() const { return stats_; }
   const SerialState& state() const { return state_; }

@@ -1,5 +1,7 @@
 #include "devices/pci/config_space.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <bit>
 #include <cstring>
@@ -122,6 +124,23 @@ void ConfigSpace::guest_write(uint64_t offset, std::span<const std::byte> data) 
     const auto value = std::to_integer<unsigned>(data[i]);
     const unsigned kept = old & ~unsigned{writable_[offset]} & ~(value & clearable_[offset]);
     byte = static_cast<std::byte>(kept | (value & writable_[offset]));
+  }
+}
+
+void ConfigSpace::restore(SectionReader& in) {
+  std::array<std::byte, kConventional> saved{};
+  in.bytes(saved);
+  if (!in.good()) return;
+  for (size_t i = 0; i < saved.size(); ++i) {
+    // The status register is the device's.
+    if (i == pci::kStatus || i == pci::kStatus + 1) continue;
+    std::byte& byte = (*page_)[i];
+    const auto own = std::to_integer<unsigned>(byte);
+    const auto other = std::to_integer<unsigned>(saved[i]);
+    const unsigned guests = writable_[i];
+    if (((own ^ other) & ~guests & ~unsigned{clearable_[i]}) != 0)
+      return in.refuse(fmt::format("another device: register {:#x} is {:#x}, and was {:#x}", i, own, other));
+    byte = static_cast<std::byte>((own & ~guests) | (other & guests));
   }
 }
 

@@ -12,6 +12,7 @@
 #include <span>
 
 #include "devices/pci/registers.h"
+#include "vmm/core/state.h"
 
 namespace snug {
 
@@ -89,6 +90,11 @@ class ConfigSpace {
 
   void guest_read(uint64_t offset, std::span<std::byte> data) const;
   void guest_write(uint64_t offset, std::span<const std::byte> data);
+
+  // For snapshots. restore() changes what a guest could have changed, and refuses another function's
+  // registers.
+  void save(SectionWriter& out) const { out.bytes(page().first(kConventional)); }
+  void restore(SectionReader& in);
 
  private:
   struct alignas(kSize) Page : std::array<std::byte, kSize> {};

@@ -146,6 +146,33 @@ void Msix::reset() {
   }
 }
 
+void Msix::save(SectionWriter& out) const {
+  out.number(vector_count());
+  for (const Entry& entry : entries_) {
+    out.number(entry.address);
+    out.number(entry.data);
+    out.flag(entry.masked);
+    out.flag(entry.pending);
+  }
+}
+
+void Msix::restore(SectionReader& in) {
+  if (const auto count = in.number<uint16_t>(); count != vector_count() && in.good())
+    return in.refuse(fmt::format("{} interrupt vectors, and the device has {}", count, vector_count()));
+  for (size_t i = 0; i < entries_.size(); ++i) {
+    Entry& entry = entries_[i];
+    entry.address = in.number<uint64_t>() & ~uint64_t{3};
+    entry.data = in.number<uint32_t>();
+    entry.masked = in.flag();
+    entry.pending = in.flag();
+    show(i);
+  }
+  const uint16_t control = config_.read16(static_cast<uint16_t>(capability_ + kControl));
+  enabled_ = (control & kEnable) != 0;
+  function_masked_ = (control & kFunctionMask) != 0;
+  if (in.good()) update_all();
+}
+
 void Msix::update_all() {
   for (size_t i = 0; i < entries_.size(); ++i) update(i);
 }

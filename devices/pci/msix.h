@@ -13,6 +13,7 @@
 #include "devices/pci/config_space.h"
 #include "devices/pci/register_pages.h"
 #include "vmm/core/interrupt.h"
+#include "vmm/core/state.h"
 
 namespace snug {
 
@@ -44,6 +45,10 @@ class Msix {
   int event_fd(uint16_t vector) const;
   // Power-on state.
   void reset();
+
+  // For snapshots. Restored when configuration space was, into one as reset() leaves it.
+  void save(SectionWriter& out) const;
+  void restore(SectionReader& in);
 
  private:
   struct Entry {

@@ -77,6 +77,37 @@ void PciRoot::write_register(uint8_t slot_index, uint16_t offset, std::span<cons
   if (listener_ != nullptr && is_memory != was_memory) listener_->config_is_memory(slot_index, is_memory);
 }
 
+void PciRoot::save(SectionWriter& out) const {
+  for (const Slot& slot : slots_) {
+    out.flag(slot.device != nullptr);
+    if (slot.device == nullptr) continue;
+    std::lock_guard lock(*slot.mutex);
+    slot.device->config().save(out);
+  }
+}
+
+void PciRoot::restore(SectionReader& in) {
+  for (uint8_t i = 0; i < slots_.size() && in.good(); ++i) {
+    const bool there = slots_[i].device != nullptr;
+    if (in.flag() != there && in.good())
+      return in.refuse(fmt::format("slot {}: {}", i, there ? "there was no device" : "there is no device"));
+    if (there) restore_slot(i, in);
+  }
+}
+
+void PciRoot::restore_slot(uint8_t slot_index, SectionReader& in) {
+  const Slot& slot = slots_[slot_index];
+  std::lock_guard lock(*slot.mutex);
+  ConfigSpace& config = slot.device->config();
+  std::array<PciBar, pci::kBarCount> before;
+  for (unsigned i = 0; i < before.size(); ++i) before[i] = config.bar(i);
+  config.restore(in);
+  if (listener_ == nullptr || !in.good()) return;
+  for (const PciBar& old : before)
+    if (const PciBar now = config.bar(old.index); now.size != 0) listener_->bar_changed(slot_index, old, now);
+  listener_->config_is_memory(slot_index, slot.device->config_is_memory());
+}
+
 void PciRoot::write_device(uint8_t slot_index, uint16_t offset, std::span<const std::byte> data) {
   const Slot& slot = slots_[slot_index];
   ConfigSpace& config = slot.device->config();

@@ -57,6 +57,12 @@ class PciRoot {
   void read(uint64_t ecam_offset, std::span<std::byte> data);
   void write(uint64_t ecam_offset, std::span<const std::byte> data);
 
+  // For snapshots: the configuration spaces of all that is there. restore() tells the listener of BARs as a
+  // guest's writes would, and devices of nothing else: what follows from the registers they restore
+  // themselves.
+  void save(SectionWriter& out) const;
+  void restore(SectionReader& in);
+
  private:
   struct Slot {
     PciDevice* device = nullptr;
@@ -67,6 +73,7 @@ class PciRoot {
   // nullptr when there is no such function.
   const Slot* function_at(uint64_t ecam_offset) const;
   void write_register(uint8_t slot_index, uint16_t offset, std::span<const std::byte> data);
+  void restore_slot(uint8_t slot_index, SectionReader& in);
   void write_device(uint8_t slot_index, uint16_t offset, std::span<const std::byte> data);  // its lock held
 
   PciBarListener* listener_;

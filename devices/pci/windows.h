@@ -28,6 +28,8 @@ class PciConfigPorts final : public BusDevice {
   static constexpr uint64_t kPorts = 8;
 
   explicit PciConfigPorts(Synced<PciRoot>& root) : root_(root) {}
+  void save(SectionWriter& out) const { out.number(address_); }
+  void restore(SectionReader& in) { address_ = in.number<uint32_t>(); }
   void read(uint64_t offset, std::span<std::byte> data) override;
   void write(uint64_t offset, std::span<const std::byte> data) override;
 

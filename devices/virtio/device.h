@@ -101,6 +101,18 @@ class VirtioDevice {
   virtual bool stop_queue(uint16_t queue) = 0;
   // The guest wants to be interrupted for this queue elsewhere: see VirtioHost::ring_place().
   virtual void interrupt_moved(uint16_t /*queue*/) {}
+
+  // --- snapshots: no vCPU runs; all between start() and stop() ---
+
+  // "" or, in words, why its state cannot be told.
+  virtual std::string unsaveable() const { return {}; }
+  // Every chain that it holds is put back into its queue (VirtQueue::put_back()). False: requests are still
+  // under way; it is asked again when some are done.
+  virtual bool settle() { return true; }
+  // After settle(): what the guest could observe, or what was on its way, with nothing of the host in it.
+  virtual void save(SectionWriter& /*out*/) const {}
+  // Just after start(). What is wrong with it is the reader's to say.
+  virtual void restore(SectionReader& /*in*/) {}
 };
 
 }  // namespace snug

@@ -78,6 +78,10 @@ class PackedRing final : public VirtRing {
   bool enable_notifications() override;
   void disable_notifications() override;
   bool available() const override;
+  void save(SectionWriter& out) const override;
+  void restore(SectionReader& in) override;
+  void save_taken(uint16_t head, SectionWriter& out) const override;
+  void restore_taken(VirtChain& chain, SectionReader& in) override;
 
  private:
   // A chain that the device has, by the name that it knows it by: the driver's own ids need not be unique.
@@ -238,6 +242,39 @@ bool PackedRing::available() const {
 }
 
 void PackedRing::disable_notifications() { (void)memory_.store(layout_.used, Events{0, kEventsOff}); }
+
+void PackedRing::save(SectionWriter& out) const {
+  for (const Cursor& cursor : {available_, used_}) {
+    out.number(cursor.index);
+    out.flag(cursor.wrap);
+  }
+  out.number(unsignalled_);
+}
+
+void PackedRing::restore(SectionReader& in) {
+  for (Cursor* cursor : {&available_, &used_}) {
+    cursor->index = in.number_to<uint32_t>(layout_.size - 1);
+    cursor->wrap = in.flag();
+  }
+  unsignalled_ = in.number_to<uint32_t>(layout_.size);
+}
+
+void PackedRing::save_taken(uint16_t head, SectionWriter& out) const {
+  SNUG_ASSERT(head < taken_.size() && taken_[head].count > 0);
+  out.number(taken_[head].id);
+  out.number(taken_[head].count);
+}
+
+void PackedRing::restore_taken(VirtChain& chain, SectionReader& in) {
+  Taken taken;
+  taken.id = in.number<uint16_t>();
+  taken.count = in.number_to<uint16_t>(static_cast<uint16_t>(layout_.size - in_flight_));
+  if (taken.count == 0) return in.refuse("a chain of no descriptors, or more than the ring has");
+  chain.head = free_.back();
+  free_.pop_back();
+  taken_[chain.head] = taken;
+  in_flight_ += taken.count;
+}
 
 }  // namespace
 

@@ -1,5 +1,7 @@
 #include "devices/virtio/pci.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "vmm/base/assertion.h"
@@ -469,6 +471,77 @@ void VirtioPci::raise(uint16_t vector, uint8_t cause) {
   }
   isr_ |= cause;
   update_line();
+}
+
+// --- snapshots --------------------------------------------------------------------------------------
+
+bool VirtioPci::settle() {
+  if (resetting_ || queues_.any_resetting()) return false;
+  return !started_ || device_.settle();
+}
+
+void VirtioPci::save(SectionWriter& out) const {
+  out.number(static_cast<uint16_t>(device_.type()));
+  out.number(status_);
+  out.number(isr_);
+  out.number(generation_);
+  out.number(config_vector_);
+  out.number(device_feature_select_);
+  out.number(driver_feature_select_);
+  out.number(driver_features_);
+  out.flag(started_);
+  const auto config = pages_.bytes().subspan(kConfigAt, kConfigEnd - kConfigAt);
+  const auto last =
+      std::find_if(config.rbegin(), config.rend(), [](std::byte b) { return b != std::byte{0}; });
+  out.blob(config.first(static_cast<size_t>(config.rend() - last)));
+  msix_->save(out);
+  queues_.save(out);
+  if (started_) device_.save(out);
+}
+
+void VirtioPci::restore(SectionReader& in) {
+  if (in.number<uint16_t>() != static_cast<uint16_t>(device_.type()) && in.good())
+    return in.refuse("another kind of device");
+  status_ = in.number<uint8_t>();
+  isr_ = in.number<uint8_t>();
+  generation_ = in.number<uint8_t>();
+  config_vector_ = checked_vector(in.number<uint16_t>());
+  device_feature_select_ = in.number<uint32_t>();
+  driver_feature_select_ = in.number<uint32_t>();
+  driver_features_ = in.number<uint64_t>();
+  const bool started = in.flag();
+  const auto config = in.blob(kConfigEnd - kConfigAt);
+  msix_->restore(in);
+  if (const uint64_t missing = driver_features_ & ~offered_; missing != 0 && (status_ & kFeaturesOk) != 0)
+    return in.refuse(
+        fmt::format("the guest uses what the device does not offer now (features {:#x})", missing));
+  queues_.restore(ring_features(), in);
+  for (uint16_t i = 0; i < queue_count(); ++i) queues_.set_vector(i, checked_vector(queues_.vector(i)));
+  if (started != ((status_ & kDriverOk) != 0)) in.refuse("a driver that is ready, or not");
+  if (!in.good()) return;
+  std::array<std::byte, kConfigEnd - kConfigAt> known{};
+  std::copy(config.begin(), config.end(), known.begin());
+  pages_.put(kConfigAt, known);
+  if (started) {
+    started_ = true;
+    if (auto bound = doorbells_.bind(); !bound)
+      log_debug("virtio {}: {}", device_.name(), bound.error().text());
+    device_.start(*this, driver_features_);
+    device_.restore(in);
+  }
+  show_common();
+  // The guest hears of what is other than it was.
+  if (show_device_config()) config_changed();
+  update_line();
+}
+
+void VirtioPci::wake(bool interrupt) {
+  if (!live()) return;
+  for (uint16_t i = 0; i < queue_count(); ++i) {
+    if (!queues_.ring(i).running()) continue;
+    doorbells_.ring(i);
+    if (interrupt) raise(queues_.vector(i), kIsrQueue);
+  }
 }
 
 // INTx follows the ISR (4.1.4.5) unless the guest uses MSI-X or has disabled it.

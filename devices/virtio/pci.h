@@ -56,6 +56,19 @@ class VirtioPci final : public PciDevice, public BusDevice, private VirtioHost {
   Result<void> map_doorbells(uint64_t bar_address);
   void unmap_doorbells() { doorbells_.move(0); }
 
+  // --- snapshots, while no vCPU runs ---
+
+  // "" or, in words, why its state cannot be told.
+  std::string unsaveable() const { return started_ ? device_.unsaveable() : ""; }
+  // False: requests are under way, or a reset; ask again when some are done. True: it can be saved.
+  bool settle();
+  void save(SectionWriter& out) const;
+  // Into one that no driver has touched yet, and whose configuration space was restored.
+  void restore(SectionReader& in);
+  // All its doorbells ring: what was put back is taken again. `interrupt`: the guest hears from each queue,
+  // too, since what it was told last may have been lost.
+  void wake(bool interrupt);
+
   // --- the guest's side ---
 
   void read(uint64_t offset, std::span<std::byte> data) override;

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <span>
 #include <string>
@@ -31,6 +32,9 @@ class VirtQueue {
 
   // The next available chain. kBroken once: what was wrong is in `why()`.
   Pop pop(VirtChain& chain);
+  // A chain that was popped is popped again, before all others: a device that holds several puts the last one
+  // back first.
+  void put_back(VirtChain chain) { put_back_.push_front(std::move(chain)); }
   // Gives a chain back with the number of bytes written into it. False when the ring is not there any more.
   bool push(uint16_t head, uint32_t written);
   // Several at once: the driver sees all of them or none yet.
@@ -38,19 +42,26 @@ class VirtQueue {
   // Whether what has been pushed since the last call needs an interrupt.
   bool needs_interrupt() { return running() && ring_->needs_interrupt(); }
   // Asks the driver for a notification with its next chain. True when chains came meanwhile: pop again.
-  bool enable_notifications() { return running() && ring_->enable_notifications(); }
+  bool enable_notifications() { return running() && (ring_->enable_notifications() || !put_back_.empty()); }
   void disable_notifications();
   // Whether there is something to pop.
-  bool available() const { return running() && ring_->available(); }
+  bool available() const { return running() && (!put_back_.empty() || ring_->available()); }
 
   bool running() const { return ring_ != nullptr; }
   uint16_t size() const { return size_; }
+
+  // For snapshots, when all that was popped is given back or put back. Restored into one that has been
+  // started, of the same layout and features.
+  void save(SectionWriter& out) const;
+  void restore(SectionReader& in);
+
   const std::string& why() const { return why_; }
 
  private:
   const GuestMemory& memory_;
   std::unique_ptr<VirtRing> ring_;
   uint16_t size_ = 0;
+  std::deque<VirtChain> put_back_;
   std::string why_;
 };
 

@@ -1,5 +1,9 @@
 #include "devices/virtio/queue_registers.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+
 #include "vmm/base/endian.h"
 
 namespace snug {
@@ -91,6 +95,41 @@ void VirtioQueueRegisters::clear(uint16_t index) {
 void VirtioQueueRegisters::clear() {
   for (uint16_t i = 0; i < count(); ++i) clear(i);
   selected_ = 0;
+}
+
+bool VirtioQueueRegisters::any_resetting() const { return std::ranges::any_of(queues_, &Queue::resetting); }
+
+void VirtioQueueRegisters::save(SectionWriter& out) const {
+  out.number(count());
+  out.number(selected_);
+  for (const Queue& queue : queues_) {
+    out.number(queue.layout.size);
+    out.number(queue.layout.descriptors);
+    out.number(queue.layout.available);
+    out.number(queue.layout.used);
+    out.number(queue.vector);
+    out.flag(queue.enabled);
+    out.flag(queue.open);
+    queue.ring.save(out);
+  }
+}
+
+void VirtioQueueRegisters::restore(const VirtQueueFeatures& features, SectionReader& in) {
+  if (const auto queues = in.number<uint16_t>(); queues != count() && in.good())
+    return in.refuse(fmt::format("{} queues, and the device has {}", queues, count()));
+  selected_ = in.number<uint16_t>();
+  for (Queue& queue : queues_) {
+    queue.layout.size = in.number_to<uint16_t>(queue.max_size);
+    queue.layout.descriptors = in.number<uint64_t>();
+    queue.layout.available = in.number<uint64_t>();
+    queue.layout.used = in.number<uint64_t>();
+    queue.vector = in.number<uint16_t>();
+    queue.enabled = in.flag();
+    queue.open = in.flag();
+    // One that cannot be there was refused when the guest enabled it, and does not run.
+    if (in.good() && queue.enabled) (void)queue.ring.start(queue.layout, features);
+    queue.ring.restore(in);
+  }
 }
 
 }  // namespace snug

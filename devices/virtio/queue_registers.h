@@ -57,6 +57,11 @@ class VirtioQueueRegisters {
   void clear(uint16_t queue);
   void clear();
 
+  // For snapshots, with no reset under way. Restored into registers as clear() leaves them.
+  bool any_resetting() const;
+  void save(SectionWriter& out) const;
+  void restore(const VirtQueueFeatures& features, SectionReader& in);
+
  private:
   struct Queue {
     explicit Queue(const GuestMemory& memory) : ring(memory) {}

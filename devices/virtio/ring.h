@@ -12,6 +12,7 @@
 
 #include "devices/virtio/chain.h"
 #include "vmm/core/guest_memory.h"
+#include "vmm/core/state.h"
 
 namespace snug {
 
@@ -45,14 +46,24 @@ class VirtRing {
   virtual bool enable_notifications() = 0;
   virtual bool available() const = 0;
   virtual void disable_notifications() = 0;
+
+  // For snapshots: where it is. Restored into a ring that was just made, of the same layout and features.
+  virtual void save(SectionWriter& out) const = 0;
+  virtual void restore(SectionReader& in) = 0;
+  // The same of a chain that was popped and not given back. Restored, it is popped already, and `chain` has
+  // its head.
+  virtual void save_taken(uint16_t head, SectionWriter& out) const = 0;
+  virtual void restore_taken(VirtChain& chain, SectionReader& in) = 0;
+
   // After kBroken: what was wrong.
   const std::string& why() const { return why_; }
 
- protected:
-  Pop broken(std::string why);
   // Adds a buffer to a chain. False: it cannot be part of one, see `why`.
   static bool add_buffer(const GuestMemory& memory, uint64_t gpa, uint32_t length, bool writable,
                          VirtChain& chain, std::string& why);
+
+ protected:
+  Pop broken(std::string why);
   // Whether a table of indirect descriptors can be there. False: see `why`.
   static bool check_indirect(const GuestMemory& memory, uint64_t gpa, uint32_t length, std::string& why);
 

@@ -49,6 +49,10 @@ class SplitRing final : public VirtRing {
   bool enable_notifications() override;
   void disable_notifications() override;
   bool available() const override;
+  void save(SectionWriter& out) const override;
+  void restore(SectionReader& in) override;
+  void save_taken(uint16_t head, SectionWriter& out) const override { out.number(head); }
+  void restore_taken(VirtChain& chain, SectionReader& in) override;
 
  private:
   bool walk(uint16_t head, VirtChain& chain, std::string& why) const;
@@ -165,6 +169,24 @@ bool SplitRing::available() const {
 void SplitRing::disable_notifications() {
   // With event indexes the driver is left alone as long as the event index stays behind.
   if (!features_.event_idx) (void)memory_.store(layout_.used + kFlags, kNoNotify);
+}
+
+void SplitRing::save(SectionWriter& out) const {
+  out.number(next_available_);
+  out.number(used_index_);
+  out.number(signalled_index_);
+  out.flag(push_since_signal_);
+}
+
+void SplitRing::restore(SectionReader& in) {
+  next_available_ = in.number<uint16_t>();
+  used_index_ = in.number<uint16_t>();
+  signalled_index_ = in.number<uint16_t>();
+  push_since_signal_ = in.flag();
+}
+
+void SplitRing::restore_taken(VirtChain& chain, SectionReader& in) {
+  chain.head = in.number_to<uint16_t>(static_cast<uint16_t>(layout_.size - 1));
 }
 
 }  // namespace

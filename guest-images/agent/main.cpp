@@ -34,6 +34,7 @@
 #include <string_view>
 
 #include "guest-images/agent/first_program.h"
+#include "guest-images/agent/go_on.h"
 #include "guest-images/agent/mount.h"
 #include "guest-images/agent/session.h"
 #include "guest-images/agent/small_files.h"
@@ -49,13 +50,6 @@ void say(const std::string& text) {
 }
 
 std::string reason() { return std::strerror(errno); }
-
-bool set_clock(uint64_t nanoseconds) {
-  timespec time{};
-  time.tv_sec = static_cast<time_t>(nanoseconds / 1'000'000'000);
-  time.tv_nsec = static_cast<long>(nanoseconds % 1'000'000'000);
-  return ::clock_settime(CLOCK_REALTIME, &time) == 0;
-}
 
 // Beside a first program of the image's own, which is to end the guest.
 bool is_beside = false;
@@ -245,7 +239,7 @@ void Agent::accept_one() {
   listener_.reset();
   signals_.reset();
   button_.reset();
-  serve(std::move(connection), {set_clock, power, mount_share});
+  serve(std::move(connection), {set_clock, power, mount_share, go_on});
   ::_exit(0);
 }
 

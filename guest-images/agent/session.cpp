@@ -25,6 +25,7 @@ class Session {
   bool put(const protocol::Frame& frame);
   bool get(const protocol::Frame& frame);
   bool set_time(const protocol::Frame& frame);
+  bool go_on(const protocol::Frame& frame);
   bool power(const protocol::Frame& frame);
   bool mount(const protocol::Frame& frame);
   // Always false: the session is over.
@@ -85,6 +86,8 @@ bool Session::take(const protocol::Frame& frame) {
       return power(frame);
     case FrameType::kMount:
       return mount(frame);
+    case FrameType::kGoOn:
+      return go_on(frame);
     default:
       return refuse("a request that this agent does not know");
   }
@@ -153,6 +156,15 @@ bool Session::power(const protocol::Frame& frame) {
   put_frame(connection_.out(), FrameType::kDone);
   if (connection_.flush_all()) powers_.power(*action);
   return false;
+}
+
+bool Session::go_on(const protocol::Frame& frame) {
+  const auto request = protocol::decode_go_on(frame.payload);
+  if (!request || version_ < protocol::kGoOnVersion) return refuse("a malformed request to go on");
+  const std::string why = powers_.go_on(*request);
+  if (!why.empty()) return refuse(why);
+  put_frame(connection_.out(), FrameType::kDone);
+  return true;
 }
 
 bool Session::mount(const protocol::Frame& frame) {

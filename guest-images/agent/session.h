@@ -11,6 +11,7 @@ struct Powers {
   bool (*set_time)(uint64_t nanoseconds) = nullptr;               // false: errno says why
   void (*power)(protocol::PowerAction) = nullptr;                 // the client has been answered
   std::string (*mount)(const protocol::MountRequest&) = nullptr;  // why not, for a person; "": done
+  std::string (*go_on)(const protocol::GoOn&) = nullptr;          // likewise
 };
 
 // Returns when the session is over.

@@ -11,6 +11,7 @@ from micro import *  # noqa: E402,F403
 import hostile  # noqa: E402
 import life  # noqa: E402,F401
 import pmem  # noqa: E402,F401
+import snapshots  # noqa: E402,F401
 import virtio  # noqa: E402,F401: its tests
 import wall  # noqa: E402,F401
 

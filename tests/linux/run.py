@@ -18,7 +18,7 @@ PARTS = {
     # The machine and its devices.
     "machine": ("kernels", "kaslr", "ends", "figures", "devices", "balloon_console", "disks", "pmem", "limits", "systemd"),
     # What people do with it: a console, commands, whole systems, networks and sockets between them.
-    "sandbox": ("console", "network", "rings", "sandbox", "integrity", "debian", "taps", "vsock", "shares", "builds", "posix_cases", "pjdfstest",
+    "sandbox": ("console", "network", "rings", "sandbox", "snapshots", "integrity", "debian", "taps", "vsock", "shares", "builds", "posix_cases", "pjdfstest",
                 "images"),
 }
 

@@ -22,6 +22,12 @@ std::string cache_folder() {
   return {};
 }
 
+std::string data_folder() {
+  if (const auto data = folder_in("XDG_DATA_HOME"); !data.empty()) return data + "/snug";
+  if (const auto home = folder_in("HOME"); !home.empty()) return home + "/.local/share/snug";
+  return {};
+}
+
 bool belongs_to_another(const std::string& path) {
   struct stat status {};
   std::string at = path;

@@ -84,4 +84,17 @@ int receive_packet(int socket, std::span<char> buffer, size_t& size, std::vector
   return 0;
 }
 
+ssize_t receive_with_descriptors(int socket, std::span<char> buffer, std::vector<UniqueFd>& descriptors) {
+  iovec part{buffer.data(), buffer.size()};
+  Control control{};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control.bytes.data();
+  message.msg_controllen = control.bytes.size();
+  const ssize_t count = ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+  if (count >= 0) take_descriptors(message, descriptors);
+  return count;
+}
+
 }  // namespace snug

@@ -23,4 +23,8 @@ int send_packet(int socket, std::span<const iovec> parts, std::span<const int> d
 int receive_packet(int socket, std::span<char> buffer, size_t& size, std::vector<UniqueFd>& descriptors,
                    size_t descriptors_max);
 
+// Of a stream: what there is, at most `buffer`, and the descriptors that came with it, at most
+// kPacketDescriptorsMax (the kernel drops those beyond). As recvmsg(2).
+ssize_t receive_with_descriptors(int socket, std::span<char> buffer, std::vector<UniqueFd>& descriptors);
+
 }  // namespace snug

@@ -25,6 +25,7 @@ struct RunArguments {
   bool tty = false;                  // it runs on a terminal
   std::string junit;                 // where results are written as JUnit XML; "": nowhere
   std::vector<std::string> command;  // behind "--": run in the guest by its agent
+  std::string snapshot;              // the folder of one, where the machine begins; "": it boots
 };
 int run(const RunArguments& arguments);
 

@@ -18,6 +18,7 @@
 #include "vmm/cli/image_commands.h"
 #include "vmm/cli/life_commands.h"
 #include "vmm/cli/put.h"
+#include "vmm/cli/snapshot_commands.h"
 #include "vmm/cli/usage.h"
 #include "vmm/run/runner.h"
 
@@ -195,6 +196,7 @@ std::function<int()> parse(int argc, char** argv, Arguments& given) {
   std::function<int()> on_machines;
   cli::add_life_commands(app, on_machines);
   cli::add_image_commands(app, on_machines);
+  cli::add_snapshot_commands(app, on_machines);
 
   try {
     app.parse(own_arguments, argv);

@@ -178,6 +178,7 @@ int run_here(Spec& spec, bool named, CommandPlan& plan, const RunArguments& argu
   options.commands = plan.commands.empty() ? nullptr : &plan;
   options.directory = *directory ? &**directory : nullptr;
   options.background = background != nullptr;
+  options.snapshot = arguments.snapshot;
   const auto manager = background == nullptr ? ServiceManager::take_from_environment() : ServiceManager();
   options.ending = [&](const TimeLimit& grace) { manager.stopping(grace); };
   options.started = [&] {

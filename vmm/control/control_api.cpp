@@ -140,6 +140,11 @@ ControlAnswer post_kill(ControlTarget& target, const HttpRequest&) {
   return done(target);
 }
 
+// For whoever has no files with it: the server sees to the others.
+ControlAnswer post_snapshot(ControlTarget& target, const HttpRequest&) {
+  return *begin_snapshot(target, {}, nullptr);
+}
+
 constexpr std::array kRoutes{
     ControlRoute{"GET", "/v1/vm", get_vm},
     ControlRoute{"GET", "/v1/stats", get_stats, true},
@@ -149,6 +154,7 @@ constexpr std::array kRoutes{
     ControlRoute{"POST", "/v1/power-button", post_power_button},
     ControlRoute{"POST", "/v1/stop", post_stop},
     ControlRoute{"POST", "/v1/kill", post_kill},
+    ControlRoute{"POST", "/v1/snapshot", post_snapshot, false, true},
 };
 
 }  // namespace
@@ -159,6 +165,28 @@ bool asks_guest(const HttpRequest& request) {
   return std::ranges::any_of(kRoutes, [&](const ControlRoute& route) {
     return route.asks_guest && route.path == request.path && route.method == request.method;
   });
+}
+
+bool takes_files(const HttpRequest& request) {
+  return std::ranges::any_of(kRoutes, [&](const ControlRoute& route) {
+    return route.takes_files && route.path == request.path && route.method == request.method;
+  });
+}
+
+std::optional<ControlAnswer> begin_snapshot(ControlTarget& target, std::vector<UniqueFd> files,
+                                            std::function<void(ControlAnswer)> answer) {
+  if (files.size() != 2)
+    return control_error(
+        400,
+        "two descriptors come with this request (SCM_RIGHTS): empty files, open for writing, "
+        "for the state and for the memory");
+  target.snapshot({std::move(files[0]), std::move(files[1])}, [answer = std::move(answer)](
+                                                                  const Result<SnapshotTaken>& taken) {
+    if (!taken) return answer(control_error(409, taken.error().text()));
+    answer(
+        {.json = text_of({{"state_bytes", taken->state_bytes}, {"paused_seconds", taken->paused_seconds}})});
+  });
+  return std::nullopt;
 }
 
 ControlAnswer control_error(int status, const std::string& text) {

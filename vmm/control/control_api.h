@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "vmm/base/result.h"
+#include "vmm/base/unique_fd.h"
 #include "vmm/control/http.h"
 
 namespace snug {
@@ -87,6 +89,17 @@ struct VmUsage {
   std::optional<uint64_t> memory_kills;  // processes
 };
 
+// Where a snapshot goes: files of whoever asks, empty and open for writing.
+struct SnapshotFiles {
+  UniqueFd state;
+  UniqueFd memory;
+};
+// One that was taken.
+struct SnapshotTaken {
+  uint64_t state_bytes = 0;
+  double paused_seconds = 0;  // that the guest stood still for it
+};
+
 // The machine, as the interface sees it.
 class ControlTarget {
  public:
@@ -103,6 +116,8 @@ class ControlTarget {
   // The power button, and a hard stop when the guest takes longer than `grace`; nothing: the spec's.
   virtual Result<void> stop(std::optional<std::chrono::milliseconds> grace) = 0;
   virtual void kill() = 0;
+  // `done`: once, now or later, on the loop. Errors: not in a state for it; what cannot be saved; the files.
+  virtual void snapshot(SnapshotFiles files, std::function<void(Result<SnapshotTaken>)> done) = 0;
 };
 
 struct ControlAnswer {
@@ -116,13 +131,19 @@ struct ControlRoute {
   std::string_view method;
   std::string_view path;
   ControlAnswer (*handle)(ControlTarget& target, const HttpRequest& request);
-  bool asks_guest = false;  // it had better be asked before
+  bool asks_guest = false;   // it had better be asked before
+  bool takes_files = false;  // descriptors come with the request; see begin_snapshot()
 };
 std::span<const ControlRoute> control_routes();
 
 // Whether the answer wants ControlTarget::ask_guest() before it.
 bool asks_guest(const HttpRequest& request);
 ControlAnswer answer_control_request(ControlTarget& target, const HttpRequest& request);
+// Whether it is one for begin_snapshot().
+bool takes_files(const HttpRequest& request);
+// `answer`: once, now or later, unless what this returns is the answer. `files`: what came with the request.
+std::optional<ControlAnswer> begin_snapshot(ControlTarget& target, std::vector<UniqueFd> files,
+                                            std::function<void(ControlAnswer)> answer);
 // {"error": TEXT}
 ControlAnswer control_error(int status, const std::string& text);
 // The answer to those who wait.

@@ -6,6 +6,8 @@
 #include <array>
 #include <cerrno>
 
+#include "vmm/base/packet_socket.h"
+
 namespace snug {
 namespace {
 
@@ -33,13 +35,22 @@ bool wait_for(int fd, short events, std::optional<Clock::time_point> deadline) {
 }  // namespace
 
 Result<HttpResponse> ask_machine(const FoundVm& vm, std::string_view method, std::string_view path,
-                                 std::string_view body, std::optional<std::chrono::milliseconds> limit) {
+                                 std::string_view body, std::optional<std::chrono::milliseconds> limit,
+                                 std::span<const int> descriptors) {
   const UniqueFd socket = SNUG_TRY(connect_to(vm, kControl));
   std::optional<Clock::time_point> deadline;
   if (limit) deadline = Clock::now() + *limit;
   const std::string request = fmt::format("{} {} HTTP/1.1\r\nHost: snug\r\nContent-Length: {}\r\n\r\n{}",
                                           method, path, body.size(), body);
-  for (size_t sent = 0; sent < request.size();) {
+  size_t sent = 0;
+  if (!descriptors.empty()) {
+    // It is a new connection: there is room for the first byte.
+    const iovec first{const_cast<char*>(request.data()), 1};
+    if (const int error = send_packet(socket.get(), {&first, 1}, descriptors); error != 0)
+      return fail_errno(error, "{}", vm.name);
+    sent = 1;
+  }
+  while (sent < request.size()) {
     if (!wait_for(socket.get(), POLLOUT, deadline)) return fail("{} does not answer", vm.name);
     const ssize_t count =
         ::send(socket.get(), request.data() + sent, request.size() - sent, MSG_NOSIGNAL | MSG_DONTWAIT);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "vmm/base/log.h"
+#include "vmm/base/packet_socket.h"
 #include "vmm/base/socket_io.h"
 
 namespace snug {
@@ -61,12 +62,13 @@ void ControlServer::on_event(uint64_t id) {
   bool stays = true;
   switch (client.phase) {
     case Phase::kRequest:
-      stays = read_request(client);
+      stays = read_request(id, client);
       break;
     case Phase::kAnswer:
       stays = send(client);
       break;
     case Phase::kAskingGuest:
+    case Phase::kWorking:
     case Phase::kWaiting:
     case Phase::kDraining:
       stays = drain(client);
@@ -75,11 +77,11 @@ void ControlServer::on_event(uint64_t id) {
   if (!stays) drop(id);
 }
 
-bool ControlServer::read_request(Client& client) {
+bool ControlServer::read_request(uint64_t id, Client& client) {
   std::array<char, 4096> buffer;
-  const ssize_t count = receive_some(client.fd.get(), buffer.data(), buffer.size());
+  const ssize_t count = receive_with_descriptors(client.fd.get(), buffer, client.files);
   if (count < 0 && (errno == EAGAIN || errno == EINTR)) return true;
-  if (count <= 0) return false;
+  if (count <= 0 || client.files.size() > kPacketDescriptorsMax) return false;
   if (client.reader.feed({buffer.data(), static_cast<size_t>(count)})) return true;
   if (const int error = client.reader.error(); error != 0)
     return answer(client, error, control_error(error, "this is no request that is understood here").json);
@@ -91,10 +93,24 @@ bool ControlServer::read_request(Client& client) {
     guest_answers_.arm(kGuestAnswersPause);
     return true;
   }
-  return answer_request(client);
+  return answer_request(id, client);
 }
 
-bool ControlServer::answer_request(Client& client) {
+bool ControlServer::begin_work(uint64_t id, Client& client) {
+  client.phase = Phase::kWorking;
+  const auto refused =
+      begin_snapshot(target_, std::move(client.files),
+                     [this, id, alive = std::weak_ptr<int>(alive_)](const ControlAnswer& said) {
+                       if (alive.expired()) return;
+                       const auto found = clients_.find(id);
+                       if (found == clients_.end()) return;
+                       if (!answer(found->second, said.status, said.json)) drop(id);
+                     });
+  return !refused || answer(client, refused->status, refused->json);
+}
+
+bool ControlServer::answer_request(uint64_t id, Client& client) {
+  if (takes_files(client.reader.request())) return begin_work(id, client);
   const ControlAnswer said = answer_control_request(target_, client.reader.request());
   if (!said.waits) return answer(client, said.status, said.json);
   // Some room is always left for those who come to the point.
@@ -155,7 +171,7 @@ void ControlServer::drop_the_slow() {
   std::vector<uint64_t> slow;
   bool others = false;
   for (const auto& [id, client] : clients_) {
-    if (client.phase == Phase::kWaiting) continue;
+    if (client.phase == Phase::kWaiting || client.phase == Phase::kWorking) continue;
     if (now - client.since >= kPatience) {
       slow.push_back(id);
     } else {
@@ -176,7 +192,7 @@ void ControlServer::look_for_guest_answers() {
     if (client.phase != Phase::kAskingGuest) continue;
     if (!answered && now - client.guest_asked < kGuestPatience) {
       others = true;
-    } else if (!answer_request(client)) {
+    } else if (!answer_request(id, client)) {
       gone.push_back(id);
     }
   }

@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "vmm/base/result.h"
 #include "vmm/base/unique_fd.h"
@@ -36,11 +37,12 @@ class ControlServer {
   void finish(int exit_status, const std::string& message);
 
  private:
-  enum class Phase { kRequest, kAskingGuest, kWaiting, kAnswer, kDraining };
+  enum class Phase { kRequest, kAskingGuest, kWorking, kWaiting, kAnswer, kDraining };
   struct Client {
     UniqueFd fd;
     Phase phase = Phase::kRequest;
     HttpReader reader;
+    std::vector<UniqueFd> files;  // that came with the request
     std::string out;
     size_t sent = 0;
     size_t drained = 0;  // bytes that came behind the request
@@ -55,8 +57,9 @@ class ControlServer {
   void accept_some();
   void on_event(uint64_t id);
   // Each returns whether the client stays.
-  bool read_request(Client& client);
-  bool answer_request(Client& client);
+  bool read_request(uint64_t id, Client& client);
+  bool answer_request(uint64_t id, Client& client);
+  bool begin_work(uint64_t id, Client& client);
   bool answer(Client& client, int status, const std::string& json);
   bool send(Client& client);
   bool drain(Client& client);
@@ -67,6 +70,8 @@ class ControlServer {
   EventLoop& loop_;
   UniqueFd listening_;
   ControlTarget& target_;
+  // What comes back when this is gone finds it expired.
+  std::shared_ptr<int> alive_ = std::make_shared<int>(0);
   uint64_t next_id_ = 0;
   std::unordered_map<uint64_t, Client> clients_;
   EventLoop::Watch watch_;

@@ -24,6 +24,8 @@ constexpr uint64_t kCmdlineMax = 0x10000;
 constexpr uint64_t kLowRamEnd = 0x9fc00;   // e820 RAM ends here; EBDA and VGA hole follow
 constexpr uint64_t kAcpiTables = 0xe0000;  // RSDP first (ACPI 6.5 5.2.5.1 search area), tables behind it
 constexpr uint64_t kAcpiTablesEnd = 0xff000;
+constexpr uint64_t kGenerationId =
+    kAcpiTablesEnd;                         // 16 bytes (Virtual Machine Generation ID, Microsoft 2012)
 constexpr uint64_t kResetVector = 0xffff0;  // F000:FFF0, where old software jumps to reset a PC
 constexpr uint64_t kBiosEnd = 0x100000;
 constexpr uint64_t kHighRamStart = 0x100000;
@@ -64,6 +66,7 @@ constexpr uint16_t kAcpiEvents = kPortAcpi + 4;  // pending events, write 1 to c
 constexpr uint8_t kAcpiResetValue = 0x01;
 constexpr uint8_t kAcpiSleepTypeS5 = 5;  // SLP_TYP value of \_S5
 constexpr uint8_t kAcpiEventPowerButton = 0x01;
+constexpr uint8_t kAcpiEventGeneration = 0x02;
 
 // --- interrupts (GSI) -------------------------------------------------------------------------------
 constexpr uint32_t kGsiSerial = 4;

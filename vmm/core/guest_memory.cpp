@@ -177,6 +177,11 @@ Result<void> GuestMemory::read_file(int fd, uint64_t offset, uint64_t gpa, uint6
   return {};
 }
 
+bool GuestMemory::is_mapped(uint64_t gpa) const {
+  return std::ranges::any_of(
+      files_, [gpa](const Range& file) { return gpa - file.gpa < file.length && gpa >= file.gpa; });
+}
+
 Result<void> GuestMemory::map_file(int fd, uint64_t offset, uint64_t gpa, uint64_t length) const {
   const Region* region = find(gpa, length);
   if (region == nullptr) return fail("{:#x} bytes at {:#x} do not fit into guest memory", length, gpa);

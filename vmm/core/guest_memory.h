@@ -152,6 +152,10 @@ class GuestMemory {
   // file too short.
   Result<void> read_file(int fd, uint64_t offset, uint64_t gpa, uint64_t length) const;
 
+  // Whether a page of RAM may hold what the host's page tables do not show: it is one of a file that was
+  // mapped.
+  bool is_mapped(uint64_t gpa) const;
+
   // Puts `length` bytes of `fd` from `offset` in the place of RAM at `gpa`, copy-on-write; all three are
   // multiples of 4 KiB. The file must never get shorter: touching what it lost is a SIGBUS. Errors: range
   // outside RAM, a file that cannot be mapped; RAM is as before then. During set-up only. Memory that is

@@ -22,6 +22,8 @@ class DiskFile {
 
   // Whether it is the guest's memory: pmem() then, else config().
   bool is_pmem() const { return pmem_; }
+  // The file itself, this one's.
+  int file() const { return fd_.get(); }
   // For a machine; points to this. With the size that the file has now.
   DiskConfig config();
   // Errors: with that size it cannot be memory of a guest.

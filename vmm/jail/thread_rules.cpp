@@ -96,6 +96,22 @@ Requests loop_requests() {
   return all;
 }
 
+// A snapshot: what KVM tells of a VM and its vCPUs.
+Requests saving_requests() {
+  return {kvm(0x02, kBoth, 4),         // KVM_GET_MSR_INDEX_LIST
+          kvm(0x62, kBoth, 520),       // KVM_GET_IRQCHIP
+          kvm(0x7c, _IOC_READ, 48),    // KVM_GET_CLOCK
+          kvm(0x88, kBoth, 8),         // KVM_GET_MSRS
+          kvm(0x8e, _IOC_READ, 1024),  // KVM_GET_LAPIC
+          kvm(0x98, _IOC_READ, 4),     // KVM_GET_MP_STATE
+          kvm(0x9f, _IOC_READ, 64),    // KVM_GET_VCPU_EVENTS
+          kvm(0xa1, _IOC_READ, 128),   // KVM_GET_DEBUGREGS
+          kvm(0xa4, _IOC_READ, 4096),  // KVM_GET_XSAVE
+          kvm(0xa6, _IOC_READ, 392),   // KVM_GET_XCRS
+          kvm(0xcf, _IOC_READ, 4096),  // KVM_GET_XSAVE2
+          kvm(0xe2, _IOC_WRITE, 24)};  // KVM_GET_DEVICE_ATTR
+}
+
 // Besides what vCPUs and devices ask: all that makes a VM and its vCPUs, and how large a console is that is a
 // terminal.
 Requests builder_requests() {
@@ -114,6 +130,7 @@ Requests builder_requests() {
                              kvm(0xa3),                   // KVM_GET_TSC_KHZ
                              static_cast<uint32_t>(BLKGETSIZE64), TIOCGWINSZ, VHOST_SET_OWNER},
                     std::back_inserter(all));
+  std::ranges::copy(saving_requests(), std::back_inserter(all));
   return all;
 }
 
@@ -343,6 +360,11 @@ const std::vector<Unseen>& unseen_entries() {
       {{kBuilder}, SYS_madvise, {102}, By::kAnyTest, "C libraries from 2.42 on"},
       {{kBuilder}, SYS_fstat, {}, By::kAnyTest, "fstat(2) of other releases of the C library"},
       {{kLoop}, SYS_ioctl, {kTerminalAttributes, kSetTerminalAttributes}, By::kAnyTest, "newer C libraries"},
+      {{kBuilder},
+       SYS_ioctl,
+       {kvm(0xa4, _IOC_READ, 4096), kvm(0xcf, _IOC_READ, 4096)},
+       By::kAnyTest,
+       "one of them, as the CPU has it"},
       {{kBuilder}, SYS_rt_sigreturn, {}, By::kAnyTest, "a kick before the thread has confined itself"},
       // What a host has to have.
       {{kLoop, kBuilder}, SYS_ioctl, {BLKGETSIZE64}, By::kAnyTest, "a disk that is the host's block device"},

@@ -59,6 +59,7 @@ Result<void> Vcpu::set_cpuid(std::span<const kvm_cpuid_entry2> entries) {
   table->nent = static_cast<uint32_t>(entries.size());
   std::copy(entries.begin(), entries.end(), table->entries);
   if (::ioctl(fd_.get(), KVM_SET_CPUID2, table) != 0) return fail_errno(errno, "KVM_SET_CPUID2");
+  if (entries.data() != cpuid_.data()) cpuid_.assign(entries.begin(), entries.end());
   return {};
 }
 

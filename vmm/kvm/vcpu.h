@@ -9,6 +9,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "vmm/base/mapping.h"
 #include "vmm/base/result.h"
@@ -26,6 +27,8 @@ class Vcpu {
   static Result<std::unique_ptr<Vcpu>> create(const Vm& vm, uint32_t id);
 
   Result<void> set_cpuid(std::span<const kvm_cpuid_entry2> entries);
+  // What was set last.
+  std::span<const kvm_cpuid_entry2> cpuid() const { return cpuid_; }
   // The MSRs that firmware would set: fast strings, memory type write-back. Those unknown here are skipped.
   Result<void> set_boot_msrs();
   Result<void> set_state(const CpuState& state);
@@ -77,6 +80,7 @@ class Vcpu {
   uint32_t id_;
   UniqueFd fd_;
   Mapping run_;
+  std::vector<kvm_cpuid_entry2> cpuid_;
   kvm_coalesced_mmio_ring* coalesced_ring_ = nullptr;  // in run_
 };
 

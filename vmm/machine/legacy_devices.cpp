@@ -35,4 +35,41 @@ Result<std::unique_ptr<LegacyDevices>> LegacyDevices::create(kvm::Vm& vm, Bus& p
   return devices;
 }
 
+namespace {
+
+constexpr uint16_t kVersion = 1;
+
+// Each device with the name of its section.
+template <class Devices, class Each>
+void for_each_with_state(Devices& devices, Each each) {
+  each("serial", devices.serial);
+  each("i8042", devices.i8042);
+  each("rtc", devices.rtc);
+  each("post-code", devices.post_code);
+  each("guest-status", devices.guest_status);
+  each("pvpanic", devices.pvpanic);
+  each("acpi", devices.power);
+}
+
+}  // namespace
+
+void LegacyDevices::save(StateWriter& state) {
+  for_each_with_state(
+      *this, [&](const char* name, auto& device) { device.lock()->save(state.section(name, kVersion)); });
+}
+
+Result<void> LegacyDevices::restore(StateReader& state) {
+  Result<void> restored;
+  for_each_with_state(*this, [&](const char* name, auto& device) {
+    if (!restored) return;
+    auto section = state.section(name, kVersion);
+    if (section) device.lock()->restore(*section);
+    if (!section)
+      restored = tl::unexpected(std::move(section.error()));
+    else
+      restored = section->finish();
+  });
+  return restored;
+}
+
 }  // namespace snug

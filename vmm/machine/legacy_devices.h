@@ -16,6 +16,7 @@
 #include "vmm/base/synced.h"
 #include "vmm/core/bus.h"
 #include "vmm/core/lifecycle.h"
+#include "vmm/core/state.h"
 #include "vmm/kvm/vm.h"
 
 namespace snug {
@@ -25,6 +26,10 @@ struct LegacyDevices {
   // writes.
   static Result<std::unique_ptr<LegacyDevices>> create(kvm::Vm& vm, Bus& ports, SerialOutput& console,
                                                        LifecycleSink& machine);
+
+  // A section of its own for each.
+  void save(StateWriter& state);
+  Result<void> restore(StateReader& state);
 
   LegacyDevices(kvm::Vm& vm, SerialOutput& console, LifecycleSink& machine);
 

@@ -11,7 +11,9 @@
 #include "vmm/base/checked.h"
 #include "vmm/base/log.h"
 #include "vmm/core/address_map.h"
+#include "vmm/core/memory_image.h"
 #include "vmm/kvm/cpuid.h"
+#include "vmm/kvm/vcpu_state.h"
 #include "vmm/machine/kernel_placement.h"
 
 namespace snug {
@@ -43,15 +45,26 @@ Result<std::unique_ptr<Machine>> Machine::build(const kvm::Kvm& kvm, MachineConf
                                                : GuestMemory::create_shared(config.memory));
   std::unique_ptr<Machine> machine(new Machine(loop, console, std::move(events), std::move(memory)));
   machine->stop_on_panic_ = config.stop_on_panic;
+  machine->cpus_ = config.cpus;
   SNUG_TRY(machine->map_pmem(kvm, config));
   // The cheap and likely failures first: a broken kernel is reported before anything is asked of KVM.
-  SNUG_TRY(machine->load(config));
+  std::optional<StateReader> state;
+  if (config.saved) {
+    state = SNUG_TRY(StateReader::parse(std::move(config.saved->state)));
+    SNUG_TRY(machine->check_shape(*state));
+    SNUG_TRY(map_memory_image(machine->memory_, config.saved->memory));
+  } else {
+    SNUG_TRY(machine->load(config));
+  }
   machine->vm_ = SNUG_TRY(kvm::Vm::create(kvm));
   SNUG_TRY(machine->vm_->add_memory(machine->memory_));
   SNUG_TRY(machine->create_devices());
   SNUG_TRY(machine->create_virtio_devices(config));
-  SNUG_TRY(machine->create_vcpus(config));
+  if (state) SNUG_TRY(kvm::restore_vm(*machine->vm_, *state));
+  SNUG_TRY(machine->create_vcpus(config, state ? &*state : nullptr));
   machine->connect_console();
+  // Behind the vCPUs: their interrupts go to local APICs that are there.
+  if (state) SNUG_TRY(machine->restore_devices(*state));
   return machine;
 }
 
@@ -94,6 +107,7 @@ Result<void> Machine::load(const MachineConfig& config) {
   const auto tables = SNUG_TRY(with_context(boot::build_acpi_tables(acpi), "ACPI tables"));
   SNUG_TRY(boot::write_acpi_tables(memory_, tables));
   SNUG_TRY(boot::write_reset_vector(memory_));
+  SNUG_TRY(write_generation());
   // A loader of the kernel's own moves it by itself unless it is told not to.
   const bool tell = !kaslr && kernel_.unpacks_itself;
   const std::string cmdline = (tell ? "nokaslr " : "") + config.cmdline;
@@ -154,7 +168,7 @@ Result<void> Machine::create_virtio_devices(MachineConfig& config) {
   return {};
 }
 
-Result<void> Machine::create_vcpus(const MachineConfig& config) {
+Result<void> Machine::create_vcpus(const MachineConfig& config, StateReader* state) {
   const kvm::Kvm& kvm = vm_->kvm();
   const auto supported = SNUG_TRY(kvm::supported_cpuid(kvm));
   kvm::CpuTopology topology{.cpus = config.cpus, .tsc_deadline = kvm.has_tsc_deadline()};
@@ -164,9 +178,10 @@ Result<void> Machine::create_vcpus(const MachineConfig& config) {
     topology.tsc_khz = vcpu->tsc_khz();
     SNUG_TRY(vcpu->set_cpuid(kvm::guest_cpuid(supported, topology, id)));
     SNUG_TRY(vcpu->set_boot_msrs());
-    if (id == 0) SNUG_TRY(vcpu->set_state(entry_));
+    if (id == 0 && state == nullptr) SNUG_TRY(vcpu->set_state(entry_));
     vcpus.push_back(std::move(vcpu));
   }
+  if (state != nullptr) SNUG_TRY(kvm::restore_vcpus(*vm_, vcpus, *state));
   drain_timer_ = SNUG_TRY(DrainTimer::create(loop_, [this] { return vcpus_->handle_coalesced_writes(); }));
   vcpus_ = std::make_unique<VcpuThreads>(
       std::move(vcpus),

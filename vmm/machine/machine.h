@@ -20,6 +20,7 @@
 #include "vmm/core/event_loop.h"
 #include "vmm/core/guest_memory.h"
 #include "vmm/core/lifecycle.h"
+#include "vmm/core/state.h"
 #include "vmm/core/thread_kind.h"
 #include "vmm/kvm/kvm.h"
 #include "vmm/kvm/vm.h"
@@ -54,6 +55,13 @@ struct MachineConfig {
   std::optional<uint64_t> balloon;  // the bytes it is to have at first; nothing: no balloon
   std::vector<PortPeer*> consoles;  // the caller's
   std::vector<ChannelEnd> channels;
+  // Where it begins, in place of its kernel: as save() has told it, and the RAM of that moment, which nobody
+  // may write to any more.
+  struct Saved {
+    std::vector<std::byte> state;
+    int memory = -1;  // the caller's
+  };
+  std::optional<Saved> saved;
   // What each thread of the machine does before all else; may be empty.
   std::function<void(ThreadKind)> thread_begins;
 };
@@ -84,6 +92,14 @@ class Machine final : public LifecycleSink {
 
   void press_power_button();
 
+  // --- snapshots: paused ---
+
+  // Its state, and RAM into the file `memory`. Nothing: requests of devices are under way still; they need
+  // the loop, and a moment. `pagemap`: see write_memory_image(). wake() afterwards, however it ends. Errors:
+  // what cannot be saved; the file.
+  Result<std::optional<std::vector<std::byte>>> save(int pagemap, int memory);
+  void wake() { virtio_->wake(false); }
+
   // To reach devices while the guest runs.
   VirtioDevices& virtio() { return *virtio_; }
 
@@ -106,7 +122,11 @@ class Machine final : public LifecycleSink {
   Result<void> create_devices();
   Result<void> create_virtio_devices(MachineConfig& config);
   Result<void> load(const MachineConfig& config);
-  Result<void> create_vcpus(const MachineConfig& config);
+  Result<void> create_vcpus(const MachineConfig& config, StateReader* state);
+  Result<void> write_generation();
+  void save_shape(StateWriter& state) const;
+  Result<void> check_shape(StateReader& state);
+  Result<void> restore_devices(StateReader& state);
   void connect_console();
   void keep_printing_back();
 
@@ -117,6 +137,7 @@ class Machine final : public LifecycleSink {
   std::shared_ptr<int> alive_ = std::make_shared<int>(0);
   RunStates states_;
   bool stop_on_panic_ = true;
+  uint32_t cpus_ = 0;
 
   // Declared in the order of use: vCPU threads go first, memory last.
   GuestMemory memory_;

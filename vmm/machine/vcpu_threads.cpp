@@ -8,6 +8,7 @@
 
 #include "vmm/base/assertion.h"
 #include "vmm/base/log.h"
+#include "vmm/kvm/vcpu_state.h"
 
 namespace snug {
 namespace {
@@ -115,6 +116,12 @@ void VcpuThreads::stop() {
     if (worker.thread.joinable()) worker.thread.join();
   // The last words of a guest that was stopped from outside.
   handle_coalesced_writes();
+}
+
+Result<void> VcpuThreads::save(const kvm::Vm& vm, StateWriter& state) const {
+  std::vector<const kvm::Vcpu*> vcpus;
+  for (const Worker& worker : workers_) vcpus.push_back(worker.vcpu.get());
+  return kvm::save_vcpus(vm, vcpus, state);
 }
 
 std::string VcpuThreads::describe() const {

@@ -17,6 +17,7 @@
 #include "vmm/base/result.h"
 #include "vmm/core/bus.h"
 #include "vmm/core/guest_memory.h"
+#include "vmm/core/state.h"
 #include "vmm/kvm/coalesced_writes.h"
 #include "vmm/kvm/vcpu.h"
 #include "vmm/machine/exit_stats.h"
@@ -62,6 +63,9 @@ class VcpuThreads {
   void request_stop();
   // request_stop() and join. Idempotent.
   void stop();
+
+  // While paused: a section for each (vmm/kvm/vcpu_state.h).
+  Result<void> save(const kvm::Vm& vm, StateWriter& state) const;
 
   // After stop(): where each vCPU was, registers and code bytes, several lines.
   std::string describe() const;

@@ -8,6 +8,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -30,6 +31,7 @@
 #include "vmm/core/guest_memory.h"
 #include "vmm/core/loop_thread.h"
 #include "vmm/core/shared_irq_line.h"
+#include "vmm/core/state.h"
 #include "vmm/kvm/irq_routes.h"
 #include "vmm/kvm/vm.h"
 #include "vmm/machine/pci_bars.h"
@@ -112,6 +114,21 @@ class VirtioDevices {
   // Asks the guest for new statistics; false when it tells none.
   bool refresh_balloon();
   std::optional<BalloonStatus> balloon();
+
+  // --- snapshots, while no vCPU runs ---
+
+  // "" or which device cannot be saved, and why.
+  std::string unsaveable();
+  // Nothing of them works until what it returns is gone.
+  using Stillness = std::vector<std::unique_lock<std::mutex>>;
+  Stillness hold_still();
+  // The rest with that held. False: requests are under way still: let go, and try again.
+  bool settle();
+  void save(StateWriter& state);
+  // Before start(), when configuration spaces were restored. Errors: a state that is none, or other devices'.
+  Result<void> restore(StateReader& state);
+  // They work on what lies in their queues: Stillness is over. `interrupt`: see VirtioPci::wake().
+  void wake(bool interrupt);
 
   // Of hvc `index`: the size of the window that shows it.
   void set_console_size(size_t index, const WindowSize& size);

@@ -14,11 +14,13 @@ namespace snug::protocol {
 constexpr uint32_t kAgentPort = 1000;  // the guest's agent listens there
 constexpr uint32_t kCallPort = 1000;   // the host's: the agent calls it once, when it is ready
 
-// Commands are the same in all; copies are another thing since 2, and shares are mounted since 3.
+// Commands are the same in all; copies are another thing since 2, shares are mounted since 3, and guests go
+// on after a snapshot since 4.
 constexpr uint16_t kOldestVersion = 1;
-constexpr uint16_t kVersion = 3;
+constexpr uint16_t kVersion = 4;
 constexpr uint16_t kCopyVersion = 2;
 constexpr uint16_t kMountVersion = 3;
+constexpr uint16_t kGoOnVersion = 4;
 
 constexpr size_t kHeaderSize = 8;
 constexpr size_t kMaxPayload = 128 * 1024;  // what Linux allows one argument of a program to have
@@ -51,6 +53,7 @@ enum class FrameType : uint8_t {
   kSetTime = 48,
   kPower = 49,
   kMount = 50,
+  kGoOn = 51,
 };
 
 // Channels of a command, as its descriptors are numbered; and that of a copy.

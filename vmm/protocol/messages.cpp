@@ -199,6 +199,24 @@ std::optional<uint64_t> decode_number64(std::string_view payload) {
   return complete(decoder, value);
 }
 
+void put_go_on(std::string& out, const GoOn& request) {
+  Encoder payload;
+  payload.u64(request.nanoseconds).text(request.seed).text(request.host_name);
+  put_frame(out, FrameType::kGoOn, payload.bytes());
+}
+
+std::optional<GoOn> decode_go_on(std::string_view payload) {
+  Decoder decoder(payload);
+  GoOn request;
+  request.nanoseconds = decoder.u64();
+  request.seed = decoder.text();
+  request.host_name = decoder.text();
+  if (request.seed.size() != GoOn::kSeed || request.host_name.size() > GoOn::kNameMax ||
+      request.host_name.find('\0') != std::string::npos)
+    return std::nullopt;
+  return complete(decoder, std::move(request));
+}
+
 void put_mount(std::string& out, const MountRequest& request) {
   const int flags = (request.readonly ? kFlagReadonly : 0) | (request.file.empty() ? 0 : kFlagFile);
   Encoder payload;

@@ -108,6 +108,18 @@ std::optional<PowerAction> decode_power(std::string_view payload);
 void put_set_time(std::string& out, uint64_t nanoseconds);
 std::optional<uint64_t> decode_number64(std::string_view payload);
 
+// The guest begins where it was saved: what is to be other than in all the others that do.
+struct GoOn {
+  static constexpr size_t kSeed = 32;     // bytes
+  static constexpr size_t kNameMax = 64;  // as Linux has it
+
+  uint64_t nanoseconds = 0;  // since 1970
+  std::string seed;          // of its random numbers
+  std::string host_name;     // "": as it is
+};
+void put_go_on(std::string& out, const GoOn& request);
+std::optional<GoOn> decode_go_on(std::string_view payload);
+
 // A share of the host's (virtio-fs) for the guest's tree. One that is mounted there already is done.
 struct MountRequest {
   std::string tag;

@@ -1,6 +1,7 @@
 #include "vmm/run/guest_agent.h"
 
 #include "vmm/base/log.h"
+#include "vmm/base/random.h"
 
 namespace snug {
 namespace {
@@ -31,6 +32,32 @@ void GuestAgent::on_call() {
   called_ = true;
   events_.called();
   shares_.mount();
+}
+
+// Its device holds this back until the guest knows that its connections of before are gone.
+void GuestAgent::guest_goes_on(const std::string& host_name) {
+  connect([this, host_name](UniqueFd stream, int error) {
+    if (error != 0) return log_debug("no agent has gone on: {}", errno_text(error));
+    using std::chrono::nanoseconds;
+    const auto now = std::chrono::system_clock::now().time_since_epoch();
+    protocol::GoOn request{
+        .nanoseconds = static_cast<uint64_t>(std::chrono::duration_cast<nanoseconds>(now).count()),
+        .seed = std::string(protocol::GoOn::kSeed, '\0'),
+        .host_name = host_name};
+    (void)get_random(std::as_writable_bytes(std::span(request.seed)));
+    std::string frame;
+    put_go_on(frame, request);
+    auto asked = AgentRequest::start(
+        loop_, std::move(stream), frame, kRequestPatience,
+        [this](const Result<void>& done) {
+          if (!done)
+            log_warn("the guest goes on with what it had (random numbers, clock, name): {}",
+                     done.error().text());
+          if (!called_) on_call();
+        },
+        protocol::kGoOnVersion);
+    if (asked) go_on_ = std::move(*asked);
+  });
 }
 
 void GuestAgent::on_ready() {

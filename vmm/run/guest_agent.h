@@ -34,6 +34,9 @@ class GuestAgent {
 
   // A boot begins; it has not called yet.
   void guest_boots();
+  // One begins that was saved when its agent had called, or before: it does not call once more.
+  // `host_name`: that it gets; it has random numbers of its own and the time of day from then on.
+  void guest_goes_on(const std::string& host_name);
   // "ready", "awaited" for `patience` of a boot, then "silent".
   const char* state(std::chrono::milliseconds patience) const;
 
@@ -58,6 +61,7 @@ class GuestAgent {
   std::chrono::steady_clock::time_point boot_began_;
   std::unique_ptr<AgentRequest> power_off_;
   std::unique_ptr<AgentRequest> set_time_;
+  std::unique_ptr<AgentRequest> go_on_;
 };
 
 }  // namespace snug

@@ -41,6 +41,15 @@ Result<std::unique_ptr<HostEnds>> HostEnds::open(const Spec& spec) {
   return ends;
 }
 
+void HostEnds::open_template(const Spec& spec) {
+  std::vector<int> boot_files{kernel.get()};
+  for (const UniqueFd& initrd : initrds) boot_files.push_back(initrd.get());
+  for (const DiskFile& disk : disks) boot_files.push_back(disk.file());
+  templates = TemplateEnds::open(spec, boot_files);
+  if (!templates) return;
+  if (auto found = templates->find()) saved = std::move(*found);
+}
+
 Result<void> HostEnds::open_streams(const Spec& spec, EventLoop& loop, const Options& options) {
   SNUG_TRY(open_console(spec, loop, options));
   SNUG_TRY(open_vsock(spec, loop, options));
@@ -151,6 +160,7 @@ void HostEnds::go_behind(WardenLink& warden) {
   }
   kernel_cache = KernelCache(std::move(files));
   kernel_store.leave();
+  if (templates) templates->go_behind(warden);
   if (vsock) vsock->leave_names_to([&warden](uint32_t port) { return warden.connect_vsock(port); });
   if (console_server)
     console_server->continue_log_with([&warden] { return warden.next_log(warden::LogKind::kConsole); });

@@ -27,6 +27,7 @@
 #include "vmm/machine/machine.h"
 #include "vmm/run/command_session.h"
 #include "vmm/run/guest_shares.h"
+#include "vmm/run/saved_ends.h"
 #include "vmm/run/share_server.h"
 #include "vmm/run/warden_link.h"
 #include "vmm/spec/spec.h"
@@ -47,6 +48,8 @@ struct HostEnds {
   // Kernel, initrds, taps, disks: some may be pipes that are waited for. Errors: what the spec names is not
   // there, not to be had, or not what it should be.
   static Result<std::unique_ptr<HostEnds>> open(const Spec& spec);
+  // Before the next: a machine for a command may begin with a template, or leave one behind.
+  void open_template(const Spec& spec);
   // Consoles, sockets and logs, once. Errors: the same.
   Result<void> open_streams(const Spec& spec, EventLoop& loop, const Options& options);
 
@@ -59,6 +62,8 @@ struct HostEnds {
   // At the end: passes on what consoles still hold.
   void finish();
 
+  std::optional<SavedEnds> saved;         // or it boots
+  std::optional<TemplateEnds> templates;  // of a machine that may begin with one
   UniqueFd kernel;
   KernelStore kernel_store;
   KernelCache kernel_cache;

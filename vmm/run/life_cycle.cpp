@@ -46,6 +46,7 @@ Result<std::unique_ptr<LifeCycle>> LifeCycle::create(const Environment& environm
   if (environment.thread_begins)
     begins = [begins = environment.thread_begins] { begins(ThreadKind::kBuilder); };
   life->builder_ = SNUG_TRY(LoopThread::create("builder", std::move(begins)));
+  life->snapshots_ = SNUG_TRY(SnapshotTaker::create(environment.loop, *life->builder_, environment.pagemap));
   life->limits_ = SNUG_TRY(RunLimits::create(environment.loop, std::move(events)));
   if (VsockHub* hub = environment.ends.vsock.get())
     life->agent_ = std::make_unique<GuestAgent>(
@@ -60,14 +61,23 @@ Result<std::unique_ptr<LifeCycle>> LifeCycle::create(const Environment& environm
 }
 
 Result<void> LifeCycle::begin() {
-  auto config = SNUG_TRY(prepare_boot());
-  SNUG_TRY(build(std::move(config)));
+  SNUG_TRY(build_first());
   if (machine_->kernel().is_linux && !environment_.native) SNUG_TRY(check_kernel_mode(environment_.kvm));
   SNUG_TRY(builder_->start());
   environment_.before_first_run();
   SNUG_TRY(run_machine());
   limits_.run_begins(spec_.timeout);
   return {};
+}
+
+// A template with which nothing can begin is none: the machine boots.
+Result<void> LifeCycle::build_first() {
+  auto built = build(SNUG_TRY(prepare_boot()));
+  if (built || !ends_.templates || !ends_.saved) return built;
+  log_info("template: {}", built.error().text());
+  ends_.templates->drop();
+  ends_.saved.reset();
+  return build(SNUG_TRY(prepare_boot()));
 }
 
 RunReport LifeCycle::end() {
@@ -88,6 +98,8 @@ Result<MachineConfig> LifeCycle::prepare_boot() {
   MachineConfig config = SNUG_TRY(ends_.machine_config(spec_));
   config.nics = SNUG_TRY(networks_.start());
   config.thread_begins = environment_.thread_begins;
+  // Where it is to begin is for its first boot: what the guest resets boots its kernel.
+  if (ends_.saved && report_.boots == 0) config.saved = SNUG_TRY(ends_.saved->read());
   log_debug("command line: {}", config.cmdline);
   return config;
 }
@@ -115,8 +127,10 @@ Result<void> LifeCycle::run_machine() {
     });
   const boot::LoadedKernel& kernel = machine_->kernel();
   log_debug("kernel: {}, entered at {:#x}", kernel.format, kernel.entry);
+  const bool goes_on = ends_.saved && report_.boots == 0;
   ++report_.boots;
   if (agent_) agent_->guest_boots();
+  if (agent_ && goes_on) agent_->guest_goes_on(spec_.name);
   if (agent_ && agent_->shares().any() && !commands_) limits_.mounts_begin(GuestAgent::kPatience);
   limits_.boot_begins(boot_limit());
   Result<void> started;
@@ -124,9 +138,15 @@ Result<void> LifeCycle::run_machine() {
   return started;
 }
 
+void LifeCycle::snapshot(SnapshotFiles files, SnapshotTaker::Done done) {
+  if (!machine_) return done(fail("{} is between two boots", spec_.name));
+  snapshots_->take(*machine_, std::move(files), std::move(done));
+}
+
 void LifeCycle::stop_machine(RunState state) {
   if (!machine_) return;
   if (health_) health_->end();
+  snapshots_->machine_goes();
   if (ends_.vsock) ends_.vsock->detach();
   networks_.detach();
   machine_->stop(state);
@@ -137,6 +157,9 @@ void LifeCycle::stop_machine(RunState state) {
     log_debug("{}", machine_->describe_vcpus());
   report_.exits.add(machine_->exit_stats());
   if (report_.cpu_ns_at_first_run == 0) report_.cpu_ns_at_first_run = machine_->cpu_ns_at_first_run();
+  // The last one goes with its process: taken apart, the host's kernel waits for a grace period at each
+  // doorbell and interrupt, and once for all of them else.
+  if (finished_) return (void)machine_.release();
   machine_.reset();
 }
 

@@ -20,6 +20,7 @@
 #include "vmm/run/host_ends.h"
 #include "vmm/run/run_limits.h"
 #include "vmm/run/run_report.h"
+#include "vmm/run/snapshot_taker.h"
 #include "vmm/run/warden_link.h"
 #include "vmm/spec/spec.h"
 
@@ -41,6 +42,7 @@ class LifeCycle {
     // The machine is built, and nothing of the guest has run yet.
     std::function<void()> before_first_run;
     bool native = false;  // the host's KVM is one that runs kernel mode on the CPU
+    int pagemap = -1;     // of this process: /proc/self/pagemap; or none
   };
   static Result<std::unique_ptr<LifeCycle>> create(const Environment& environment);
 
@@ -73,6 +75,8 @@ class LifeCycle {
   void set_guest_clock();
   void finish(RunState state, int exit_status, std::string message, std::string detail = {});
   GuestNetworks& networks() { return networks_; }
+  // As SnapshotTaker::take().
+  void snapshot(SnapshotFiles files, SnapshotTaker::Done done);
 
  private:
   // How the machine ended before its command did.
@@ -87,6 +91,7 @@ class LifeCycle {
   Result<void> open_commands();
   Result<MachineConfig> prepare_boot();
   Result<void> build(MachineConfig config);
+  Result<void> build_first();
   Result<void> run_machine();
   void stop_machine(RunState state);
   void restart();
@@ -124,6 +129,7 @@ class LifeCycle {
   std::unique_ptr<LoopThread> builder_;
   std::unique_ptr<GuestAgent> agent_;  // of a machine with sockets
   std::unique_ptr<Machine> machine_;
+  std::unique_ptr<SnapshotTaker> snapshots_;  // goes before the machine
   std::unique_ptr<GuestCommands> commands_;
   std::unique_ptr<HealthCheck> health_;
   std::optional<Ending> ending_;

@@ -33,8 +33,20 @@ Result<void> LifeCycle::open_commands() {
 }
 
 void LifeCycle::on_agent_ready() {
-  if (commands_) commands_->agent_ready();
   if (health_) health_->begin();
+  if (!commands_) return;
+  if (!ends_.templates || !ends_.templates->wanted() || report_.boots > 1) return commands_->agent_ready();
+  // As it is before anything was asked of it.
+  snapshot(ends_.templates->take_files(), [this](const Result<SnapshotTaken>& taken) {
+    if (taken) {
+      ends_.templates->keep();
+    } else {
+      log_info("template: {}", taken.error().text());
+      ends_.templates->drop();
+    }
+    // The machine may be gone, and its commands with it.
+    if (machine_) commands_->agent_ready();
+  });
 }
 
 // A command without what it is to work on does not begin. Whoever is in a guest without one can help himself.

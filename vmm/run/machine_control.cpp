@@ -290,6 +290,10 @@ Result<void> MachineControl::stop(std::optional<std::chrono::milliseconds> grace
   return {};
 }
 
+void MachineControl::snapshot(SnapshotFiles files, std::function<void(Result<SnapshotTaken>)> done) {
+  life_.snapshot(std::move(files), std::move(done));
+}
+
 void MachineControl::kill() { life_.finish(RunState::kKilled, 128 + SIGKILL, "killed"); }
 
 }  // namespace snug

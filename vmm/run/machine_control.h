@@ -57,6 +57,7 @@ class MachineControl final : public ControlTarget {
   Result<void> press_power_button() override;
   Result<void> stop(std::optional<std::chrono::milliseconds> grace) override;
   void kill() override;
+  void snapshot(SnapshotFiles files, std::function<void(Result<SnapshotTaken>)> done) override;
 
  private:
   std::optional<BalloonStatus> balloon() const;

@@ -32,6 +32,8 @@ struct RunnerOptions {
   // Our own streams are nobody's: a console on stdio goes into the directory, as a log and for those who
   // attach, and what commands print goes into another log there.
   bool background = false;
+  // The folder of a snapshot, where the machine begins; "": it boots.
+  std::string snapshot;
 
   // In the warden. The guest runs: called once.
   std::function<void()> started;

@@ -173,6 +173,13 @@ bool Warden::answer(const warden::Call& call, const std::string& text) {
       stop_both();
       return replied;
     }
+    case CallKind::kKeepTemplate:
+      if (!duties_.ends.templates || !duties_.ends.templates->keep_for_machine()) return false;
+      return reply(call, 0);
+    case CallKind::kDropTemplate:
+      if (!duties_.ends.templates) return false;
+      duties_.ends.templates->drop_for_machine();
+      return reply(call, 0);
     case CallKind::kEnded:
       remember_end({static_cast<int>(call.argument & 0xff), one_line(text)});
       return reply(call, 0);

@@ -93,6 +93,9 @@ void WardenLink::ending(const TimeLimit& grace) {
 }
 void WardenLink::suspended() { call(CallKind::kSuspended); }
 
+void WardenLink::keep_template() { call(CallKind::kKeepTemplate); }
+void WardenLink::drop_template() { call(CallKind::kDropTemplate); }
+
 void WardenLink::ended(int exit_status, const std::string& message) {
   call(CallKind::kEnded, static_cast<uint32_t>(exit_status), message);
 }

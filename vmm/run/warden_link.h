@@ -46,6 +46,8 @@ class WardenLink {
   uint64_t started();
   void ending(const TimeLimit& grace);
   void suspended();
+  void keep_template();
+  void drop_template();
   // The last words, one or the other.
   void ended(int exit_status, const std::string& message);
   void failed(const Error& error);

@@ -31,9 +31,11 @@ enum class CallKind : uint32_t {
   kGiveUpNetwork,  // `argument`: the interface; what its passt sends makes no sense
   kStarted,        // the guest runs. Value: the warden's CPU time so far, in nanoseconds
   kEnding,  // the guest was asked to power off. `argument`: milliseconds that it has; from kLongest: no limit
-  kSuspended,  // the terminal is as it was: both processes can be stopped
-  kEnded,      // `argument`: the exit status. Text: the message
-  kFailed,     // set-up failed. Text: message, NUL, hint
+  kSuspended,     // the terminal is as it was: both processes can be stopped
+  kEnded,         // `argument`: the exit status. Text: the message
+  kFailed,        // set-up failed. Text: message, NUL, hint
+  kKeepTemplate,  // its files are whole. Once at most, before anything was asked of the guest
+  kDropTemplate,  // it is not to be; or nothing can begin with the one that was found
 };
 constexpr uint64_t kLongest = uint64_t{1} << 40;  // 34 years: any unit of time can count them
 constexpr uint64_t kForever = ~uint64_t{0};

@@ -56,6 +56,17 @@ Keys<Spec> all_keys() {
        .help = "Whether the kernel is kept unpacked in the cache folder, for the next boot to map.",
        .example = "false",
        .value = boolean(&Spec::kernel_cache)},
+      {.name = "template",
+       .flags = "--template",
+       .placeholder = "BOOL",
+       .group = "Boot",
+       .help =
+           "Whether a machine that is started for a command begins where another of its kind stood when it "
+           "had booted. The first one of a kind boots and leaves that behind, for a day. Guests of one "
+           "template have the same random addresses. Not with interfaces, shares, or disks that can be "
+           "written to.",
+       .example = "true",
+       .value = boolean(&Spec::from_template)},
       {.name = "kaslr",
        .flags = "--kaslr",
        .placeholder = "BOOL",

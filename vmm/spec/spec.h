@@ -205,6 +205,7 @@ struct Spec {
   uint64_t memory = uint64_t{256} << 20;  // bytes: 16 MiB to 1 TiB, whole pages of 4 KiB
   std::string kernel;                     // empty: none given; or a path, or one of kKernelImages
   bool kernel_cache = true;               // keep the kernel ready to be mapped
+  bool from_template = false;             // begin where another of the kind stood
   bool kaslr = true;                      // random addresses for a kernel that can be moved
   std::vector<std::string> initrd;        // loaded one behind the other; at most 64
   std::string cmdline;                    // appended to snug's own defaults

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "vmm/base/endian.h"
 
@@ -189,6 +190,29 @@ void VirtioBalloon::give_back(uint64_t gpa, uint64_t length) {
   if (length == kPage) return;
   for (; length > 0; length -= kPage, gpa += kPage)
     if (memory.discard(gpa, kPage)) given_back_ += kPage;
+}
+
+// --- snapshots ------------------------------------------------------------------------------------------
+
+// What was done of a chain is done once more: pages that are gone may go again.
+bool VirtioBalloon::settle() {
+  for (uint16_t i = 0; i < held_.size(); ++i) {
+    if (std::exchange(held_[i].valid, false)) host_->queue(i).put_back(std::move(held_[i].chain));
+  }
+  if (std::exchange(stats_buffer_.valid, false)) host_->queue(2).put_back(std::move(stats_buffer_.chain));
+  return true;
+}
+
+void VirtioBalloon::save(SectionWriter& out) const {
+  out.number(target_pages_);
+  out.number(actual_pages_);
+  out.number(poison_);
+}
+
+void VirtioBalloon::restore(SectionReader& in) {
+  target_pages_ = in.number<uint32_t>();
+  actual_pages_ = in.number<uint32_t>();
+  poison_ = in.number<uint32_t>();
 }
 
 // --- statistics -------------------------------------------------------------------------------------

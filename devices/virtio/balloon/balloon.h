@@ -61,6 +61,9 @@ class VirtioBalloon final : public VirtioDevice {
   void queue_ready(uint16_t queue) override;
   bool stop() override;
   bool stop_queue(uint16_t queue) override;
+  bool settle() override;
+  void save(SectionWriter& out) const override;
+  void restore(SectionReader& in) override;
 
  private:
   static constexpr uint64_t kPage = 4096;  // 5.5.6: whatever the guest's own pages are

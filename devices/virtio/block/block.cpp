@@ -305,6 +305,25 @@ VirtioBlock::Taken VirtioBlock::answer(uint16_t index, uint8_t status, uint32_t 
   return Taken::kAnswered;
 }
 
+// What is not on the disk, or in memory that a snapshot has, would be gone.
+std::string VirtioBlock::unsaveable() const {
+  if (config_.ephemeral) return "its changes are kept for this machine only (ephemeral)";
+  if (!config_.read_only) return "the guest may write to it";
+  return {};
+}
+
+void VirtioBlock::save(SectionWriter& out) const {
+  out.number(config_.size);
+  out.flag(failed_);
+}
+
+void VirtioBlock::restore(SectionReader& in) {
+  const auto size = in.number<uint64_t>();
+  failed_ = in.flag();
+  if (in.good() && size != config_.size)
+    in.refuse(fmt::format("{} has {} bytes, and had {}", config_.storage, config_.size, size));
+}
+
 void VirtioBlock::fail(const std::string& why) {
   failed_ = true;
   host_->needs_reset(why);

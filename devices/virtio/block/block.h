@@ -52,6 +52,10 @@ class VirtioBlock final : public VirtioDevice {
   void queue_ready(uint16_t queue) override;
   bool stop() override;
   bool stop_queue(uint16_t queue) override;
+  std::string unsaveable() const override;
+  bool settle() override { return under_way_ == 0; }
+  void save(SectionWriter& out) const override;
+  void restore(SectionReader& in) override;
 
   static constexpr size_t kMaxQueues = 16;
 

@@ -1,5 +1,7 @@
 #include "devices/virtio/console/channels.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 
@@ -79,6 +81,38 @@ bool VirtioChannels::stop() {
 bool VirtioChannels::stop_queue(uint16_t queue) {
   if (queue >= kPairs) channels_[(queue - kPairs) / 2].stream.stop_queue(queue);
   return true;
+}
+
+bool VirtioChannels::settle() {
+  unused_port_.settle();
+  for (Channel& channel : channels_) channel.stream.settle();
+  return true;
+}
+
+void VirtioChannels::save(SectionWriter& out) const {
+  out.number(static_cast<uint16_t>(channels_.size()));
+  unused_port_.save(out);
+  for (const Channel& channel : channels_) {
+    out.text(channel.name);
+    for (const bool state : {channel.guest_open, channel.peer_open, channel.tell_add, channel.tell_name,
+                             channel.tell_close, channel.tell_open, channel.told_open})
+      out.flag(state);
+    channel.stream.save(out);
+  }
+}
+
+// Whether the peer has come or gone since is seen as soon as the queues are looked at.
+void VirtioChannels::restore(SectionReader& in) {
+  if (in.number<uint16_t>() != channels_.size()) return in.refuse("another number of channels");
+  unused_port_.restore(in);
+  for (Channel& channel : channels_) {
+    if (const std::string name = in.text(kNameMax); name != channel.name)
+      return in.refuse(fmt::format("channel {}, which was {}", channel.name, name));
+    for (bool* state : {&channel.guest_open, &channel.peer_open, &channel.tell_add, &channel.tell_name,
+                        &channel.tell_close, &channel.tell_open, &channel.told_open})
+      *state = in.flag();
+    channel.stream.restore(in);
+  }
 }
 
 void VirtioChannels::queue_ready(uint16_t queue) {

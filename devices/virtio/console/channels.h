@@ -42,6 +42,9 @@ class VirtioChannels final : public VirtioDevice {
   void queue_ready(uint16_t queue) override;
   bool stop() override;
   bool stop_queue(uint16_t queue) override;
+  bool settle() override;
+  void save(SectionWriter& out) const override;
+  void restore(SectionReader& in) override;
 
  private:
   struct Channel {

@@ -44,6 +44,26 @@ bool VirtioConsole::stop_queue(uint16_t queue) {
   return true;
 }
 
+bool VirtioConsole::settle() {
+  stream_.settle();
+  return true;
+}
+
+void VirtioConsole::save(SectionWriter& out) const {
+  out.number(size_.columns);
+  out.number(size_.rows);
+  out.flag(first_output_);
+  stream_.save(out);
+}
+
+// The window is the one that shows it now.
+void VirtioConsole::restore(SectionReader& in) {
+  (void)in.number<uint16_t>();
+  (void)in.number<uint16_t>();
+  first_output_ = in.flag();
+  stream_.restore(in);
+}
+
 void VirtioConsole::queue_ready(uint16_t queue) {
   used_ = true;
   if (queue == kReceive) {

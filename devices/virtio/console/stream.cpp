@@ -20,9 +20,31 @@ void PortStream::start(VirtioHost& host, uint16_t receive_queue, uint16_t transm
 void PortStream::stop() {
   host_ = nullptr;
   in_.valid = out_.valid = false;
+  done_before_ = 0;
 }
 
-void PortStream::stop_queue(uint16_t queue) { (queue == receive_queue_ ? in_ : out_).valid = false; }
+void PortStream::stop_queue(uint16_t queue) {
+  (queue == receive_queue_ ? in_ : out_).valid = false;
+  if (queue == transmit_queue_) done_before_ = 0;
+}
+
+void PortStream::settle() {
+  if (std::exchange(in_.valid, false)) host_->queue(receive_queue_).put_back(std::move(in_.chain));
+  if (!std::exchange(out_.valid, false)) return;
+  host_->queue(transmit_queue_).put_back(std::move(out_.chain));
+  done_before_ = out_.done;
+}
+
+void PortStream::save(SectionWriter& out) const {
+  out.number(done_before_);
+  out.blob(kept_);
+}
+
+void PortStream::restore(SectionReader& in) {
+  done_before_ = in.number<uint64_t>();
+  const auto kept = in.blob(kKept);
+  kept_.assign(kept.begin(), kept.end());
+}
 
 // --- to the guest -----------------------------------------------------------------------------------
 
@@ -78,7 +100,7 @@ void PortStream::transmit() {
         if (popped == VirtQueue::Pop::kBroken) return host_->needs_reset(queue.why());
         if (popped == VirtQueue::Pop::kEmpty) break;
         out_.valid = true;
-        out_.done = 0;
+        out_.done = std::exchange(done_before_, 0);
         longest_ = std::max(longest_, out_.chain.readable_bytes());
       }
       Sent sent = send_chain(budget);

@@ -31,6 +31,10 @@ class PortStream {
   void stop();
   // The driver takes the receive or the transmit queue back.
   void stop_queue(uint16_t queue);
+  // As those of VirtioDevice.
+  void settle();
+  void save(SectionWriter& out) const;
+  void restore(SectionReader& in);
 
   // The guest may have given buffers or the peer bytes.
   void receive();
@@ -64,6 +68,7 @@ class PortStream {
   uint16_t transmit_queue_ = 0;
   Held in_;
   Held out_;
+  uint64_t done_before_ = 0;     // bytes of the next chain of the transmit queue, which was put back
   std::vector<std::byte> kept_;  // kDrop only: what the peer has not taken yet, oldest first
   uint64_t dropped_ = 0;
   uint64_t longest_ = 0;

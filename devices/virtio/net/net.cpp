@@ -59,6 +59,7 @@ void VirtioNet::read_config(uint64_t offset, std::span<std::byte> data) const {
 void VirtioNet::start(VirtioHost& host, uint64_t features) {
   host_ = &host;
   driver_features_ = features;
+  offloads_ = features & net::kGuestOffloads;
   active_pairs_ = 1;
   backend_->start(features);
   if (link_up_) offer_rings(0);
@@ -195,7 +196,10 @@ void VirtioNet::transmit(uint16_t pair) {
     for (;;) {
       auto popped = VirtQueue::Pop::kEmpty;
       while (outgoing.count < kBatch && (popped = queue.pop(chain_)) == VirtQueue::Pop::kChain) {
-        if (!parse(queue, outgoing.add())) {
+        Outgoing& out = outgoing.add();
+        if (parse(queue, out)) {
+          std::swap(out.chain, chain_);
+        } else {
           --outgoing.count;
           (void)queue.push(chain_.head, 0);
         }
@@ -220,7 +224,6 @@ bool VirtioNet::parse(VirtQueue&, Outgoing& out) {
   const GuestMemory& memory = host_->memory();
   const uint64_t bytes = chain_.readable_bytes();
   if (bytes < kHeader + kFrameMin || bytes > kHeader + kFrameMax) return false;
-  out.head = chain_.head;
   out.parts.clear();
   out.frame.length = static_cast<uint32_t>(bytes - kHeader);
   if (copy_from_chain(memory, chain_.readable, 0, std::as_writable_bytes(std::span(&out.frame.header, 1))) !=
@@ -247,7 +250,7 @@ size_t VirtioNet::send(uint16_t pair, VirtQueue& queue) {
   }
   const size_t sent = link_up_ ? backend_->send(pair, frames_) : frames_.size();
   used_.clear();
-  for (size_t i = 0; i < sent; ++i) used_.push_back({outgoing.items[i].head, 0});
+  for (size_t i = 0; i < sent; ++i) used_.push_back({outgoing.items[i].chain.head, 0});
   (void)queue.push(used_);
   const auto first = outgoing.items.begin();
   std::rotate(first, first + static_cast<ptrdiff_t>(sent), first + static_cast<ptrdiff_t>(outgoing.count));
@@ -333,6 +336,45 @@ VirtioNet::Delivered VirtioNet::deliver(uint16_t pair, VirtQueue& queue, const I
   return Delivered::kYes;
 }
 
+// --- snapshots --------------------------------------------------------------------------------------
+
+std::string VirtioNet::unsaveable() const {
+  const bool foreign = std::ranges::any_of(pairs_, &Pair::foreign);
+  return foreign ? "the host's kernel works on its rings (vhost)" : "";
+}
+
+bool VirtioNet::settle() {
+  for (uint16_t pair = 0; pair < pair_count(); ++pair) {
+    Reused<Incoming>& incoming = pairs_[pair].incoming;
+    VirtQueue& receive = host_->queue(static_cast<uint16_t>(2 * pair));
+    while (incoming.count > 0) receive.put_back(std::move(incoming.items[--incoming.count].chain));
+    Reused<Outgoing>& outgoing = pairs_[pair].outgoing;
+    VirtQueue& transmit = host_->queue(static_cast<uint16_t>(2 * pair + 1));
+    while (outgoing.count > 0) transmit.put_back(std::move(outgoing.items[--outgoing.count].chain));
+  }
+  return true;
+}
+
+void VirtioNet::save(SectionWriter& out) const {
+  out.bytes(std::as_bytes(std::span(mac_)));
+  out.number(active_pairs_);
+  out.number(offloads_);
+}
+
+void VirtioNet::restore(SectionReader& in) {
+  in.bytes(std::as_writable_bytes(std::span(mac_)));
+  const auto pairs = in.number<uint16_t>();
+  const auto offloads = in.number<uint64_t>();
+  if (!in.good()) return;
+  if (pairs != 1 && !set_pairs(pairs)) return in.refuse(fmt::format("{} pairs of queues", pairs));
+  if ((offloads & ~(driver_features_ & net::kGuestOffloads)) != 0)
+    return in.refuse(fmt::format("offloads {:#x}, which were not negotiated", offloads));
+  if (offloads != offloads_) backend_->set_offloads(offloads);
+  offloads_ = offloads;
+  // What is at the other end now knows nothing of this guest.
+  announce_ = (driver_features_ & net::kGuestAnnounce) != 0;
+}
+
 // --- the control queue ------------------------------------------------------------------------------
 
 void VirtioNet::control() {
@@ -376,7 +418,8 @@ bool VirtioNet::execute(const NetCommand& command) {
     case NetCommand::Kind::kSetOffloads:
       // Those that were negotiated, no others.
       if ((command.offloads & ~(driver_features_ & net::kGuestOffloads)) != 0) return false;
-      backend_->set_offloads(command.offloads);
+      offloads_ = command.offloads;
+      backend_->set_offloads(offloads_);
       return true;
   }
   return false;

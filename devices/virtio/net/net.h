@@ -55,13 +55,17 @@ class VirtioNet final : public VirtioDevice {
   bool stop() override;
   bool stop_queue(uint16_t queue) override;
   void interrupt_moved(uint16_t queue) override;
+  std::string unsaveable() const override;
+  bool settle() override;
+  void save(SectionWriter& out) const override;
+  void restore(SectionReader& in) override;
 
   static constexpr uint16_t kMaxPairs = 16;
 
  private:
   // A frame of the guest that has not been sent yet.
   struct Outgoing {
-    uint16_t head = 0;
+    VirtChain chain;
     OutFrame frame;
     std::vector<iovec> parts;
     std::vector<std::byte> copy;  // of a frame in very many parts
@@ -111,6 +115,7 @@ class VirtioNet final : public VirtioDevice {
   uint64_t driver_features_ = 0;
   std::array<uint8_t, 6> mac_;  // as the guest has it
   uint16_t active_pairs_ = 1;
+  uint64_t offloads_ = 0;  // of the guest's, that it has switched on
   bool link_up_ = true;
   bool announce_ = false;  // the guest is asked to tell the network where it is
   bool told_broken_ = false;

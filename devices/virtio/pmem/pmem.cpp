@@ -153,6 +153,23 @@ void VirtioPmem::completed() {
   if (started_ && !failed_) begin_flush();
 }
 
+std::string VirtioPmem::unsaveable() const { return config_.read_only ? "" : "the guest may write to it"; }
+
+void VirtioPmem::save(SectionWriter& out) const {
+  out.number(config_.start);
+  out.number(config_.size);
+  out.flag(failed_);
+}
+
+void VirtioPmem::restore(SectionReader& in) {
+  const auto start = in.number<uint64_t>();
+  const auto size = in.number<uint64_t>();
+  failed_ = in.flag();
+  if (in.good() && (start != config_.start || size != config_.size))
+    in.refuse(fmt::format("{} is at {:#x} with {:#x} bytes, and was at {:#x} with {:#x}", config_.storage,
+                          config_.start, config_.size, start, size));
+}
+
 void VirtioPmem::fail(const std::string& why) {
   failed_ = true;
   host_->needs_reset(why);

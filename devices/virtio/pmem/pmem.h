@@ -70,6 +70,10 @@ class VirtioPmem final : public VirtioDevice {
   void queue_ready(uint16_t queue) override;
   bool stop() override;
   bool stop_queue(uint16_t queue) override;
+  std::string unsaveable() const override;
+  bool settle() override { return !under_way_ && flushing_.empty() && waiting_.empty(); }
+  void save(SectionWriter& out) const override;
+  void restore(SectionReader& in) override;
 
  private:
   static constexpr std::array<uint16_t, 1> kQueueSizes{64};

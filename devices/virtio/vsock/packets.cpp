@@ -144,7 +144,7 @@ void VirtioVsock::give_up(VsockConnection& connection, const char* why) {
 
 // Gives the guest what there is for it, as long as it has buffers.
 void VirtioVsock::pump() {
-  if (host_ == nullptr || halted_) return;
+  if (host_ == nullptr || halted_ || guest_hears_event()) return;
   VirtQueue& queue = host_->queue(kReceive);
   if (!queue.running()) return;
   queue.disable_notifications();

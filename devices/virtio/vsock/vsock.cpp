@@ -50,7 +50,7 @@ bool VirtioVsock::stop() {
   remove_all(true);
   refusals_.clear();
   spare_count_ = 0;
-  transmit_waits_ = event_due_ = false;
+  transmit_waits_ = event_due_ = event_unheard_ = false;
   return true;
 }
 
@@ -67,6 +67,8 @@ void VirtioVsock::halt(const std::string& why) {
 
 void VirtioVsock::queue_ready(uint16_t queue) {
   if (queue == kTransmit) transmit();
+  // It gives the buffer back when it has done what the event asks for.
+  if (queue == kEvent && !event_due_) event_unheard_ = false;
   if (queue == kEvent) send_event();
   pump();
 }
@@ -75,7 +77,7 @@ void VirtioVsock::interrupted(uint64_t cid) {
   config_.cid = cid;
   remove_all(true);
   refusals_.clear();
-  event_due_ = true;
+  begin_event();
   if (host_ != nullptr && !halted_) send_event();
 }
 
@@ -90,10 +92,49 @@ void VirtioVsock::send_event() {
     const size_t written =
         copy_to_chain(host_->memory(), chain_.writable, 0, std::as_bytes(std::span(&event, 1)));
     (void)queue.push(chain_.head, static_cast<uint32_t>(written));
-    host_->used(kEvent);
     event_due_ = false;
+    event_unheard_ = true;
+    // A notification comes with the next buffer only when there is no other.
+    std::vector<VirtChain> others;
+    while (queue.pop(chain_) == VirtQueue::Pop::kChain) others.push_back(std::move(chain_));
+    (void)queue.enable_notifications();
+    for (; !others.empty(); others.pop_back()) queue.put_back(std::move(others.back()));
+    host_->used(kEvent);
     return;
   } while (queue.enable_notifications());
+}
+
+void VirtioVsock::begin_event() {
+  event_due_ = true;
+  event_unheard_ = false;
+  heard_at_latest_ = Clock::now() + config_.event_timeout;
+  arm_timer(heard_at_latest_);
+}
+
+// Nothing is sent to it meanwhile.
+bool VirtioVsock::guest_hears_event() const {
+  return (event_due_ || event_unheard_) && Clock::now() < heard_at_latest_;
+}
+
+// --- snapshots ------------------------------------------------------------------------------------------
+
+bool VirtioVsock::settle() {
+  VirtQueue& queue = host_->queue(kReceive);
+  while (spare_count_ > 0) queue.put_back(std::move(spares_[--spare_count_].chain));
+  return true;
+}
+
+void VirtioVsock::save(SectionWriter& out) const {
+  out.flag(halted_);
+  out.number(next_port_);
+}
+
+void VirtioVsock::restore(SectionReader& in) {
+  halted_ = in.flag();
+  const auto port = in.number<uint32_t>();
+  if (port < kFirstHostPort || port > kLastHostPort) return in.refuse(fmt::format("port {}", port));
+  next_port_ = port;
+  begin_event();
 }
 
 // --- connections ------------------------------------------------------------------------------------
@@ -228,6 +269,10 @@ void VirtioVsock::host_event(VsockConnection& connection, uint32_t epoll_events)
 
 void VirtioVsock::set_deadline(VsockConnection& connection, Clock::time_point deadline) {
   connection.deadline = deadline;
+  arm_timer(deadline);
+}
+
+void VirtioVsock::arm_timer(Clock::time_point deadline) {
   if (deadline >= timer_at_) return;
   timer_at_ = deadline;
   const auto ns = std::chrono::duration_cast<std::chrono::nanoseconds>(deadline.time_since_epoch()).count();

@@ -30,6 +30,8 @@ struct VsockConfig {
   std::chrono::milliseconds close_timeout{8'000};     // for its RST when both sides have nothing more to say
   std::chrono::milliseconds busy_timeout{2'000};      // for a backend that says EAGAIN
   std::chrono::milliseconds busy_pause{10};           // until it is asked again
+  std::chrono::milliseconds event_timeout{
+      2'000};  // for a guest that does not say that it has heard of a reset
 };
 
 class VirtioVsock final : public VirtioDevice {
@@ -70,6 +72,10 @@ class VirtioVsock final : public VirtioDevice {
   void queue_ready(uint16_t queue) override;
   bool stop() override;
   bool stop_queue(uint16_t queue) override;
+  bool settle() override;
+  void save(SectionWriter& out) const override;
+  // The guest is told that all its connections are gone; who listens goes on.
+  void restore(SectionReader& in) override;
 
  private:
   using Clock = VsockConnection::Clock;
@@ -112,6 +118,8 @@ class VirtioVsock final : public VirtioDevice {
   void send_packet(VirtQueue& queue, const Spare& spare, const VsockHeader& header, size_t data);
   void forget_spares(size_t count);
   void send_event();
+  void begin_event();
+  bool guest_hears_event() const;
   VsockHeader header_for(VsockPorts ports) const;
 
   // Connections.
@@ -125,6 +133,7 @@ class VirtioVsock final : public VirtioDevice {
   void reopen(VsockConnection& connection);
   void host_event(VsockConnection& connection, uint32_t epoll_events);
   void set_deadline(VsockConnection& connection, Clock::time_point deadline);
+  void arm_timer(Clock::time_point deadline);
   void timer_fired();
   void timed_out(VsockConnection& connection);
   uint32_t free_host_port(uint32_t guest_port);
@@ -146,6 +155,10 @@ class VirtioVsock final : public VirtioDevice {
   std::deque<Refusal> refusals_;  // at most kResetsMax
   bool transmit_waits_ = false;   // for refusals_ to become fewer
   bool event_due_ = false;
+  // The guest has been told that its connections are gone, and has not said yet that it has heard it: what it
+  // would get before that would go with them.
+  bool event_unheard_ = false;
+  Clock::time_point heard_at_latest_;
 
   VirtChain chain_;
   std::vector<Spare> spares_;  // the first spare_count_ are buffers in hand

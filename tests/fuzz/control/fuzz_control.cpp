@@ -25,6 +25,9 @@ class Target final : public snug::ControlTarget {
     return {};
   }
   void kill() override {}
+  void snapshot(snug::SnapshotFiles, std::function<void(snug::Result<snug::SnapshotTaken>)> done) override {
+    done(snug::fail("no"));
+  }
 };
 
 // Feeds pieces of `step` bytes until the reader has enough.

@@ -25,6 +25,9 @@ UniqueFd connect_agent() {
     powers.mount = [](const protocol::MountRequest& request) {
       return request.tag == "refused" ? "cannot mount refused on " + request.target : std::string();
     };
+    powers.go_on = [](const protocol::GoOn& request) {
+      return request.host_name == "refused" ? "cannot be called refused" : std::string();
+    };
     agent::serve(agent::Fd(ends[1]), powers);
     ::_exit(0);
   }

@@ -247,8 +247,8 @@ std::string answer_to(const std::string& bytes) {
 TEST(HostileClientTest, IsRefusedInWords) {
   std::string hello, other;
   protocol::put_hello(hello, {});
-  protocol::put_hello(other, {4, 5});
-  EXPECT_THAT(answer_to(other), HasSubstr("speaks versions 1 to 3 of the protocol, the client 4 to 5"));
+  protocol::put_hello(other, {protocol::kVersion + 1, protocol::kVersion + 2});
+  EXPECT_THAT(answer_to(other), HasSubstr("speaks versions 1 to 4 of the protocol, the client 5 to 6"));
   EXPECT_THAT(answer_to("GET / HTTP/1.1\r\n\r\n"), HasSubstr("not the protocol"));
   std::string bytes = hello;
   put_frame(bytes, FrameType::kExec, "short");

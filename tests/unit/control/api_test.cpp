@@ -78,6 +78,7 @@ TEST(ControlApi, RoutesAndDocumentSayTheSame) {
 TEST(ControlApi, AnswersAreAsDescribed) {
   const json document = openapi();
   for (const ControlRoute& route : control_routes()) {
+    if (route.takes_files) continue;
     FakeTarget target;
     if (route.path == "/v1/resume") target.state = "paused";
     auto answer = route.handle(target, {std::string(route.method), std::string(route.path), ""});
@@ -85,6 +86,33 @@ TEST(ControlApi, AnswersAreAsDescribed) {
     EXPECT_EQ(answer.status, 200) << route.path;
     expect_as_described(document, route, answer);
   }
+}
+
+TEST(ControlApi, ASnapshotNeedsTwoFiles) {
+  const json document = openapi();
+  const auto route = std::ranges::find(control_routes(), "/v1/snapshot", &ControlRoute::path);
+  ASSERT_NE(route, control_routes().end());
+  FakeTarget target;
+  std::optional<ControlAnswer> later;
+  const auto begin = [&](size_t count) {
+    later.reset();
+    return begin_snapshot(target, std::vector<UniqueFd>(count),
+                          [&](ControlAnswer said) { later = std::move(said); });
+  };
+  for (const size_t count : {0, 1, 3}) {
+    const auto refused = begin(count);
+    ASSERT_TRUE(refused) << count;
+    EXPECT_EQ(refused->status, 400);
+    expect_as_described(document, *route, *refused);
+  }
+  EXPECT_FALSE(begin(2));
+  ASSERT_TRUE(later);
+  expect_as_described(document, *route, *later);
+  target.snapshot_fails = true;
+  EXPECT_FALSE(begin(2));
+  ASSERT_TRUE(later);
+  EXPECT_EQ(later->status, 409);
+  expect_as_described(document, *route, *later);
 }
 
 TEST(ControlApi, RefusalsAreAsDescribed) {

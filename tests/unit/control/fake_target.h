@@ -59,8 +59,14 @@ class FakeTarget final : public ControlTarget {
     return {};
   }
   void kill() override { calls.push_back("kill"); }
+  void snapshot(SnapshotFiles, std::function<void(Result<SnapshotTaken>)> done) override {
+    calls.push_back("snapshot");
+    if (snapshot_fails) return done(fail("fake cannot"));
+    done(SnapshotTaken{.state_bytes = 7, .paused_seconds = 0.5});
+  }
 
   std::string state = "running";
+  bool snapshot_fails = false;
   VmLimits limits{.cpu = 1.5, .memory_bytes = 4096, .io_weight = 100};
   std::vector<std::string> calls;
   int guest_asked = 0;

@@ -1,0 +1,251 @@
+"""Linux guests that are saved and begin again where they stood, alone, in a chain, and several of one."""
+import json
+import socket
+import threading
+
+from guests import *  # noqa: F403
+
+EVERYTHING = os.environ.get("SNUG_TESTS_ALL", "0") not in ("", "0")
+
+# What no reboot survives: a number that is in memory only, and a counter that goes on. The disk is read all the time and
+# what it gives compared; timers run on every processor; random numbers come from the device. What is wrong goes to "wrong".
+LOAD = r"""
+mkdir -p /run/t; cd /run/t; echo $1 > nonce; : > wrong
+counter() { i=0; while :; do i=$((i+1)); echo $i > counter.new; mv counter.new counter; usleep 20000; done; }
+reader() { good=$(md5sum < /dev/vda); while :; do echo 1 > /proc/sys/vm/drop_caches; [ "$(md5sum < /dev/vda)" = "$good" ] || echo disk >> wrong;
+  echo x >> reads; done; }
+ticker() { while :; do a=$(cut -d. -f1 /proc/uptime); usleep 50000; b=$(cut -d. -f1 /proc/uptime); [ $b -ge $a ] || echo "clock $a $b" >> wrong; done; }
+speaker() { i=0; while :; do i=$((i+1)); echo "line $i"; usleep 30000; done > /dev/ttyS0; }
+chance() { while :; do head -c 64 /dev/hwrng > /dev/null 2>&1 || echo rng >> wrong; usleep 100000; done; }
+for job in counter reader ticker speaker; do $job < /dev/null > /dev/null 2>&1 & done
+[ -c /dev/hwrng ] && { chance < /dev/null > /dev/null 2>&1 & }
+n=$(nproc); while [ $n -gt 0 ]; do n=$((n-1)); taskset -c $n sh -c 'while :; do usleep 10000; done' < /dev/null > /dev/null 2>&1 & done
+echo started
+"""
+
+
+class Machines:
+    """Machines and snapshots in a place of a test's own."""
+
+    def __enter__(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.env = {**os.environ, "XDG_RUNTIME_DIR": self.folder.name + "/run", "XDG_DATA_HOME": self.folder.name + "/data"}
+        os.mkdir(self.folder.name + "/run", 0o700)
+        return self
+
+    def __exit__(self, *_):
+        names = self.snug("ps", "-q", "-a").out.split()
+        if names:
+            self.snug("rm", "--force", *names)
+        self.folder.cleanup()
+
+    def snug(self, *arguments, **keywords):
+        return snug(*arguments, env=self.env, **keywords)
+
+    def boot(self, name, *flags, kernel=None):
+        initrds = ["--initrd", INITRD] + (["--initrd", STOCK_MODULES] if kernel == STOCK else [])
+        self.snug("run", "-d", "--wait", "--name", name, "-k", kernel or TINY, *initrds, "--memory", "128M", *flags).expect(0)
+
+    def save(self, name, snapshot):
+        self.snug("snapshot", name, snapshot).expect(0)
+
+    def restore(self, snapshot, name):
+        self.snug("restore", "-d", "--wait", snapshot, "--name", name).expect(0)
+
+    def gone(self, name):
+        self.snug("rm", "--force", name).expect(0)
+
+    def run(self, name, script, *words):
+        return self.snug("exec", name, "--", "sh", "-c", script, "sh", *words).expect(0).out
+
+    def read_disk(self):
+        path = self.folder.name + "/disk.img"
+        with open(path, "wb") as disk:
+            disk.write(os.urandom(1 << 20))
+        return ["--disk", f"{path},readonly=true"]
+
+
+def counter_moves(machines, name):
+    """The counter, once it has moved."""
+    script = "cd /run/t; a=$(cat counter); n=0; while [ $(cat counter) = $a ] && [ $n -lt 200 ]; do usleep 50000; n=$((n+1)); done; cat counter"
+    before = int(machines.run(name, "cat /run/t/counter"))
+    after = int(machines.run(name, script))
+    check(after > before, f"the counter stands still at {before}")
+    return after
+
+
+def expect_nothing_wrong(machines, name, nonce):
+    check(machines.run(name, "cat /run/t/nonce").strip() == nonce, "another guest than was saved")
+    wrong = machines.run(name, "cat /run/t/wrong")
+    check(wrong == "", "wrong", wrong)
+    for word in ("soft lockup", "stalls on", "Call Trace", "clocksource: timekeeping watchdog"):
+        check(word not in machines.run(name, "dmesg"), f"the kernel says: {word}")
+
+
+def chain(cpus, rounds, kernel):
+    nonce = os.urandom(8).hex()
+    with Machines() as machines:
+        machines.boot("m0", "--cpus", str(cpus), "--balloon", "0", *machines.read_disk(), kernel=kernel)
+        check(machines.run("m0", LOAD, nonce) == "started\n", "the load does not start")
+        count = counter_moves(machines, "m0")
+        for number in range(1, rounds + 1):
+            last, name = f"m{number - 1}", f"m{number}"
+            machines.save(last, f"s{number}")
+            # The one that was saved goes on as well.
+            if number == 1:
+                counter_moves(machines, last)
+            machines.gone(last)
+            machines.restore(f"s{number}", name)
+            machines.snug("snapshot", "rm", f"s{number}").expect(0)
+            now = counter_moves(machines, name)
+            check(now >= count, f"round {number}: the counter was at {count} and is at {now}")
+            count = now
+        reads = int(machines.run(name, "a=$(wc -l < /run/t/reads); usleep 500000; n=0; while [ $(wc -l < /run/t/reads) = $a ] && "
+                                 "[ $n -lt 100 ]; do usleep 100000; n=$((n+1)); done; echo $(($(wc -l < /run/t/reads) - a))"))
+        check(reads > 0, "the disk is not read any more")
+        expect_nothing_wrong(machines, name, nonce)
+        machines.snug("stop", "-t", "60", name).expect(0)
+
+
+for count, image, number in ((1, TINY, 3), (2, STOCK, 3), (4, TINY, 2)):
+    add(f"saved_and_restored_in_a_chain_with_{count}_vcpus",
+        functools.partial(chain, count, 200 if EVERYTHING and count == 2 else number, image))
+
+
+# Read by one program as soon as a command runs.
+IDENTITY = ("head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \\n'; echo; cat /proc/sys/kernel/random/uuid; hostname; "
+            "read up rest < /proc/uptime; echo $up; date +%s; cat /run/nonce")
+
+
+def clones(kernel):
+    with Machines() as machines:
+        machines.boot("first", kernel=kernel)
+        machines.run("first", "echo $1 > /run/nonce", "in memory only")
+        up = float(machines.run("first", "cut -d' ' -f1 /proc/uptime"))
+        machines.save("first", "s")
+        machines.gone("first")
+        # Time on disk.
+        time.sleep(5)
+        found = []
+        for number in range(3):
+            machines.restore("s", f"clone{number}")
+            found.append(machines.run(f"clone{number}", IDENTITY).splitlines())
+            host = time.time()
+            random_bytes, uuid, name, uptime, date, nonce = found[-1]
+            check(nonce == "in memory only", "another guest than was saved", found[-1])
+            check(name == f"clone{number}", "the host's name is not its own", found[-1])
+            check(abs(int(date) - host) < 3, f"its date is {date}, the host's {host}")
+            check(up <= float(uptime) < up + 60, f"up for {up} s when it was saved, and for {uptime} s now")
+        for field in (0, 1):
+            check(len({one[field] for one in found}) == len(found), "the same random numbers", found)
+        # All of them run side by side, and each is its own.
+        machines.run("clone0", "echo other > /run/nonce")
+        check(machines.run("clone1", "cat /run/nonce").strip() == "in memory only", "they share what they write")
+
+
+add("clones_are_other_machines_stock", functools.partial(clones, STOCK))
+add("clones_are_other_machines_tiny", functools.partial(clones, TINY))
+
+
+@test
+def streams_channels_and_networks_after_a_restore():
+    with Machines() as machines:
+        channel = machines.folder.name + "/channel.sock"
+        machines.boot("m", "--net", "user", "--channel", f"org.test,socket={channel}", "--console", "none")
+        find = ("for p in /sys/class/virtio-ports/*; do [ \"$(cat $p/name 2>/dev/null)\" = org.test ] && echo /dev/${p##*/}; done")
+        port = machines.run("m", find).strip()
+        check(port.startswith("/dev/"), "no channel")
+        # A program that answers on the channel, from before. (One opens it, and what it reads ends while nobody is there.)
+        machines.run("m", f"(while :; do if read line; then echo \"heard $line\"; else usleep 100000; fi; done) <> {port} >&0 2>/dev/null &")
+        # A command that runs over a connection of before ends with it; what listens goes on.
+        running = subprocess.Popen([SNUG, "exec", "m", "--", "sleep", "1000"], env=machines.env, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE)
+        address = machines.run("m", "ip -4 -o addr show scope global | head -1")
+        machines.save("m", "s")
+        check(running.poll() is None, "a snapshot ends what runs in the machine")
+        machines.gone("m")
+        check(running.wait(BOUND) == 125, "a command of a machine that is gone")
+        machines.restore("s", "again")
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.settimeout(60)
+            peer.connect(channel)
+            peer.sendall(b"word\n")
+            heard = b""
+            while b"\n" not in heard:
+                heard += peer.recv(100)
+            check(heard == b"heard word\n", "the channel is another", heard)
+        check(machines.run("again", "ip -4 -o addr show scope global | head -1") == address, "the address has gone")
+        for _ in range(20):
+            check(machines.run("again", "echo there") == "there\n", "commands do not run")
+
+
+@test
+def what_cannot_be_saved_is_said_and_the_machine_goes_on():
+    with Machines() as machines:
+        disk = machines.folder.name + "/disk.img"
+        with open(disk, "wb") as file:
+            file.truncate(1 << 20)
+        machines.boot("m", "--disk", disk)
+        refused = machines.snug("snapshot", "m").expect(125)
+        check("disk vda" in refused.err and "may write to it" in refused.err, "odd words", refused.err)
+        check(machines.run("m", "echo there") == "there\n", "it does not go on")
+        check(not os.path.exists(machines.folder.name + "/data/snug/snapshots/m"), "left over")
+
+
+# --- templates ------------------------------------------------------------------------------------------------
+
+
+def from_template(machines, script, *flags, kernel=TINY):
+    initrds = ["--initrd", INITRD] + (["--initrd", STOCK_MODULES] if kernel == STOCK else [])
+    return machines.snug("run", "-k", kernel, *initrds, "-m", "128M", "--template", "true", "--log-level", "info", *flags, "--",
+                         "sh", "-c", script)
+
+
+# The times of its messages: no other boot has the same. (The kernel makes its boot_id when it is first asked for it.)
+BOOT = "dmesg | head -40 | md5sum | cut -c 1-32"
+
+
+@test
+def commands_begin_with_a_template():
+    with Machines() as machines:
+        machines.env["XDG_CACHE_HOME"] = machines.folder.name + "/cache"
+        templates = machines.folder.name + "/cache/snug/templates"
+        # What a program of the first leaves in its guest is not part of it.
+        first = from_template(machines, f"echo mine > /run/left; {BOOT}").expect(0).out
+        check(len(os.listdir(templates)) == 1, "no template is left", os.listdir(templates))
+        seen = []
+        for number in range(3):
+            ended = from_template(machines, f"{BOOT}; cat /proc/sys/kernel/random/uuid; hostname; "
+                                  "ls /run/left 2>&1; exit 7", "--name", f"t{number}").expect(7)
+            boot, uuid, name, left = ended.out.splitlines()
+            check(boot + "\n" == first, "it has booted", ended.out)
+            check(name == f"t{number}" and "No such file" in left, "it is the first one", ended.out)
+            seen.append(uuid)
+        check(len(set(seen)) == 3, "the same random numbers", seen)
+        # Another kind boots: other memory, another command line, other devices.
+        for flags in (["-m", "96M"], ["--cmdline", "other"], ["--rng", "false"], ["--cpus", "2"]):
+            boot = from_template(machines, BOOT, *flags).expect(0).out
+            check(boot != first, f"{flags} makes no other kind")
+        check(len(os.listdir(templates)) == 5, "not one for each kind", os.listdir(templates))
+        # Without the key nothing begins so, and nothing is left.
+        boot = machines.snug("run", "-k", TINY, "--initrd", INITRD, "-m", "128M", "--", "sh", "-c", BOOT).expect(0).out
+        check(boot != first and len(os.listdir(templates)) == 5, "it begins with a template unasked")
+
+
+@test
+def a_template_that_is_none_is_made_anew():
+    with Machines() as machines:
+        machines.env["XDG_CACHE_HOME"] = machines.folder.name + "/cache"
+        templates = machines.folder.name + "/cache/snug/templates"
+        first = from_template(machines, BOOT).expect(0).out
+        state = f"{templates}/{os.listdir(templates)[0]}/state"
+        with open(state, "r+b") as file:
+            file.truncate(100)
+        ended = from_template(machines, BOOT).expect(0)
+        check(ended.out != first and "template:" in ended.err, "it begins with half of one", ended.out, ended.err)
+        third = from_template(machines, BOOT).expect(0).out
+        fourth = from_template(machines, BOOT).expect(0).out
+        check(third == fourth, "no new one is made", third, fourth)
+        # A kind that has none says why.
+        ended = from_template(machines, "true", "--net", "user").expect(0)
+        check("template: not for this machine: it has network interfaces" in ended.err, "not said", ended.err)

@@ -1,0 +1,90 @@
+// RAM as a sparse file, and RAM that begins with one.
+#include "vmm/core/memory_image.h"
+
+#include <gtest/gtest.h>
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+
+#include "vmm/base/checked.h"
+#include "vmm/core/address_map.h"
+
+namespace snug {
+namespace {
+
+UniqueFd empty_file() { return UniqueFd(::memfd_create("image", MFD_CLOEXEC)); }
+
+uint64_t bytes_stored(const UniqueFd& file) {
+  struct stat status {};
+  EXPECT_EQ(::fstat(file.get(), &status), 0);
+  return static_cast<uint64_t>(status.st_blocks) * 512;
+}
+
+class MemoryImageTest : public testing::TestWithParam<bool> {
+ protected:
+  // With or without the kernel's word on what was touched.
+  MemoryImageTest() : pagemap_(GetParam() ? ::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC) : -1) {}
+  UniqueFd pagemap_;
+};
+INSTANTIATE_TEST_SUITE_P(Pagemap, MemoryImageTest, testing::Bool());
+
+TEST_P(MemoryImageTest, WhatWasWrittenIsThereAgainAndZerosTakeNoRoom) {
+  const auto memory = GuestMemory::create(8 * kMiB);
+  ASSERT_TRUE(memory);
+  for (const uint64_t gpa : {uint64_t{0}, uint64_t{4096 * 5 + 7}, 8 * kMiB - 1})
+    ASSERT_TRUE(memory->store(gpa, uint8_t{0x5a}));
+  ASSERT_TRUE(memory->store(uint64_t{4096 * 9}, uint8_t{0}));  // touched, and zero
+  const UniqueFd file = empty_file();
+  const auto written = write_memory_image(*memory, pagemap_.get(), file.get());
+  ASSERT_TRUE(written) << written.error().text();
+  EXPECT_EQ(*written, 3 * 4096u);
+  EXPECT_LE(bytes_stored(file), 3 * 4096u);
+
+  const auto again = GuestMemory::create(8 * kMiB);
+  ASSERT_TRUE(map_memory_image(*again, file.get()));
+  for (const uint64_t gpa : {uint64_t{0}, uint64_t{4096 * 5 + 7}, 8 * kMiB - 1})
+    EXPECT_EQ(again->load<uint8_t>(gpa), 0x5a);
+  EXPECT_EQ(again->load<uint8_t>(1), 0);
+  // Its own from now on, and the file stays as it is.
+  ASSERT_TRUE(again->store(uint64_t{0}, uint8_t{1}));
+  std::array<std::byte, 1> first{};
+  ASSERT_EQ(::pread(file.get(), first.data(), 1, 0), 1);
+  EXPECT_EQ(first[0], std::byte{0x5a});
+  // Pages that the guest gives back are zero, not the file's.
+  ASSERT_TRUE(again->discard(4096 * 5, 4096));
+  EXPECT_EQ(again->load<uint8_t>(4096 * 5 + 7), 0);
+}
+
+TEST_P(MemoryImageTest, WhatWasMappedAndNeverTouchedIsPartOfIt) {
+  const auto memory = GuestMemory::create(2 * kMiB);
+  const UniqueFd kernel = empty_file();
+  const std::string page(4096, 'k');
+  ASSERT_EQ(::write(kernel.get(), page.data(), page.size()), 4096);
+  ASSERT_TRUE(memory->map_file(kernel.get(), 0, kMiB, 4096));
+  const UniqueFd file = empty_file();
+  ASSERT_TRUE(write_memory_image(*memory, pagemap_.get(), file.get()));
+  const auto again = GuestMemory::create(2 * kMiB);
+  ASSERT_TRUE(map_memory_image(*again, file.get()));
+  EXPECT_EQ(again->load<uint8_t>(kMiB + 17), 'k');
+}
+
+TEST_P(MemoryImageTest, AFileOfAnotherSizeIsRefused) {
+  const auto memory = GuestMemory::create(2 * kMiB);
+  const UniqueFd file = empty_file();
+  EXPECT_FALSE(map_memory_image(*memory, file.get()));
+  ASSERT_EQ(::ftruncate(file.get(), static_cast<off_t>(4 * kMiB)), 0);
+  EXPECT_FALSE(map_memory_image(*memory, file.get()));
+}
+
+TEST_P(MemoryImageTest, MemoryOfSeveralProcessesIsRefused) {
+  const auto memory = GuestMemory::create_shared(2 * kMiB);
+  const UniqueFd file = empty_file();
+  EXPECT_FALSE(write_memory_image(*memory, pagemap_.get(), file.get()));
+}
+
+}  // namespace
+}  // namespace snug

@@ -1,0 +1,182 @@
+#include "vmm/cli/snapshot_store.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <system_error>
+
+#include "vmm/base/cache_folder.h"
+#include "vmm/spec/text.h"
+
+namespace snug::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr const char* kAbout = "snapshot.json";
+constexpr const char* kState = "state";
+constexpr const char* kMemory = "memory";
+constexpr size_t kNameMax = 64;
+
+Result<fs::path> snapshots_folder() {
+  const std::string data = data_folder();
+  if (data.empty()) return fail_with_hint("there is no place for snapshots", "set HOME or XDG_DATA_HOME");
+  return fs::path(data) / "snapshots";
+}
+
+bool is_path(const std::string& name) { return name.find('/') != std::string::npos; }
+
+// As machines are called, so that no name is an option, a hidden file or a path.
+Result<void> check_name(const std::string& name) {
+  const auto plain = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '_' || c == '.';
+  };
+  const bool good = !name.empty() && name.size() <= kNameMax && name.front() != '-' && name.front() != '.' &&
+                    std::ranges::all_of(name, plain);
+  if (good) return {};
+  return fail("{}: a snapshot is called by letters, digits, '-', '_' and '.', at most {} of them",
+              in_quotes(name), kNameMax);
+}
+
+Result<fs::path> folder_of(const std::string& name) {
+  if (is_path(name)) return fs::absolute(name);
+  SNUG_TRY(check_name(name));
+  return SNUG_TRY(snapshots_folder()) / name;
+}
+
+uint64_t disk_bytes(const fs::path& folder) {
+  uint64_t sum = 0;
+  std::error_code error;
+  for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error)) {
+    struct stat status {};
+    if (::stat(at->path().c_str(), &status) == 0) sum += static_cast<uint64_t>(status.st_blocks) * 512;
+  }
+  return sum;
+}
+
+Result<StoredSnapshot> read_snapshot(const std::string& name, const fs::path& folder) {
+  StoredSnapshot snapshot{.name = name, .folder = folder, .machine = {}};
+  struct stat memory {};
+  struct stat state {};
+  if (::stat((folder / kMemory).c_str(), &memory) != 0 || ::stat((folder / kState).c_str(), &state) != 0)
+    return fail("{} is no snapshot: it has no state or no memory", folder.string());
+  snapshot.memory_bytes = static_cast<uint64_t>(memory.st_size);
+  snapshot.made = state.st_mtime;
+  snapshot.disk_bytes = disk_bytes(folder);
+  std::ifstream file(folder / kAbout);
+  const json about = json::parse(file, nullptr, false);
+  if (about.is_object()) snapshot.machine = about.value("machine", "");
+  return snapshot;
+}
+
+Result<void> sync(int fd, const char* what) {
+  if (::fsync(fd) != 0) return fail_errno(errno, "{}", what);
+  return {};
+}
+
+}  // namespace
+
+Result<std::vector<StoredSnapshot>> stored_snapshots() {
+  const auto folder = SNUG_TRY(snapshots_folder());
+  std::vector<StoredSnapshot> all;
+  std::error_code error;
+  for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error)) {
+    const std::string name = at->path().filename().string();
+    if (name.front() == '.') continue;
+    if (auto snapshot = read_snapshot(name, at->path())) all.push_back(std::move(*snapshot));
+  }
+  if (error && error != std::errc::no_such_file_or_directory)
+    return fail("{}: {}", folder.string(), error.message());
+  std::ranges::sort(all, {}, &StoredSnapshot::name);
+  return all;
+}
+
+Result<StoredSnapshot> find_snapshot(const std::string& name) {
+  const auto folder = SNUG_TRY(folder_of(name));
+  std::error_code error;
+  if (fs::is_directory(folder, error)) return read_snapshot(name, folder);
+  if (is_path(name)) return fail("{}: there is no such folder", name);
+  std::vector<std::string> known;
+  if (const auto all = stored_snapshots())
+    for (const StoredSnapshot& snapshot : *all) known.push_back(snapshot.name);
+  return fail_with_hint(fmt::format("there is no snapshot {}{}", in_quotes(name), did_you_mean(name, known)),
+                        "snug snapshot list shows what there is");
+}
+
+Result<void> remove_snapshot(const std::string& name) {
+  const StoredSnapshot snapshot = SNUG_TRY(find_snapshot(name));
+  // What is half removed is nobody's snapshot any more.
+  const fs::path gone = snapshot.folder.parent_path() /
+                        fmt::format(".gone-{}-{}", snapshot.folder.filename().string(), ::getpid());
+  std::error_code error;
+  fs::rename(snapshot.folder, gone, error);
+  if (!error) fs::remove_all(gone, error);
+  if (error) return fail("{}: {}", snapshot.folder.string(), error.message());
+  return {};
+}
+
+// --- a new one -----------------------------------------------------------------------------------------
+
+Result<NewSnapshot> NewSnapshot::begin(const std::string& name) {
+  NewSnapshot made;
+  made.name_ = name;
+  made.target_ = SNUG_TRY(folder_of(name));
+  std::error_code error;
+  if (fs::exists(made.target_, error))
+    return fail_with_hint(fmt::format("there is a snapshot {} already", in_quotes(name)),
+                          "give it another name, or: snug snapshot rm " + name);
+  const fs::path parent = made.target_.parent_path();
+  if (belongs_to_another(parent.string()))
+    return fail("{}: it is another user's; set HOME or XDG_DATA_HOME", parent.string());
+  fs::create_directories(parent, error);
+  if (error) return fail("{}: {}", parent.string(), error.message());
+  std::string folder = (parent / ".new-XXXXXX").string();
+  if (::mkdtemp(folder.data()) == nullptr) return fail_errno(errno, "{}", folder);
+  made.folder_ = folder;
+  constexpr int kNew = O_RDWR | O_CREAT | O_EXCL;
+  made.state_ = SNUG_TRY(open_file((made.folder_ / kState).string(), kNew, 0600));
+  made.memory_ = SNUG_TRY(open_file((made.folder_ / kMemory).string(), kNew, 0600));
+  return made;
+}
+
+NewSnapshot::NewSnapshot(NewSnapshot&& other) noexcept
+    : name_(std::move(other.name_)),
+      target_(std::move(other.target_)),
+      folder_(std::exchange(other.folder_, {})),
+      state_(std::move(other.state_)),
+      memory_(std::move(other.memory_)) {}
+
+NewSnapshot::~NewSnapshot() {
+  std::error_code error;
+  if (!folder_.empty()) fs::remove_all(folder_, error);
+}
+
+Result<void> NewSnapshot::write_file(const std::string& file, const std::string& text) const {
+  const UniqueFd fd = SNUG_TRY(open_file((folder_ / file).string(), O_WRONLY | O_CREAT | O_EXCL, 0600));
+  for (size_t at = 0; at < text.size();) {
+    const ssize_t count = ::write(fd.get(), text.data() + at, text.size() - at);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return fail_errno(errno, "{}", file);
+    at += static_cast<size_t>(count);
+  }
+  return sync(fd.get(), file.c_str());
+}
+
+Result<StoredSnapshot> NewSnapshot::keep() {
+  SNUG_TRY(sync(memory_.get(), kMemory));
+  SNUG_TRY(sync(state_.get(), kState));
+  if (::renameat2(AT_FDCWD, folder_.c_str(), AT_FDCWD, target_.c_str(), RENAME_NOREPLACE) != 0)
+    return fail_errno(errno, "{}", target_.string());
+  folder_.clear();
+  return read_snapshot(name_, target_);
+}
+
+}  // namespace snug::cli

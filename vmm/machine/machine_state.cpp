@@ -1,0 +1,86 @@
+// A machine that is saved, and one that begins where another stood.
+#include <array>
+#include <cerrno>
+
+#include "vmm/base/random.h"
+#include "vmm/core/address_map.h"
+#include "vmm/core/memory_image.h"
+#include "vmm/kvm/vcpu_state.h"
+#include "vmm/machine/machine.h"
+
+namespace snug {
+namespace {
+
+constexpr const char* kShape = "machine";
+constexpr const char* kPciConfig = "pci";
+constexpr const char* kPciPorts = "pci-ports";
+constexpr uint16_t kVersion = 1;
+constexpr size_t kFormatMax = 256;  // bytes of text
+
+}  // namespace
+
+Result<std::optional<std::vector<std::byte>>> Machine::save(int pagemap, int memory) {
+  if (const std::string why = virtio_->unsaveable(); !why.empty())
+    return fail("{}: a machine with it cannot be saved", why);
+  StateWriter state;
+  pci_->lock()->save(state.section(kPciConfig, kVersion));
+  const auto still = virtio_->hold_still();
+  if (!virtio_->settle()) return std::optional<std::vector<std::byte>>();
+  save_shape(state);
+  SNUG_TRY(vcpus_->save(*vm_, state));
+  SNUG_TRY(kvm::save_vm(*vm_, state));
+  legacy_->save(state);
+  pci_ports_->lock()->save(state.section(kPciPorts, kVersion));
+  virtio_->save(state);
+  SNUG_TRY(write_memory_image(memory_, pagemap, memory));
+  return std::optional(state.finish());
+}
+
+// What the machine must be like that goes on with it.
+void Machine::save_shape(StateWriter& state) const {
+  SectionWriter& out = state.section(kShape, kVersion);
+  out.number(cpus_);
+  out.number(memory_.size());
+  out.flag(kernel_.is_linux);
+  out.text(kernel_.format.substr(0, kFormatMax));
+}
+
+Result<void> Machine::check_shape(StateReader& state) {
+  auto in = SNUG_TRY(state.section(kShape, kVersion));
+  const auto cpus = in.number<uint32_t>();
+  const auto memory = in.number<uint64_t>();
+  kernel_.is_linux = in.flag();
+  kernel_.format = in.text(kFormatMax);
+  SNUG_TRY(in.finish());
+  if (cpus != cpus_ || memory != memory_.size())
+    return fail("it is of a machine with {} vCPUs and {} bytes of memory, and this one has {} and {}", cpus,
+                memory, cpus_, memory_.size());
+  return {};
+}
+
+// Others than any guest has had.
+Result<void> Machine::write_generation() {
+  std::array<std::byte, 16> id{};
+  if (get_random(id) != static_cast<ssize_t>(id.size())) return fail_errno(errno, "random numbers");
+  if (!memory_.write(map::kGenerationId, id)) return fail("the generation id is not in RAM");
+  return {};
+}
+
+Result<void> Machine::restore_devices(StateReader& state) {
+  SNUG_TRY(legacy_->restore(state));
+  auto ports = SNUG_TRY(state.section(kPciPorts, kVersion));
+  pci_ports_->lock()->restore(ports);
+  SNUG_TRY(ports.finish());
+  auto config = SNUG_TRY(state.section(kPciConfig, kVersion));
+  pci_->lock()->restore(config);
+  SNUG_TRY(config.finish());
+  bars_->apply();
+  SNUG_TRY(virtio_->restore(state));
+  SNUG_TRY(state.finish());
+  SNUG_TRY(write_generation());
+  legacy_->power.lock()->announce_generation();
+  virtio_->wake(true);
+  return {};
+}
+
+}  // namespace snug

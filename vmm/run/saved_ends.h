@@ -1,0 +1,61 @@
+// A machine's beginning in place of its kernel: a snapshot, or a template of its kind, which is found or
+// made.
+//
+// Both processes have them, as HostEnds (host_ends.h).
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "vmm/base/result.h"
+#include "vmm/base/unique_fd.h"
+#include "vmm/control/control_api.h"
+#include "vmm/host/template_store.h"
+#include "vmm/machine/machine.h"
+#include "vmm/run/warden_link.h"
+#include "vmm/spec/spec.h"
+
+namespace snug {
+
+// A machine that was saved, to begin with.
+struct SavedEnds {
+  UniqueFd state;
+  UniqueFd memory;
+
+  // `folder`: of the snapshot. Errors: no files of one.
+  static Result<SavedEnds> open(const std::string& folder);
+  Result<MachineConfig::Saved> read() const;
+};
+
+class TemplateEnds {
+ public:
+  // `boot_files`: kernel, initrds and disks. Nothing: this kind of machine has none, which is said where its
+  // user wants one.
+  static std::optional<TemplateEnds> open(const Spec& spec, std::span<const int> boot_files);
+
+  // Nothing: there is none, and one is begun.
+  std::optional<SavedEnds> find();
+  // The process of the machine, before it is locked in.
+  void go_behind(WardenLink& warden);
+
+  // In that process. Whether one is to be made; its files, once.
+  bool wanted() const { return made_.state && made_.memory; }
+  SnapshotFiles take_files() { return {std::move(made_.state), std::move(made_.memory)}; }
+  // They are whole, or will never be.
+  void keep() { keep_(); }
+  void drop() { drop_(); }
+
+  // In the warden: what the machine's process asks for by these two. False: there is nothing to keep.
+  bool keep_for_machine();
+  void drop_for_machine();
+
+ private:
+  TemplateStore store_;
+  TemplateStore::Files made_;
+  std::function<void()> keep_;
+  std::function<void()> drop_;
+};
+
+}  // namespace snug

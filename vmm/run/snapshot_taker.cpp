@@ -1,0 +1,92 @@
+#include "vmm/run/snapshot_taker.h"
+
+#include <sys/uio.h>
+
+#include <cerrno>
+#include <utility>
+
+namespace snug {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// Between two looks at requests that are under way, and how long they are waited for.
+constexpr std::chrono::milliseconds kPause{1};
+constexpr std::chrono::seconds kPatience{30};
+
+Result<void> write_state(int file, std::span<const std::byte> state) {
+  for (size_t at = 0; at < state.size();) {
+    const iovec part{const_cast<std::byte*>(state.data() + at), state.size() - at};
+    const ssize_t count = ::pwritev2(file, &part, 1, static_cast<off_t>(at), 0);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return fail_errno(errno, "write the state of the machine");
+    at += static_cast<size_t>(count);
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<SnapshotTaker>> SnapshotTaker::create(EventLoop& loop, LoopThread& builder,
+                                                             int pagemap) {
+  std::unique_ptr<SnapshotTaker> taker(new SnapshotTaker(builder, pagemap));
+  taker->again_ = SNUG_TRY(loop.timer([self = taker.get()] { self->attempt(); }));
+  return taker;
+}
+
+void SnapshotTaker::take(Machine& machine, SnapshotFiles files, Done done) {
+  if (job_) return done(fail("another snapshot of this machine is under way"));
+  const RunState state = machine.state();
+  if (state != RunState::kRunning && state != RunState::kPaused)
+    return done(fail("the machine is {}", run_state_name(state)));
+  // Before it stands still for nothing.
+  if (const std::string why = machine.virtio().unsaveable(); !why.empty())
+    return done(fail("{}: a machine with it cannot be saved", why));
+  job_.emplace(Job{machine, std::move(files), std::move(done), state == RunState::kRunning, Clock::now()});
+  machine.pause();
+  attempt();
+}
+
+void SnapshotTaker::attempt() {
+  if (!job_) return;
+  auto written = write();
+  if (!written) return finish(tl::unexpected(std::move(written.error())));
+  if (*written) return finish(**written);
+  if (Clock::now() - job_->began > kPatience)
+    return finish(fail("requests of the guest's devices have been under way for {} s", kPatience.count()));
+  // What was put back is taken again only when all of them are done.
+  again_.arm(kPause);
+}
+
+// Nothing: requests are under way.
+Result<std::optional<SnapshotTaken>> SnapshotTaker::write() {
+  Result<std::optional<SnapshotTaken>> outcome;
+  builder_.call([&] {
+    const auto save = [&]() -> Result<std::optional<SnapshotTaken>> {
+      const auto state = SNUG_TRY(job_->machine.save(pagemap_, job_->files.memory.get()));
+      if (!state) return std::optional<SnapshotTaken>();
+      SNUG_TRY(write_state(job_->files.state.get(), *state));
+      return std::optional(SnapshotTaken{.state_bytes = state->size(), .paused_seconds = 0});
+    };
+    outcome = save();
+  });
+  return outcome;
+}
+
+void SnapshotTaker::finish(Result<SnapshotTaken> taken) {
+  Job job = *std::exchange(job_, std::nullopt);
+  job.machine.wake();
+  if (job.was_running) job.machine.resume();
+  if (taken)
+    taken->paused_seconds =
+        job.was_running ? std::chrono::duration<double>(Clock::now() - job.began).count() : 0;
+  job.done(std::move(taken));
+}
+
+void SnapshotTaker::machine_goes() {
+  if (!job_) return;
+  Job job = *std::exchange(job_, std::nullopt);
+  job.done(fail("the machine has ended meanwhile"));
+}
+
+}  // namespace snug
