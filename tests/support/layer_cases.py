@@ -10,10 +10,10 @@ DIALECTS = ("v7", "ustar", "gnu", "pax")
 
 class Case:
     """`layers`: lists of entries and bytes, or one bytes. `fault`: the name of what refuses it, `names` what the error has to say besides.
-    `umoci`: a reason why umoci has it otherwise. `packing`: of PACKINGS, for all layers."""
+    `umoci`: a reason why umoci has it otherwise. `packing`: of PACKINGS, for all layers. `apart`: attributes that libarchive has otherwise."""
 
-    def __init__(self, name, *layers, fault=None, names=(), limits="", packing="plain", umoci=None):
-        self.name, self.fault, self.names, self.limits, self.packing, self.umoci = name, fault, names, limits, packing, umoci
+    def __init__(self, name, *layers, fault=None, names=(), limits="", packing="plain", umoci=None, apart=()):
+        self.name, self.fault, self.names, self.limits, self.packing, self.umoci, self.apart = name, fault, names, limits, packing, umoci, apart
         self.layers = [layer if isinstance(layer, bytes) else tar(*layer) for layer in layers]
 
     def packed(self):
@@ -99,8 +99,8 @@ def numbers():
     for dialect, value in itertools.product(("gnu", "pax"), (-1, -86400, -(1 << 31), 1 << 33)):
         yield Case(f"time-{value}-{dialect}", [f("a", mtime=value, dialect=dialect), l("b", "a", mtime=value, dialect=dialect)])
     for text in ("0.1", "0.000000001", "1700000000.999999999", "1.5", "7.", "8.0", "9.100", "1.1234567891234", "-0.5", "-1.25", "-2.000000001"):
-        yield Case(f"time-{text}", [f("a", mtime=text), d("b", mtime=text), l("c", "a", mtime=text)],
-                   umoci="Go's archive/tar has no other sign for it" if text == "-0.5" else None)
+        # libarchive reads -1.25 as it writes it: as a quarter of a second after -1.
+        yield Case(f"time-{text}", [f("a", mtime=text), d("b", mtime=text), l("c", "a", mtime=text)], apart=("mtime",) if text.startswith("-") else ())
     size = header(b"a", size=b"\x80" + (5).to_bytes(11, "big"), magic=MAGIC["gnu"]) + padded(b"hello")
     yield Case("size-base256", [size])
     yield Case("size-pax", [pax([(b"size", b"5")]) + header(b"a", size=5) + padded(b"hello")])
@@ -122,17 +122,21 @@ ACCESS = acl((1, 6, 0xffffffff), (2, 4, 1000), (4, 4, 0xffffffff), (16, 4, 0xfff
 DEFAULT = acl((1, 7, 0xffffffff), (4, 5, 0xffffffff), (8, 7, 33), (16, 7, 0xffffffff), (32, 5, 0xffffffff))
 
 
+NO_EMPTY = "Go takes an empty record for none"
+
+
 def xattrs():
     for name, value in (("user.a", "value"), ("user.empty", ""), ("user.bytes", bytes(range(256))), ("user.eq", "a=b\n=c"), ("user.long", "v" * 3000),
                         ("user." + "n" * 250, "v"), ("user.\u00fc", "\u00fc"), ("user.with space", "1"), ("trusted.a", "t"),
                         ("security.capability", CAPABILITY2), ("security.selinux", b"system_u:object_r:etc_t:s0\0")):
         for kind in "fd":
-            yield Case(f"xattr-{name[:20]}-{kind}", [Entry(kind, "a", xattrs={name: value})])
+            yield Case(f"xattr-{name[:20]}-{kind}", [Entry(kind, "a", xattrs={name: value})],
+                       umoci="it leaves labels to the host" if name == "security.selinux" else NO_EMPTY if value == "" else None)
     yield Case("capability-3", [f("a", xattrs={"security.capability": CAPABILITY3})],
                umoci="the host's kernel may show it as another version")
     yield Case("acl-file", [f("a", mode=0o644, xattrs={"system.posix_acl_access": ACCESS})])
     yield Case("acl-folder", [d("a", mode=0o755, xattrs={"system.posix_acl_default": DEFAULT})])
-    yield Case("xattr-many", [f("a", xattrs={f"user.{i}": "v" * i for i in range(60)})])
+    yield Case("xattr-many", [f("a", xattrs={f"user.{i}": "v" * i for i in range(1, 60)})])
     yield Case("xattr-link", [l("a", "b", xattrs={"trusted.a": "1"})])
     yield Case("xattr-device", [Entry("c", "a", device=(1, 5), xattrs={"trusted.a": "1"})])
     yield Case("xattr-hard-link", [f("a", xattrs={"user.a": "1"}), h("b", "a")])
@@ -143,7 +147,7 @@ def xattrs():
                umoci="it adds to what the folder had")
     yield Case("xattr-removed-of-a-folder", [d("a", xattrs={"user.a": "1"})], [d("a")], umoci="it leaves what the folder had")
     yield Case("pax-vendor-keys", [f("a", records=[(b"VENDOR.x", b"y"), (b"comment", b"z"), (b"ctime", b"1.5"), (b"atime", b"-3")])])
-    yield Case("pax-global-comment", [pax([(b"comment", b"0123456789abcdef")], b"g"), f("a")])
+    yield Case("pax-global-comment", [pax([(b"comment", b"0123456789abcdef")], b"g"), f("a")], umoci="it fails")
 
 
 def sparse():
@@ -156,9 +160,10 @@ def sparse():
     for (shape, (size, parts)), version in itertools.product(shapes.items(), SPARSE):
         # A reader of one dialect has these in its own way: the map may end in a part of nothing.
         yield Case(f"sparse-{shape}-{version}", [f("before"), SPARSE[version]("a", size, parts, mtime=5), f("c")],
-                   umoci="gigabytes take it minutes" if size == big else None)
+                   umoci="it does not know GNU's old format" if version == "gnu" else "it would write gigabytes" if size == big else None)
     yield Case("sparse-long-name-1.0", [SPARSE["1.0"]("s" * 200, 10000, [(5000, b"x")])])
-    yield Case("sparse-long-name-gnu", [gnu_long(b"L", b"s" * 200) + SPARSE["gnu"]("cut", 10000, [(5000, b"x")])])
+    yield Case("sparse-long-name-gnu", [gnu_long(b"L", b"s" * 200) + SPARSE["gnu"]("cut", 10000, [(5000, b"x")])],
+               umoci="it does not know GNU's old format")
 
 
 def packings():
