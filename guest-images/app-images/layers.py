@@ -1,5 +1,5 @@
-"""Usage: layers.py FOLDER LAYOUT: container images of the trees base, nginx, redis and postgres in FOLDER, as an OCI layout. The same bytes
-of the same trees."""
+"""Usage: layers.py FOLDER LAYOUT: container images of the trees base, nginx, redis and postgres in FOLDER, or of base and large, as an OCI
+layout. The same bytes of the same trees."""
 import gzip
 import hashlib
 import io
@@ -39,6 +39,9 @@ if [ ! -e "$PGDATA/PG_VERSION" ]; then
 fi
 exec "$bin/postgres" -D "$PGDATA" -c listen_addresses='*' -c unix_socket_directories=/tmp -c jit=off -c fsync=off "$@"
 """
+
+
+ENV = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def file(name, text, mode=0o644, owner=(0, 0)):
@@ -133,28 +136,34 @@ def main(work, top):
     box.size, box.mode = len(program), 0o755
     links = [link("bin/" + name, "busybox") for name in APPLETS]
     small = layout.layer([folder("bin"), (box, program), *links, *accounts()])
-    env = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    layout.image("busybox", [small], Cmd=["sh"], Env=[env])
+    if os.path.isdir(work + "/large"):
+        layout.image("large", [small, layout.layer(tree(work + "/large"))], Cmd=["sh"], Env=[ENV])
+    else:
+        applications(layout, work, small, links)
+    layout.write()
+
+
+def applications(layout, work, small, links):
+    layout.image("busybox", [small], Cmd=["sh"], Env=[ENV])
     one = layout.layer([folder("data"), file("data/kept", "kept\n"), file("data/hidden", "hidden\n"), folder("data/old"), file("data/old/file", "old\n"),
                         folder("opaque"), file("opaque/below", "x"), file("changed", "one\n")])
     two = layout.layer([file("data/.wh.hidden", ""), file("data/.wh.old", ""), file("opaque/.wh..wh..opq", ""), file("opaque/above", "y"),
                         file("changed", "two\n", 0o600, (33, 33))])
     three = layout.layer([folder("data/old"), file("data/old/new", "new\n"), link("data/link", "/changed")])
     layout.image("layered", [small, one, two, three], Entrypoint=["/bin/sh", "-c"], Cmd=["ls /data /data/old /opaque; stat -c '%a %u' /changed; id -u"],
-                 Env=[env, "GREETING=from the image"], User="www-data", WorkingDir="/data", StopSignal="SIGUSR1", Labels={"of": "a test"})
+                 Env=[ENV, "GREETING=from the image"], User="www-data", WorkingDir="/data", StopSignal="SIGUSR1", Labels={"of": "a test"})
     base = layout.layer([*tree(work + "/base"), *links, *accounts()])
     nginx = layout.layer(tree(work + "/nginx"))
     site = layout.layer([file("etc/nginx/nginx.conf", NGINX), folder("srv/www"), file("srv/www/index.html", "nginx in a machine\n"),
                          folder("var/lib/nginx", owner=(33, 33)), folder("var/log/nginx", owner=(33, 33)), file("etc/nginx/.wh.sites-available", "")])
-    layout.image("nginx", [base, nginx, site], Entrypoint=["/usr/sbin/nginx"], Cmd=["-g", "daemon off;"], Env=[env], ExposedPorts={"80/tcp": {}},
+    layout.image("nginx", [base, nginx, site], Entrypoint=["/usr/sbin/nginx"], Cmd=["-g", "daemon off;"], Env=[ENV], ExposedPorts={"80/tcp": {}},
                  StopSignal="SIGQUIT")
     redis = layout.layer([*tree(work + "/redis"), folder("var/lib/redis", 0o750, (100, 101))])
-    layout.image("redis", [base, redis], Cmd=["redis-server", "--protected-mode", "no", "--save", "", "--bind", "0.0.0.0"], Env=[env], User="redis",
+    layout.image("redis", [base, redis], Cmd=["redis-server", "--protected-mode", "no", "--save", "", "--bind", "0.0.0.0"], Env=[ENV], User="redis",
                  WorkingDir="/var/lib/redis", ExposedPorts={"6379/tcp": {}}, Volumes={"/var/lib/redis": {}})
     postgres = layout.layer([*tree(work + "/postgres"), folder("var/lib/postgresql", 0o700, (102, 103)), file("usr/bin/entrypoint", POSTGRES, 0o755)])
-    layout.image("postgres", [base, postgres], Entrypoint=["entrypoint"], Env=[env, "PGDATA=/var/lib/postgresql/data"], User="postgres",
+    layout.image("postgres", [base, postgres], Entrypoint=["entrypoint"], Env=[ENV, "PGDATA=/var/lib/postgresql/data"], User="postgres",
                  ExposedPorts={"5432/tcp": {}}, Volumes={"/var/lib/postgresql": {}}, StopSignal="SIGINT", WorkingDir="/var/lib/postgresql")
-    layout.write()
 
 
 main(*sys.argv[1:])
