@@ -62,9 +62,6 @@ class Registry:
                 return fault[1]
         return None
 
-    def blobs_asked(self):
-        return [path for path in self.asked if "/blobs/" in path]
-
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"

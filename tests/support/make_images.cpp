@@ -1,7 +1,7 @@
 // Makes images of layers, many in one process: for tests that have layers and images as files.
 //
-// Each line of its input is one image: IMAGE [entries=N] [depth=N] [header=N] [content=N] [metadata=N] LAYER...,
-// paths without spaces. A line comes back for each: "ok", or what is wrong.
+// Each line of its input is one image: IMAGE [entries=N] [depth=N] [header=N] [content=N] [metadata=N]
+// LAYER..., paths without spaces. A line comes back for each: "ok", or what is wrong.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
@@ -27,12 +27,18 @@ bool set_limit(images::ImageLimits& limits, const std::string& word) {
   if (equals == std::string::npos) return false;
   const std::string name = word.substr(0, equals);
   const uint64_t value = std::stoull(word.substr(equals + 1));
-  if (name == "entries") limits.entries = static_cast<uint32_t>(value);
-  else if (name == "depth") limits.depth = static_cast<uint16_t>(value);
-  else if (name == "header") limits.header_bytes = value;
-  else if (name == "content") limits.content_bytes = value;
-  else if (name == "metadata") limits.metadata_bytes = value;
-  else return false;
+  if (name == "entries")
+    limits.entries = static_cast<uint32_t>(value);
+  else if (name == "depth")
+    limits.depth = static_cast<uint16_t>(value);
+  else if (name == "header")
+    limits.header_bytes = value;
+  else if (name == "content")
+    limits.content_bytes = value;
+  else if (name == "metadata")
+    limits.metadata_bytes = value;
+  else
+    return false;
   return true;
 }
 
