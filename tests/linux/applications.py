@@ -1,6 +1,7 @@
 """Applications from a registry: Debian's docker-registry on loopback, filled with images of Debian's packages. They are pulled, run as
 they say and as they are told, serve through published ports, and end by the signal that they want."""
 import contextlib
+import json
 import shutil
 import socket
 import struct
@@ -224,23 +225,64 @@ def postgres(port, question):
                 asked = True
 
 
+def private_kib(pid, of_image):
+    """What a machine's processes have for themselves: of the image's root, or of all else."""
+    total = 0
+    for process in processes_of(pid):
+        with open(f"/proc/{process}/smaps") as maps:
+            counts = False
+            for line in maps:
+                name, _, value = line.partition(":")
+                if "-" in name and " " in name:
+                    counts = line.rstrip().endswith(".erofs") == of_image
+                elif counts and name in ("Private_Clean", "Private_Dirty"):
+                    total += int(value.split()[0])
+    return total
+
+
+def bytes_on_disk(folder):
+    return sum(os.lstat(os.path.join(top, name)).st_blocks * 512 for top, _, names in os.walk(folder) for name in names)
+
+
+DEBIAN_DISK = 700  # MB: what a small Debian takes, each
+
+
 @test
-def applications_with_data_are_asked_through_their_ports():
+def applications_side_by_side_share_their_images():
+    """Three applications of three images on one base, a machine each, that talk through published ports; a second one of one of them."""
     if not ALL:
         raise Skip("with --all: a database takes a lab a minute to make")
+    if os.geteuid() != 0:
+        raise Skip("root alone may look into a machine's memory")
     need_uplink()
     with Applications() as apps:
-        apps.serve("redis", "postgres")
-        port = free_port(socket.SOCK_STREAM)
-        apps.start("redis", "cache", port, 6379)
-        said = apps.until(lambda: redis(port, "PING", "SET key value", "GET key"), "cache")
+        apps.serve("nginx", "redis", "postgres")
+        inside = {"nginx": 80, "redis": 6379, "postgres": 5432}
+        ports = {tag: free_port(socket.SOCK_STREAM) for tag in inside}
+        for tag, port in ports.items():
+            apps.start(tag, tag, port, inside[tag], memory="256M", flags=["--net", "user,host_loopback=true"])
+        said = apps.until(lambda: redis(ports["redis"], "PING", "SET key value", "GET key"), "redis")
         check(said == ["+PONG", "+OK", "value"], "another answer", said)
-        apps.stop("cache", 0)
-        port = free_port(socket.SOCK_STREAM)
-        apps.start("postgres", "data", port, 5432, memory="256M")
-        said = apps.until(lambda: postgres(port, "select 6 * 7"), "data")
+        said = apps.until(lambda: postgres(ports["postgres"], "select 6 * 7"), "postgres")
         check(said == "42", "another answer", said)
-        apps.stop("data", 0)
+        check(apps.until(lambda: page(ports["nginx"]), "nginx") == b"nginx in a machine\n", "another page")
+        # From one machine to another, by the host's ports.
+        script = f"gateway=$(ip route | sed -n 's/^default via \\([^ ]*\\).*/\\1/p'); printf 'GET key\\r\\nQUIT\\r\\n' | nc $gateway {ports['redis']}"
+        said = apps.snug("exec", "nginx", "--", "sh", "-c", script)
+        check("value" in said.out, "one machine does not reach another", said.out, said.err)
+        # One more of the same image, which has done what the first did.
+        another = free_port(socket.SOCK_STREAM)
+        apps.start("nginx", "another", another, 80, memory="256M")
+        check(apps.until(lambda: page(another), "another") == b"nginx in a machine\n", "another page")
+        pids = {name: json.loads(apps.snug("inspect", name).expect(0).out)["pid"] for name in (*ports, "another")}
+        cache = apps.path + "/cache/snug/oci"
+        blobs, roots = bytes_on_disk(cache + "/blobs") >> 20, bytes_on_disk(cache + "/roots") >> 20
+        print(f"    disk: {roots} MiB of roots beyond {blobs} MiB of layers as they came; three Debian disks: {3 * DEBIAN_DISK} MB", flush=True)
+        for name, pid in pids.items():
+            print(f"    memory of {name} alone: {private_kib(pid, False) >> 10} MiB, and {private_kib(pid, True)} KiB of its image", flush=True)
+        check(private_kib(pids["another"], True) <= 1024, "it has a copy of the image", private_kib(pids["another"], True))
+        for name in (*ports, "another"):
+            apps.stop(name, 0)
 
 
 @test
