@@ -172,6 +172,8 @@ def packings():
         yield Case(f"packed-{packing}", entries, [wh("c"), f("e")], packing=packing)
     yield Case("no-end", tar(f("a"))[:-len(END)])
     yield Case("one-block-at-the-end", tar(f("a"))[:-512])
+    yield Case("ends-with-its-contents", tar(f("a", b"hello"))[:517])
+    yield Case("ends-with-its-contents-packed", tar(f("a", b"hello"))[:517], tar(f("b"), f("c", b"y" * 5000))[:1536 + 5000], packing="gzip")
     yield Case("behind-the-end", [f("a")], tar(f("b")) + b"\1" * 5000)
     yield Case("padded-to-ten-kilobytes", tar(f("a")).ljust(10240, b"\0"))
 
@@ -294,7 +296,7 @@ def hostile():
     yield Case("not-a-tar", b"hello" * 1000, fault="broken-archive", names=["layer 1"])
     yield Case("no-bytes", b"", fault="broken-archive", names=["layer 1"])
     whole = tar(f("a", b"y" * 3000), f("b"))
-    for at in (1, 100, 511, 513, 1500, 3583, 3600, 4095):
+    for at in (1, 100, 511, 513, 1500, 3511, 3585, 3600, 4095):
         yield Case(f"cut-at-{at}", [f("good")], whole[:at], fault="broken-archive", names=["layer 2"])
     for at in (0, 99, 124, 148, 156, 265):
         broken = bytearray(whole)
