@@ -88,9 +88,10 @@ def tree(top):
 
 
 def layer(entries):
+    """Of entries of one name the last: podman takes no layer that has two."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for info, data in entries:
+        for info, data in {info.name: (info, data) for info, data in entries}.values():
             archive.addfile(info, io.BytesIO(data))
     return out.getvalue()
 

@@ -91,11 +91,12 @@ class Snug:
     def pull_and_run(self, *words):
         return self.run(*words)
 
-    def idle(self):
-        return self.run("sleep", "100000", flags=["-d", "--wait", "--name", "idle"])
-
-    def end(self):
-        subprocess.run([self.setting.snug, "rm", "--force", "idle"], env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    @contextlib.contextmanager
+    def idle(self, group):
+        # Its first output says that it is there: under --icount the clock leaps, by which -d --wait goes.
+        with processes.Guest(group.inside(self.run("sh", "-c", "echo sleeping; sleep 100000")), self.environment) as guest:
+            guest.wait_for(b"sleeping")
+            yield
 
     def disk(self):
         return bytes_in(self.folder + "/snug/oci")
@@ -135,11 +136,13 @@ class Podman:
     def run(self, *words, flags=()):
         return [*self.base, "run", "--rm", *self.flags, *flags, self._id(), *words]
 
-    def idle(self):
-        return self.run("sleep", "100000", flags=["-d", "--name", "idle"])
-
-    def end(self):
-        subprocess.run([*self.base, "rm", "-f", "-t", "0", "idle"], env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    @contextlib.contextmanager
+    def idle(self, group):
+        try:
+            processes.run_to_end(group.inside(self.run("sleep", "100000", flags=["-d", "--name", "idle"])), self.environment)
+            yield
+        finally:
+            subprocess.run([*self.base, "rm", "-f", "-t", "0", "idle"], env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
 
     def disk(self):
         return bytes_in(self.folder + "/root")
@@ -232,14 +235,9 @@ def measure_one(setting, figures, case, engine):
 
 
 def idle_mib(engine):
-    with Group("idle") as group:
-        try:
-            subprocess.run(group.inside(engine.idle()), env=engine.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                           stderr=subprocess.DEVNULL, check=True, timeout=processes.BOUND)
-            time.sleep(processes.SETTLED)
-            return sum(own_pss_kib(pid) for pid in group.pids()) / 1024
-        finally:
-            engine.end()
+    with Group("idle") as group, engine.idle(group):
+        time.sleep(processes.SETTLED)
+        return sum(own_pss_kib(pid) for pid in group.pids()) / 1024
 
 
 def own_pss_kib(pid):
