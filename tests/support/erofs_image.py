@@ -59,8 +59,8 @@ class _Image:
         if layout == 4:
             table = (behind + 3) // 4 * 4
             chunk = BLOCK << where
-            for number in range((size + chunk - 1) // chunk):
-                block = struct.unpack("<I", self.take(table + number * 4, 4))[0]
+            count = (size + chunk - 1) // chunk
+            for number, block in enumerate(struct.unpack(f"<{count}I", self.take(table, count * 4))):
                 if block != HOLE:
                     yield number * chunk, self.take(block * BLOCK, min(chunk, size - number * chunk))
             return
