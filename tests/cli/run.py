@@ -353,6 +353,7 @@ import container_images  # noqa: E402,F401
 import documentation  # noqa: E402,F401
 import images  # noqa: E402,F401
 import lab_files  # noqa: E402,F401
+import layers  # noqa: E402,F401
 import service  # noqa: E402,F401
 import streams  # noqa: E402,F401
 import waiting  # noqa: E402,F401

@@ -31,8 +31,8 @@ def layer(entries):
     return out.getvalue()
 
 
-def write_layout(folder, layers, config=None, tag="latest", platform=("linux", "amd64")):
-    """A layout of one image; returns its manifest's digest."""
+def write_layout(folder, layers, config=None, tag="latest", platform=("linux", "amd64"), packing="gzip"):
+    """A layout of one image, its layers (tars) in gzip or as they are; returns its manifest's digest."""
     blobs = folder + "/blobs/sha256"
     os.makedirs(blobs, exist_ok=True)
 
@@ -45,7 +45,7 @@ def write_layout(folder, layers, config=None, tag="latest", platform=("linux", "
     system, machine = platform
     body = {"os": system, "architecture": machine, "config": config or {},
             "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(data).hexdigest() for data in layers]}}
-    packed = [put(gzip.compress(data, mtime=0), "layer.v1.tar+gzip") for data in layers]
+    packed = [put(gzip.compress(data, mtime=0), "layer.v1.tar+gzip") if packing else put(data, "layer.v1.tar") for data in layers]
     manifest = put(json.dumps({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
                                "config": put(json.dumps(body).encode(), "config.v1+json"), "layers": packed}).encode(), "manifest.v1+json")
     with open(folder + "/index.json", "w") as file:

@@ -39,7 +39,7 @@ packages_of() {
     lab-intel) printf '%s\n' bochs bochs-term bochsbios vgabios grub-pc-bin grub-common xorriso mtools lz4 cpio kmod python3 ;;
     # The checks and the Linux tier of the test suite.
     test)
-      printf '%s\n' clang libclang-rt-dev acpica-tools python3 tmux shellcheck passt skopeo iproute2 procps iperf3 ethtool \
+      printf '%s\n' clang libclang-rt-dev acpica-tools python3 tmux shellcheck passt skopeo umoci docker-registry iproute2 procps iperf3 ethtool \
         mmdebstrap uidmap erofs-utils e2fsprogs zsh fish groff-base mandoc
       # The formatting is that of one version, which other releases do not have (tools/checks/formatting).
       case $(release_codename) in bookworm | noble) printf '%s\n' clang-format-14 ;; esac

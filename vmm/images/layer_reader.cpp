@@ -49,6 +49,7 @@ ssize_t LayerReader::on_read(::archive* archive, void* context, const void** byt
 Result<std::span<const std::byte>> LayerReader::more() {
   if (tick_) SNUG_TRY(tick_());
   const auto bytes = SNUG_TRY(stream_.next());
+  stream_ended_ = bytes.empty();
   use_.unpacked_bytes += bytes.size();
   if (use_.unpacked_bytes > limits_.unpacked_bytes) return tl::unexpected(refused(Fault::kTooManyBytes, {}));
   if (in_header_) header_bytes_ += bytes.size();
@@ -79,7 +80,7 @@ Result<std::optional<LayerEntry>> LayerReader::next() {
   header_bytes_ = 0;
   in_header_ = true;
   ::archive_entry* header = nullptr;
-  const int status = ::archive_read_next_header(archive_, &header);
+  const int status = unfilled_ ? ARCHIVE_EOF : ::archive_read_next_header(archive_, &header);
   in_header_ = false;
   if (status == ARCHIVE_EOF) {
     // The checksum of a compressed stream is at its end.
@@ -92,7 +93,8 @@ Result<std::optional<LayerEntry>> LayerReader::next() {
   LayerEntry entry = SNUG_TRY(layer_entry_from(header, layer_, limits_));
   if (entry.inode.is_file()) SNUG_TRY(read_contents(entry));
   // Not when the next header is asked for: what is skipped is no part of it.
-  if (::archive_read_data_skip(archive_) < ARCHIVE_WARN) return tl::unexpected(broken(entry.path));
+  if (!unfilled_ && ::archive_read_data_skip(archive_) < ARCHIVE_WARN)
+    return tl::unexpected(broken(entry.path));
   use_.metadata_bytes += kInodeBytes + entry.path.size() + entry.link_path.size() +
                          entry.inode.target.size() + entry.inode.extents.size() * sizeof(Extent);
   for (const Xattr& xattr : entry.inode.xattrs)
@@ -112,7 +114,11 @@ Result<void> LayerReader::read_contents(LayerEntry& entry) {
     la_int64_t offset = 0;
     const int status = ::archive_read_data_block(archive_, &bytes, &size, &offset);
     if (status == ARCHIVE_EOF) break;
-    if (status != ARCHIVE_OK) return tl::unexpected(broken(entry.path));
+    if (status != ARCHIVE_OK) {
+      unfilled_ = stream_ended_ && !error_ && end > 0 && end == entry.inode.size;
+      if (unfilled_) break;
+      return tl::unexpected(broken(entry.path));
+    }
     if (size == 0) continue;
     const uint64_t at = static_cast<uint64_t>(offset);
     if (offset < 0 || at < end || !range_within(at, size, entry.inode.size))

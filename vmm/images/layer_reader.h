@@ -58,6 +58,9 @@ class LayerReader {
   std::optional<Error> error_;  // of the stream, while libarchive passes it on
   uint64_t header_bytes_ = 0;   // read since the last entry's contents ended
   bool in_header_ = false;
+  bool stream_ended_ = false;
+  // The tar ends with the contents of its last file, which do not fill a block: `umoci insert` writes such.
+  bool unfilled_ = false;
 };
 
 }  // namespace snug::images

@@ -209,8 +209,10 @@ void Store::keep_docker_config(const Reference& reference, const fs::path& layou
     return config && !config->health.command.empty();
   };
   const auto copied = [&]() -> Result<std::string> {
-    const auto manifest = SNUG_TRY(manifest_of_layout(SNUG_TRY(read_text(layout / "index.json"))));
-    const auto content = SNUG_TRY(parse_manifest(SNUG_TRY(read_text(blob(manifest)))));
+    const auto index = SNUG_TRY(read_text(layout / "index.json"));
+    const auto manifest = SNUG_TRY(manifest_of_layout(index));
+    const auto text = SNUG_TRY(read_text(blob(manifest)));
+    const auto content = SNUG_TRY(parse_manifest(text));
     return read_text(blob(content.config));
   }();
   if (has_health(copied)) return;

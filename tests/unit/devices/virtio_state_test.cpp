@@ -117,16 +117,16 @@ TYPED_TEST(RingStateTest, AtAnyPlaceOfTheRing) {
       ASSERT_TRUE(fresh.queue.push(fresh.chain.head, 8));
     }
     Section section([&](SectionWriter& out) { fresh.queue.save(out); });
-    VirtQueue other(fresh.memory);
-    ASSERT_EQ(other.start(fresh.driver.layout(), Layout<TypeParam>::kFeatures), "");
+    VirtQueue second(fresh.memory);
+    ASSERT_EQ(second.start(fresh.driver.layout(), Layout<TypeParam>::kFeatures), "");
     SectionReader in = section.read();
-    other.restore(in);
+    second.restore(in);
     ASSERT_TRUE(in.finish());
     fresh.driver.offer_buffer(1);
     VirtChain chain;
-    ASSERT_EQ(other.pop(chain), VirtQueue::Pop::kChain);
-    EXPECT_TRUE(other.push(chain.head, 8));
-    EXPECT_EQ(other.pop(chain), VirtQueue::Pop::kEmpty);
+    ASSERT_EQ(second.pop(chain), VirtQueue::Pop::kChain);
+    EXPECT_TRUE(second.push(chain.head, 8));
+    EXPECT_EQ(second.pop(chain), VirtQueue::Pop::kEmpty);
   }
 }
 
@@ -144,12 +144,12 @@ TYPED_TEST(RingStateTest, HostileStatesAreRefusedOrHarmless) {
     for (const int value : {0, 1, 0x7f, 0xff}) {
       std::vector<std::byte> changed(content.begin(), content.end());
       changed[at] = static_cast<std::byte>(value);
-      VirtQueue other(this->ring.memory);
-      ASSERT_EQ(other.start(this->ring.driver.layout(), Layout<TypeParam>::kFeatures), "");
+      VirtQueue second(this->ring.memory);
+      ASSERT_EQ(second.start(this->ring.driver.layout(), Layout<TypeParam>::kFeatures), "");
       SectionReader in("it", 1, changed);
-      other.restore(in);
+      second.restore(in);
       if (!in.finish()) continue;
-      expect_an_end(this->ring.memory, other, 16, [] { return true; });
+      expect_an_end(this->ring.memory, second, 16, [] { return true; });
     }
 }
 

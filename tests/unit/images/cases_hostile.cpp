@@ -234,6 +234,9 @@ std::vector<LayerCase> raw_tar_cases() {
                 },
                 {"f a x"}),
       reads_raw("NoEndOfTheTar", [] { return file("a", "x"); }, {"f a x"}),
+      reads_raw("EndsWithItsContents", [] { return file("a", "x").substr(0, 513); }, {"f a x"}),
+      reads_raw("EndsInWhatFillsTheLastBlock", [] { return file("b", "y") + file("a", "x").substr(0, 700); },
+                {"f a x", "f b y"}),
       reads_raw("OneBlockAtTheEnd", [] { return file("a", "x") + text_of(512, '\0'); }, {"f a x"}),
       reads_raw("SomethingBehindTheEnd", [] { return with_end(file("a", "x")) + text_of(5000, 'z'); },
                 {"f a x"}),
@@ -351,6 +354,8 @@ std::vector<LayerCase> hostile_cases() {
           "CutInAHeader", [] { return file("a", "x") + file("b", "y").substr(0, 300); }, "broken-archive"),
       refuses_raw(
           "CutInContents", [] { return file("a", text_of(5000, 'x')).substr(0, 3000); }, "broken-archive"),
+      refuses_raw(
+          "CutInTheLastByte", [] { return file("a", "xyz").substr(0, 514); }, "broken-archive"),
       refuses_raw(
           "WrongChecksum",
           [] {

@@ -128,13 +128,14 @@ tier_package() {
   said where "in fresh roots, in the lab"
 }
 
-linux_images=(stock-kernel stock-modules stock-kernel-full trixie-kernels tiny-kernel initrd initrd-lean fio debian-rootfs)
+linux_images=(stock-kernel stock-modules stock-kernel-full trixie-kernels tiny-kernel initrd initrd-lean fio debian-rootfs app-images)
 
 # The variables by which tests find images.
 declare -A image_variables=(
   [micro-guests]=SNUG_IMAGE_MICRO [stock-kernel]=SNUG_IMAGE_STOCK [stock-modules]=SNUG_IMAGE_STOCK_MODULES
   [stock-kernel-full]=SNUG_IMAGE_STOCK_FULL [trixie-kernels]=SNUG_IMAGE_TRIXIE [tiny-kernel]=SNUG_IMAGE_TINY [initrd]=SNUG_IMAGE_INITRD
   [initrd-lean]=SNUG_IMAGE_INITRD_LEAN [fio]=SNUG_IMAGE_FIO [debian-rootfs]=SNUG_IMAGE_DEBIAN
+  [app-images]=SNUG_IMAGE_APPS
 )
 
 # prepare_images TARGET...: makes those that are not there, and sets their variables.
