@@ -14,6 +14,7 @@
 #include "vmm/cli/snapshot_store.h"
 #include "vmm/control/control_client.h"
 #include "vmm/control/vm_directory.h"
+#include "vmm/oci/held_signals.h"
 #include "vmm/run/run_report.h"
 
 namespace snug::cli {
@@ -56,9 +57,12 @@ Result<void> make_snapshot(const std::string& machine, std::string name) {
   const FoundVm vm = SNUG_TRY(find_machine(machine));
   if (!vm.alive) return fail("{} has ended", vm.name);
   if (name.empty()) name = vm.name;
+  // Whoever wants us to end waits until the machine goes on; nothing half-made is left then.
+  oci::HeldSignals signals;
   auto made = SNUG_TRY(NewSnapshot::begin(name));
   const json machine_now = SNUG_TRY(ask_json(vm, "GET", "/v1/vm"));
   const json taken = SNUG_TRY(take_snapshot(vm, made));
+  if (signals.came()) return fail("interrupted; no snapshot was made");
   SNUG_TRY(made.write_file("spec.yaml", machine_now.value("spec", "")));
   SNUG_TRY(
       made.write_file("snapshot.json", json{{"machine", vm.name}, {"snug", version_text()}}.dump(2) + "\n"));

@@ -123,6 +123,25 @@ Result<void> remove_snapshot(const std::string& name) {
   return {};
 }
 
+namespace {
+
+// What a command that was killed has left, a while ago.
+void remove_abandoned(const fs::path& parent) {
+  constexpr time_t kAbandoned = 3600;
+  std::error_code error;
+  for (fs::directory_iterator at(parent, error), end; !error && at != end; at.increment(error)) {
+    const std::string name = at->path().filename().string();
+    struct stat status {};
+    if (!name.starts_with(".new-") && !name.starts_with(".gone-")) continue;
+    std::error_code ignored;
+    if (::lstat(at->path().c_str(), &status) == 0 && S_ISDIR(status.st_mode) &&
+        ::time(nullptr) - status.st_mtim.tv_sec > kAbandoned)
+      fs::remove_all(at->path(), ignored);
+  }
+}
+
+}  // namespace
+
 // --- a new one -----------------------------------------------------------------------------------------
 
 Result<NewSnapshot> NewSnapshot::begin(const std::string& name) {
@@ -138,6 +157,7 @@ Result<NewSnapshot> NewSnapshot::begin(const std::string& name) {
     return fail("{}: it is another user's; set HOME or XDG_DATA_HOME", parent.string());
   fs::create_directories(parent, error);
   if (error) return fail("{}: {}", parent.string(), error.message());
+  remove_abandoned(parent);
   std::string folder = (parent / ".new-XXXXXX").string();
   if (::mkdtemp(folder.data()) == nullptr) return fail_errno(errno, "{}", folder);
   made.folder_ = folder;

@@ -24,15 +24,9 @@ namespace {
 namespace fs = std::filesystem;
 
 Result<fs::path> storage_folder() {
-  const char* data = std::getenv("XDG_DATA_HOME");  // NOLINT(concurrency-mt-unsafe): before other threads
-  const char* home = std::getenv("HOME");           // NOLINT(concurrency-mt-unsafe)
-  fs::path folder;
-  if (data != nullptr && *data == '/')
-    folder = fs::path(data) / "snug/storage";
-  else if (home != nullptr && *home == '/')
-    folder = fs::path(home) / ".local/share/snug/storage";
-  else
-    return fail("there is no folder for storage: neither HOME nor XDG_DATA_HOME is set");
+  const std::string data = data_folder();
+  if (data.empty()) return fail("there is no folder for storage: neither HOME nor XDG_DATA_HOME is set");
+  const fs::path folder = fs::path(data) / "storage";
   if (belongs_to_another(folder.string()))
     return fail_with_hint(fmt::format("{} belongs to another user", folder.string()),
                           "sudo -H, or set XDG_DATA_HOME");

@@ -49,6 +49,8 @@ void SnapshotTaker::take(Machine& machine, SnapshotFiles files, Done done) {
 
 void SnapshotTaker::attempt() {
   if (!job_) return;
+  if (job_->machine.state() != RunState::kPaused)
+    return finish(fail("the machine was made to run on before it was saved"));
   auto written = write();
   if (!written) return finish(tl::unexpected(std::move(written.error())));
   if (*written) return finish(**written);
