@@ -140,7 +140,7 @@ bool GuestMemory::discard(uint64_t gpa, uint64_t length) const {
     return done;
   };
   // What was mapped from a file would come back with the file's content: memory of our own takes its place.
-  for (const Range& file : files_) {
+  for (const Mapped& file : files_) {
     const uint64_t from = std::max(gpa, file.gpa);
     const uint64_t to = std::min(end, file.gpa + file.length);
     if (from >= to) continue;
@@ -177,12 +177,14 @@ Result<void> GuestMemory::read_file(int fd, uint64_t offset, uint64_t gpa, uint6
   return {};
 }
 
-bool GuestMemory::is_mapped(uint64_t gpa) const {
-  return std::ranges::any_of(
-      files_, [gpa](const Range& file) { return gpa - file.gpa < file.length && gpa >= file.gpa; });
+const GuestMemory::Mapped* GuestMemory::mapped(uint64_t gpa) const {
+  const auto found = std::ranges::find_if(
+      files_, [gpa](const Mapped& file) { return gpa >= file.gpa && gpa - file.gpa < file.length; });
+  return found == files_.end() ? nullptr : &*found;
 }
 
-Result<void> GuestMemory::map_file(int fd, uint64_t offset, uint64_t gpa, uint64_t length) const {
+Result<void> GuestMemory::map_file(int fd, uint64_t offset, uint64_t gpa, uint64_t length,
+                                   bool kept_open) const {
   const Region* region = find(gpa, length);
   if (region == nullptr) return fail("{:#x} bytes at {:#x} do not fit into guest memory", length, gpa);
   if (file_) return read_file(fd, offset, gpa, length);
@@ -191,8 +193,8 @@ Result<void> GuestMemory::map_file(int fd, uint64_t offset, uint64_t gpa, uint64
              static_cast<off_t>(offset)) == MAP_FAILED)
     return fail_errno(errno, "mmap");
   ::madvise(to, length, MADV_DONTFORK);
-  const auto behind = std::ranges::find_if(files_, [gpa](const Range& file) { return file.gpa > gpa; });
-  files_.insert(behind, {gpa, length});
+  const auto behind = std::ranges::find_if(files_, [gpa](const Mapped& file) { return file.gpa > gpa; });
+  files_.insert(behind, {gpa, length, kept_open ? fd : -1, offset});
   return {};
 }
 

@@ -152,15 +152,23 @@ class GuestMemory {
   // file too short.
   Result<void> read_file(int fd, uint64_t offset, uint64_t gpa, uint64_t length) const;
 
-  // Whether a page of RAM may hold what the host's page tables do not show: it is one of a file that was
-  // mapped.
-  bool is_mapped(uint64_t gpa) const;
+  // What map_file() has put in the place of RAM, and what the host's page tables do not show before it is
+  // touched.
+  struct Mapped {
+    uint64_t gpa;
+    uint64_t length;
+    int fd = -1;  // the caller's, as long as it keeps it open; -1: it does not
+    uint64_t offset = 0;
+  };
+  // The one that `gpa` lies in; nullptr: none.
+  const Mapped* mapped(uint64_t gpa) const;
 
   // Puts `length` bytes of `fd` from `offset` in the place of RAM at `gpa`, copy-on-write; all three are
   // multiples of 4 KiB. The file must never get shorter: touching what it lost is a SIGBUS. Errors: range
   // outside RAM, a file that cannot be mapped; RAM is as before then. During set-up only. Memory that is
   // shared gets a copy.
-  Result<void> map_file(int fd, uint64_t offset, uint64_t gpa, uint64_t length) const;
+  // `kept_open`: by the caller, for as long as this lives.
+  Result<void> map_file(int fd, uint64_t offset, uint64_t gpa, uint64_t length, bool kept_open = false) const;
 
  private:
   // What the processor reads and writes at once. Regions begin at whole pages, so that addresses of the guest
@@ -181,14 +189,8 @@ class GuestMemory {
     return region == nullptr ? nullptr : region->host + (gpa - region->gpa);
   }
 
-  // What map_file() has put in the place of RAM; ascending, set-up only.
-  struct Range {
-    uint64_t gpa;
-    uint64_t length;
-  };
-
   uint64_t size_ = 0;
-  mutable std::vector<Range> files_;
+  mutable std::vector<Mapped> files_;  // ascending, set-up only
   UniqueFd file_;
   std::vector<Mapping> mappings_;
   std::vector<Region> regions_;

@@ -286,6 +286,7 @@ Rules builder_rules() {
                {{one_of(1, {static_cast<uint32_t>(F_ADD_SEALS)})}}},
               {SYS_epoll_create1, "loops of devices", {}},
               {SYS_pread64, "the kernel is read", {}},
+              {SYS_lseek, "holes of the memory that a machine began with", {}},
               {SYS_fstat, "sizes of kernel, initrd, disks", {}},
               // fstat(2) of some releases of glibc. Of a path it would tell no more than that it is there.
               {SYS_newfstatat, "sizes of kernel, initrd, disks", {{is(3, AT_EMPTY_PATH)}}},

@@ -94,10 +94,12 @@ class Machine final : public LifecycleSink {
 
   // --- snapshots: paused ---
 
-  // Its state, and RAM into the file `memory`. Nothing: requests of devices are under way still; they need
-  // the loop, and a moment. `pagemap`: see write_memory_image(). wake() afterwards, however it ends. Errors:
-  // what cannot be saved; the file.
-  Result<std::optional<std::vector<std::byte>>> save(int pagemap, int memory);
+  // Its state. Nothing: requests of devices are under way still; they need the loop, and a moment.
+  // `write_memory` is called while nothing writes to RAM. wake() afterwards, however it ends. Errors: what
+  // cannot be saved; those of `write_memory`.
+  Result<std::optional<std::vector<std::byte>>> save(const std::function<Result<void>()>& write_memory);
+  // Whether devices may have pinned RAM at any moment, which no bits of the kernel tell of.
+  bool pins_memory() const { return pins_memory_; }
   void wake() { virtio_->wake(false); }
 
   // To reach devices while the guest runs.
@@ -138,6 +140,7 @@ class Machine final : public LifecycleSink {
   RunStates states_;
   bool stop_on_panic_ = true;
   uint32_t cpus_ = 0;
+  bool pins_memory_ = false;
 
   // Declared in the order of use: vCPU threads go first, memory last.
   GuestMemory memory_;

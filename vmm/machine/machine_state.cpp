@@ -4,7 +4,6 @@
 
 #include "vmm/base/random.h"
 #include "vmm/core/address_map.h"
-#include "vmm/core/memory_image.h"
 #include "vmm/kvm/vcpu_state.h"
 #include "vmm/machine/machine.h"
 
@@ -19,7 +18,8 @@ constexpr size_t kFormatMax = 256;  // bytes of text
 
 }  // namespace
 
-Result<std::optional<std::vector<std::byte>>> Machine::save(int pagemap, int memory) {
+Result<std::optional<std::vector<std::byte>>> Machine::save(
+    const std::function<Result<void>()>& write_memory) {
   if (const std::string why = virtio_->unsaveable(); !why.empty())
     return fail("{}: a machine with it cannot be saved", why);
   StateWriter state;
@@ -32,7 +32,7 @@ Result<std::optional<std::vector<std::byte>>> Machine::save(int pagemap, int mem
   legacy_->save(state);
   pci_ports_->lock()->save(state.section(kPciPorts, kVersion));
   virtio_->save(state);
-  SNUG_TRY(write_memory_image(memory_, pagemap, memory));
+  SNUG_TRY(write_memory());
   return std::optional(state.finish());
 }
 

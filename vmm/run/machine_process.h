@@ -65,7 +65,7 @@ class MachineProcess {
   EventLoop::Timer settled_;  // set-up is long over
   uint64_t warden_cpu_ns_ = 0;
   std::vector<std::string> jail_missing_;
-  UniqueFd pagemap_;                               // of this process; or none
+  OwnPages pages_;                                 // for snapshots
   std::function<void(ThreadKind)> thread_begins_;  // of a machine that is locked in
   std::unique_ptr<LifeCycle> life_;
   std::unique_ptr<MachineControl> target_;

@@ -28,8 +28,8 @@ Result<void> write_state(int file, std::span<const std::byte> state) {
 }  // namespace
 
 Result<std::unique_ptr<SnapshotTaker>> SnapshotTaker::create(EventLoop& loop, LoopThread& builder,
-                                                             int pagemap) {
-  std::unique_ptr<SnapshotTaker> taker(new SnapshotTaker(builder, pagemap));
+                                                             const OwnPages& pages) {
+  std::unique_ptr<SnapshotTaker> taker(new SnapshotTaker(loop, builder, pages));
   taker->again_ = SNUG_TRY(loop.timer([self = taker.get()] { self->attempt(); }));
   return taker;
 }
@@ -42,8 +42,32 @@ void SnapshotTaker::take(Machine& machine, SnapshotFiles files, Done done) {
   // Before it stands still for nothing.
   if (const std::string why = machine.virtio().unsaveable(); !why.empty())
     return done(fail("{}: a machine with it cannot be saved", why));
-  job_.emplace(Job{machine, std::move(files), std::move(done), state == RunState::kRunning, Clock::now()});
-  machine.pause();
+  const int memory = files.memory.get();
+  job_.reset(new Job{machine, std::move(files), std::move(done),
+                     MemoryImageWriter(machine.memory(), pages_, memory)});
+  job_->was_running = state == RunState::kRunning;
+  alive_ = std::make_shared<int>(0);
+  if (!job_->was_running || machine.pins_memory()) return stand_still();
+  write_while_it_runs();
+}
+
+// The job stays where it is until the builder is done with it: machine_goes() waits.
+void SnapshotTaker::write_while_it_runs() {
+  builder_.loop().post([this, job = job_.get(), alive = std::weak_ptr<int>(alive_)] {
+    if (job->memory.begin_noting()) {
+      job->noted = true;
+      job->memory_written = job->memory.write_all();
+    }
+    loop_.post([this, alive] {
+      if (!alive.expired()) stand_still();
+    });
+  });
+}
+
+void SnapshotTaker::stand_still() {
+  if (!job_->memory_written) return finish(tl::unexpected(std::move(job_->memory_written.error())));
+  job_->stands_since = Clock::now();
+  job_->machine.pause();
   attempt();
 }
 
@@ -54,7 +78,7 @@ void SnapshotTaker::attempt() {
   auto written = write();
   if (!written) return finish(tl::unexpected(std::move(written.error())));
   if (*written) return finish(**written);
-  if (Clock::now() - job_->began > kPatience)
+  if (Clock::now() - job_->stands_since > kPatience)
     return finish(fail("requests of the guest's devices have been under way for {} s", kPatience.count()));
   // What was put back is taken again only when all of them are done.
   again_.arm(kPause);
@@ -64,8 +88,11 @@ void SnapshotTaker::attempt() {
 Result<std::optional<SnapshotTaken>> SnapshotTaker::write() {
   Result<std::optional<SnapshotTaken>> outcome;
   builder_.call([&] {
+    const auto write_memory = [this] {
+      return job_->noted ? job_->memory.write_changed() : job_->memory.write_all();
+    };
     const auto save = [&]() -> Result<std::optional<SnapshotTaken>> {
-      const auto state = SNUG_TRY(job_->machine.save(pagemap_, job_->files.memory.get()));
+      const auto state = SNUG_TRY(job_->machine.save(write_memory));
       if (!state) return std::optional<SnapshotTaken>();
       SNUG_TRY(write_state(job_->files.state.get(), *state));
       return std::optional(SnapshotTaken{.state_bytes = state->size(), .paused_seconds = 0});
@@ -76,19 +103,23 @@ Result<std::optional<SnapshotTaken>> SnapshotTaker::write() {
 }
 
 void SnapshotTaker::finish(Result<SnapshotTaken> taken) {
-  Job job = *std::exchange(job_, std::nullopt);
-  job.machine.wake();
-  if (job.was_running) job.machine.resume();
-  if (taken)
-    taken->paused_seconds =
-        job.was_running ? std::chrono::duration<double>(Clock::now() - job.began).count() : 0;
-  job.done(std::move(taken));
+  const auto job = std::exchange(job_, nullptr);
+  alive_.reset();
+  const bool stood = job->stands_since != Clock::time_point();
+  if (stood) job->machine.wake();
+  if (stood && job->was_running) job->machine.resume();
+  if (taken && job->was_running)
+    taken->paused_seconds = std::chrono::duration<double>(Clock::now() - job->stands_since).count();
+  job->done(std::move(taken));
 }
 
 void SnapshotTaker::machine_goes() {
   if (!job_) return;
-  Job job = *std::exchange(job_, std::nullopt);
-  job.done(fail("the machine has ended meanwhile"));
+  alive_.reset();
+  // Behind what the builder may still write of its memory.
+  builder_.call([] {});
+  const auto job = std::exchange(job_, nullptr);
+  job->done(fail("the machine has ended meanwhile"));
 }
 
 }  // namespace snug

@@ -1,8 +1,9 @@
-// Snapshots of a machine that runs or is paused: it stands still, requests that are under way end, then its
-// state and memory are written, and it goes on as it was.
+// Snapshots of a machine that runs or is paused. While it runs its memory is written, where the host's kernel
+// tells what changes meanwhile; then it stands still, requests that are under way end, its state and what has
+// changed are written, and it goes on as it was.
 //
-// Thread: the loop's. Its writing is the builder's, and the loop waits: nothing may reach guest memory
-// meanwhile.
+// Thread: the loop's. Writing is the builder's; while the machine stands still the loop waits for it: nothing
+// may reach guest memory.
 #pragma once
 
 #include <chrono>
@@ -10,10 +11,10 @@
 #include <memory>
 #include <optional>
 
-#include "vmm/base/unique_fd.h"
 #include "vmm/control/control_api.h"
 #include "vmm/core/event_loop.h"
 #include "vmm/core/loop_thread.h"
+#include "vmm/core/memory_image.h"
 #include "vmm/machine/machine.h"
 
 namespace snug {
@@ -22,8 +23,10 @@ class SnapshotTaker {
  public:
   using Done = std::function<void(Result<SnapshotTaken>)>;
 
-  // `pagemap`: see write_memory_image(). All of it is the caller's.
-  static Result<std::unique_ptr<SnapshotTaker>> create(EventLoop& loop, LoopThread& builder, int pagemap);
+  // All of it is the caller's.
+  static Result<std::unique_ptr<SnapshotTaker>> create(EventLoop& loop, LoopThread& builder,
+                                                       const OwnPages& pages);
+  ~SnapshotTaker() { machine_goes(); }
 
   // One at a time. `machine`: running or paused, until `done` or machine_goes().
   void take(Machine& machine, SnapshotFiles files, Done done);
@@ -35,19 +38,28 @@ class SnapshotTaker {
     Machine& machine;
     SnapshotFiles files;
     Done done;
-    bool was_running;
-    std::chrono::steady_clock::time_point began;
+    MemoryImageWriter memory;
+    bool was_running = false;
+    bool noted = false;  // its memory was written while it ran
+    Result<void> memory_written;
+    std::chrono::steady_clock::time_point stands_since;
   };
 
-  SnapshotTaker(LoopThread& builder, int pagemap) : builder_(builder), pagemap_(pagemap) {}
+  SnapshotTaker(EventLoop& loop, LoopThread& builder, const OwnPages& pages)
+      : loop_(loop), builder_(builder), pages_(pages) {}
+  void write_while_it_runs();
+  void stand_still();
   void attempt();
   Result<std::optional<SnapshotTaken>> write();
   void finish(Result<SnapshotTaken> taken);
 
+  EventLoop& loop_;
   LoopThread& builder_;
-  const int pagemap_;
+  const OwnPages& pages_;
   EventLoop::Timer again_;
-  std::optional<Job> job_;
+  std::unique_ptr<Job> job_;
+  // Posts that arrive after their job is over find it expired.
+  std::shared_ptr<int> alive_;
 };
 
 }  // namespace snug

@@ -27,8 +27,13 @@ uint64_t bytes_stored(const UniqueFd& file) {
 class MemoryImageTest : public testing::TestWithParam<bool> {
  protected:
   // With or without the kernel's word on what was touched.
-  MemoryImageTest() : pagemap_(GetParam() ? ::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC) : -1) {}
-  UniqueFd pagemap_;
+  MemoryImageTest() {
+    if (GetParam()) pages_ = OwnPages::open();
+  }
+  Result<void> write(const GuestMemory& memory, const UniqueFd& file) {
+    return MemoryImageWriter(memory, pages_, file.get()).write_all();
+  }
+  OwnPages pages_;
 };
 INSTANTIATE_TEST_SUITE_P(Pagemap, MemoryImageTest, testing::Bool());
 
@@ -39,9 +44,7 @@ TEST_P(MemoryImageTest, WhatWasWrittenIsThereAgainAndZerosTakeNoRoom) {
     ASSERT_TRUE(memory->store(gpa, uint8_t{0x5a}));
   ASSERT_TRUE(memory->store(uint64_t{4096 * 9}, uint8_t{0}));  // touched, and zero
   const UniqueFd file = empty_file();
-  const auto written = write_memory_image(*memory, pagemap_.get(), file.get());
-  ASSERT_TRUE(written) << written.error().text();
-  EXPECT_EQ(*written, 3 * 4096u);
+  ASSERT_TRUE(write(*memory, file));
   EXPECT_LE(bytes_stored(file), 3 * 4096u);
 
   const auto again = GuestMemory::create(8 * kMiB);
@@ -66,10 +69,54 @@ TEST_P(MemoryImageTest, WhatWasMappedAndNeverTouchedIsPartOfIt) {
   ASSERT_EQ(::write(kernel.get(), page.data(), page.size()), 4096);
   ASSERT_TRUE(memory->map_file(kernel.get(), 0, kMiB, 4096));
   const UniqueFd file = empty_file();
-  ASSERT_TRUE(write_memory_image(*memory, pagemap_.get(), file.get()));
+  ASSERT_TRUE(write(*memory, file));
   const auto again = GuestMemory::create(2 * kMiB);
   ASSERT_TRUE(map_memory_image(*again, file.get()));
   EXPECT_EQ(again->load<uint8_t>(kMiB + 17), 'k');
+}
+
+TEST_P(MemoryImageTest, WhatChangesMeanwhileIsWrittenAgain) {
+  const auto memory = GuestMemory::create(8 * kMiB);
+  for (uint64_t page = 0; page < 64; ++page) ASSERT_TRUE(memory->store(page * 4096, uint8_t{1}));
+  const UniqueFd file = empty_file();
+  MemoryImageWriter writer(*memory, pages_, file.get());
+  if (!writer.begin_noting()) GTEST_SKIP() << "this kernel does not tell which pages are written to";
+  ASSERT_TRUE(writer.write_all());
+  ASSERT_TRUE(memory->store(uint64_t{4096 * 3}, uint8_t{2}));     // another value
+  ASSERT_TRUE(memory->store(uint64_t{4096 * 1000}, uint8_t{3}));  // a page that was not there
+  ASSERT_TRUE(memory->zero(4096 * 5, 4096));                      // zeros
+  ASSERT_TRUE(memory->discard(4096 * 7, 4096));                   // gone
+  ASSERT_TRUE(writer.write_changed());
+  EXPECT_LE(bytes_stored(file), 63 * 4096u);
+  const auto again = GuestMemory::create(8 * kMiB);
+  ASSERT_TRUE(map_memory_image(*again, file.get()));
+  for (uint64_t page = 0; page < 64; ++page) {
+    const uint8_t expected = page == 3 ? 2 : page == 5 || page == 7 ? 0 : 1;
+    EXPECT_EQ(again->load<uint8_t>(page * 4096), expected) << page;
+  }
+  EXPECT_EQ(again->load<uint8_t>(4096 * 1000), 3);
+}
+
+TEST_P(MemoryImageTest, HolesOfWhatItBeganWithStayHoles) {
+  const auto first = GuestMemory::create(8 * kMiB);
+  for (const uint64_t page : {10, 11, 900}) ASSERT_TRUE(first->store(page * 4096, uint8_t{9}));
+  const UniqueFd file = empty_file();
+  ASSERT_TRUE(write(*first, file));
+  const uint64_t stored = bytes_stored(file);
+  const auto second = GuestMemory::create(8 * kMiB);
+  ASSERT_TRUE(map_memory_image(*second, file.get()));
+  ASSERT_TRUE(second->store(uint64_t{500 * 4096}, uint8_t{7}));
+  const UniqueFd other = empty_file();
+  ASSERT_TRUE(write(*second, other));
+  // A file in memory gets the page that is written to, and no other.
+  if (GetParam()) {
+    EXPECT_LE(bytes_stored(file), stored + 4096) << "holes were looked at";
+  }
+  EXPECT_EQ(bytes_stored(other), stored + 4096);
+  const auto third = GuestMemory::create(8 * kMiB);
+  ASSERT_TRUE(map_memory_image(*third, other.get()));
+  for (const uint64_t page : {10, 11, 900}) EXPECT_EQ(third->load<uint8_t>(page * 4096), 9);
+  EXPECT_EQ(third->load<uint8_t>(500 * 4096), 7);
 }
 
 TEST_P(MemoryImageTest, AFileOfAnotherSizeIsRefused) {
@@ -83,7 +130,7 @@ TEST_P(MemoryImageTest, AFileOfAnotherSizeIsRefused) {
 TEST_P(MemoryImageTest, MemoryOfSeveralProcessesIsRefused) {
   const auto memory = GuestMemory::create_shared(2 * kMiB);
   const UniqueFd file = empty_file();
-  EXPECT_FALSE(write_memory_image(*memory, pagemap_.get(), file.get()));
+  EXPECT_FALSE(write(*memory, file));
 }
 
 }  // namespace
