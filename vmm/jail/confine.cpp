@@ -2,6 +2,7 @@
 
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <malloc.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -11,6 +12,7 @@
 
 #include <algorithm>
 #include <array>
+#include <climits>
 #include <cstring>
 #include <mutex>
 
@@ -156,6 +158,8 @@ Result<void> confine_thread(ThreadKind kind) {
 
 Result<void> watch_violations(int fd) {
   violations_fd = fd;
+  // glibc opens a file of /proc before it makes the heap of a thread smaller. (malloc_trim() does not.)
+  ::mallopt(M_TRIM_THRESHOLD, INT_MAX);
   struct sigaction action {};
   action.sa_sigaction = on_violation;
   action.sa_flags = SA_SIGINFO;

@@ -275,6 +275,26 @@ TEST_F(Confine, ThreadsKickEachOther) {
   }
 }
 
+TEST_F(Confine, AThreadGivesBackHoweverMuchItHasFromMalloc) {
+  for (const ThreadKind kind : kAll) {
+    const Ended ended = in_a_process([&](int say) {
+      (void)watch_violations(say);
+      return on_thread(kind, [] {
+        // In pieces that no mapping is made for.
+        constexpr size_t kPiece = 100'000, kPieces = 200;
+        std::vector<std::unique_ptr<char[]>> pieces;
+        for (size_t i = 0; i < kPieces; ++i) {
+          pieces.push_back(std::make_unique<char[]>(kPiece));
+          pieces.back()[kPiece / 2] = 1;
+        }
+        while (!pieces.empty()) pieces.pop_back();
+        return 0;
+      });
+    });
+    EXPECT_EQ(ended.exit_status(), 0) << name(kind) << ended.said;
+  }
+}
+
 // --- what is said -------------------------------------------------------------------------------------
 
 TEST_F(Confine, AViolationIsOneLine) {
