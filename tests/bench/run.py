@@ -234,7 +234,7 @@ class LostGuest:
     def __exit__(self, *_):
         pass
 
-    def wait_for(self, text):
+    def wait_for(self, text, spinning=None):
         if text.startswith(b"bench: behind 2") and self.lost:
             self.lost.pop()
             raise processes.Stuck("lost")
