@@ -225,7 +225,7 @@ def hostile_states_hurt_nobody():
         check("timeout: 60s" in spec or "timeout: 1m" in spec, "the spec is another", spec)
         with open(place.path("bad", "spec.yaml"), "w") as out:
             out.write(re.sub(r"^timeout: .*$", "timeout: 300ms", spec, flags=re.M))
-        for number in range(120):
+        for _ in range(max(12, 120 // int(os.environ.get("SNUG_HOSTILE_SHARE", "1")))):
             changed = bytearray(state)
             at, size, name = chance.choice(sections(state))
             body = at + 8 + len(name)
