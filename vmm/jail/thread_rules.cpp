@@ -331,7 +331,7 @@ std::vector<CallRule> thread_rules(ThreadKind kind) {
 const std::vector<Unseen>& unseen_entries() {
   using enum ThreadKind;
   using By = Unseen::By;
-  static const std::vector<ThreadKind> every{kVcpu, kLoop, kDevice, kBuilder};
+  static const std::vector<ThreadKind> every{kVcpu, kLoop, kDevice, kBuilder, kShare};
   static const std::vector<ThreadKind> devices{kVcpu, kLoop, kDevice};
   static const std::vector<Unseen> all{
       // The kernel, the C library and chance.
@@ -341,7 +341,7 @@ const std::vector<Unseen>& unseen_entries() {
        By::kAnyTest,
        "the kernel makes it in place of a call: the recorder's"},
       {{kVcpu, kDevice, kBuilder}, SYS_exit_group, {}, By::kAnyTest, "a violation or a failed assertion"},
-      {{kDevice},
+      {{kDevice, kShare},
        SYS_clock_gettime,
        {},
        By::kAnyTest,
@@ -359,7 +359,10 @@ const std::vector<Unseen>& unseen_entries() {
        By::kLinuxGuests,
        "a reset of a machine with a disk of mode pmem"},
       {{kBuilder}, SYS_madvise, {102}, By::kAnyTest, "C libraries from 2.42 on"},
-      {{kBuilder}, SYS_fstat, {}, By::kAnyTest, "fstat(2) of other releases of the C library"},
+      {{kBuilder, kShare}, SYS_fstat, {}, By::kAnyTest, "fstat(2) of other releases of the C library"},
+      {{kShare}, SYS_fgetxattr, {}, By::kAnyTest, "only where the server's own files cannot be its folder"},
+      {{kShare}, SYS_rt_sigprocmask, {}, By::kAnyTest, "a failed assertion"},
+      {{kShare}, SYS_exit, {}, By::kAnyTest, "a thread ends before its process does"},
       {{kLoop}, SYS_ioctl, {kTerminalAttributes, kSetTerminalAttributes}, By::kAnyTest, "newer C libraries"},
       {{kBuilder},
        SYS_ioctl,
@@ -396,7 +399,7 @@ const std::vector<Unseen>& unseen_entries() {
       {{kVcpu}, SYS_getpid, {}, By::kLinuxGuests, "as tgkill"},
       {{kVcpu}, SYS_ioctl, {request::kSetMemory}, By::kLinuxGuests, "BARs move"},
       {{kLoop}, SYS_ioctl, {TIOCGWINSZ}, By::kLinuxGuests, "a console on a pty"},
-      {{kBuilder}, SYS_ioctl, {TIOCGWINSZ}, By::kLinuxGuests, "a reset of a machine with a console on a pty"},
+      {{kBuilder}, SYS_ioctl, {TIOCGWINSZ}, By::kAnyTest, "a reset of a machine with a console on a pty"},
       {{kLoop}, SYS_fcntl, {}, By::kLinuxGuests, "commands in the guest, and their streams"},
       {{kLoop}, SYS_timerfd_create, {}, By::kLinuxGuests, "a command with a time limit"},
       {{kLoop},
