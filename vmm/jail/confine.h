@@ -28,7 +28,8 @@ constexpr bool kConfines = true;
 Result<void> confine_thread(ThreadKind kind);
 
 // From here on, a thread that makes another call ends the process: with one line to `fd`, which stays open,
-// and status 159; and malloc() makes do with what threads may call. After an assertion that failed, which has said what there is to say, the status is 134.
+// and status 159; and malloc() makes do with what threads may call. After an assertion that failed, which has
+// said what there is to say, the status is 134.
 Result<void> watch_violations(int fd);
 
 }  // namespace snug::jail
