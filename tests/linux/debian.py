@@ -122,14 +122,15 @@ def web_server(content):
         server.shutdown()
 
 
-def ask_until(function, bound=BOUND):
-    """The first answer of a service that may not have started yet."""
+def ask_until(function, bound=BOUND, evidence=lambda: ()):
+    """The first answer of a service that may not have started yet. `evidence`: shown where there is none."""
     deadline = time.monotonic() + bound
     while True:
         try:
             return function()
         except OSError as error:
-            check(time.monotonic() < deadline, f"no answer: {error}")
+            if time.monotonic() >= deadline:
+                check(False, f"no answer: {error}", *evidence())
             time.sleep(0.5)
 
 
@@ -300,7 +301,7 @@ def three_debians_from_one_image():
                 check(script.poll() is None, "a machine has ended", *map(console_end, consoles))
                 return page_of(first + number)
 
-            pages = [ask_until(lambda: page(number), BOUND) for number in range(3)]
+            pages = [ask_until(lambda: page(number), BOUND, lambda: map(console_end, consoles)) for number in range(3)]
             print(f"    the three pages were there after {time.monotonic() - start:.0f} s", flush=True)
             found = [re.fullmatch(r"hello from (\w+), ([0-9a-f:]{17})\n", text) for text in pages]
             check(all(found), "not the pages of the three machines", *pages)

@@ -1,9 +1,12 @@
-// Commands for a guest that runs already: exec, shell, cp.
+#include "vmm/cli/guest_commands.h"
+
 #include <signal.h>
 #include <sys/stat.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
+#include <memory>
 #include <optional>
 
 #include "vmm/agent/copy.h"
@@ -20,6 +23,10 @@
 
 namespace snug::cli {
 namespace {
+
+constexpr const char* kWaitHelp =
+    "How long to wait for the agent in the guest; 0: not at all, none: for ever. "
+    "Default: as long as the guest boots";
 
 Result<AgentPatience> patience_of(const std::string& wait) {
   return wait.empty() ? AgentPatience{} : parse_patience(wait);
@@ -215,6 +222,46 @@ int copy(const CopyArguments& arguments) {
     ::raise(g_stop_signal);
   }
   return done ? report.status() : fail_command(done.error());
+}
+
+void add_guest_commands(CommandSet& commands, const std::vector<std::string>& behind) {
+  const auto given = std::make_shared<ExecArguments>();
+  const auto describe = [given](CLI::App& command) {
+    command.add_option("NAME", given->machine, "The machine")->required();
+    command.add_option("-e,--env", given->variables, "A variable of its environment")
+        ->type_name("NAME=VALUE")
+        ->allow_extra_args(false);
+    command.add_option("-w,--workdir", given->folder, "The folder in which it runs")->type_name("DIR");
+    command.add_option("-u,--user", given->user, "The guest's user: NAME[:GROUP] or UID[:GID]")
+        ->type_name("USER");
+    command.add_option("--wait", given->wait, kWaitHelp)->type_name("TIME");
+  };
+  commands.add(
+      "exec", "Run a command in a guest that runs: snug exec NAME -- COMMAND",
+      [given, describe](CLI::App& command) {
+        describe(command);
+        command.add_flag("-i,--interactive", given->interactive, "Give it our stdin");
+        command.add_flag("-t,--tty", given->tty, "On a terminal; Ctrl-] three times leaves it");
+        takes_command(command);
+      },
+      [given, &behind] {
+        given->command = behind;
+        if (!behind.empty()) return exec(*given);
+        put(stderr, "snug: what is to be run? snug exec NAME -- COMMAND\n");
+        return kStatusFailure;
+      });
+  commands.add("shell", "A shell in a guest that runs, on this terminal", describe,
+               [given] { return shell(*given); });
+  const auto copied = std::make_shared<CopyArguments>();
+  commands.add(
+      "cp", "Copy a file or a folder to or from a guest that runs",
+      [copied](CLI::App& command) {
+        command.add_flag("-a,--archive", copied->owners, "Keep owners too, by number; here that takes root");
+        command.add_option("FROM", copied->from, "PATH here, or NAME:PATH in the guest")->required();
+        command.add_option("TO", copied->to, "NAME:PATH in the guest, or PATH here")->required();
+        command.add_option("--wait", copied->wait, kWaitHelp)->type_name("TIME");
+      },
+      [copied] { return copy(*copied); });
 }
 
 }  // namespace snug::cli

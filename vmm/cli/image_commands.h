@@ -1,15 +1,11 @@
 // snug image: list, build, pull, inspect, rm, prune. Main thread.
 #pragma once
 
-#include <functional>
-
-namespace CLI {
-class App;
-}
+#include "vmm/cli/command_set.h"
 
 namespace snug::cli {
 
-// Adds them to the command line; the one that is given sets `chosen`.
-void add_image_commands(CLI::App& app, std::function<int()>& chosen);
+// Adds them to the command line.
+void add_image_commands(CommandSet& commands, CommandSet::Action& chosen);
 
 }  // namespace snug::cli

@@ -191,69 +191,78 @@ struct Options {
   bool storage = false;
 };
 
-CLI::App* command(CLI::App& app, const char* name, const char* about, std::function<int()>& chosen,
-                  std::function<int()> run) {
-  auto* added = app.add_subcommand(name, about);
-  added->callback([&chosen, run = std::move(run)] { chosen = run; });
-  return added;
-}
-
 }  // namespace
 
-void add_life_commands(CLI::App& app, std::function<int()>& chosen) {
+void add_life_commands(CommandSet& commands) {
   const auto given = std::make_shared<Options>();
-  auto* ps = command(app, "ps", "List the machines that run", chosen,
-                     [given] { return list(given->all, given->quiet, given->as_json); });
-  ps->add_flag("-a,--all", given->all, "Also those that have ended and were kept");
-  ps->add_flag("-q,--quiet", given->quiet, "Names only");
-  ps->add_flag("--json", given->as_json, "One JSON object for each machine");
-
-  auto* logs =
-      command(app, "logs", "Print what a machine's command has printed, or its console", chosen, [given] {
+  commands.add(
+      "ps", "List the machines that run",
+      [given](CLI::App& ps) {
+        ps.add_flag("-a,--all", given->all, "Also those that have ended and were kept");
+        ps.add_flag("-q,--quiet", given->quiet, "Names only");
+        ps.add_flag("--json", given->as_json, "One JSON object for each machine");
+      },
+      [given] { return list(given->all, given->quiet, given->as_json); });
+  commands.add(
+      "logs", "Print what a machine's command has printed, or its console",
+      [given](CLI::App& logs) {
+        logs.add_option("NAME", given->name)->required();
+        logs.add_flag("-f,--follow", given->follow, "Go on until the machine ends");
+        logs.add_flag("--console", given->console,
+                      "The console, also of a machine that runs a command in the background");
+        logs.add_flag("--previous", given->before, "Of the machine that had the name before this one");
+      },
+      [given] {
         const auto kind = given->console ? LogKind::kConsole : LogKind::kPrinted;
         return show_log(given->name, given->follow, kind,
                         given->before ? LogOf::kRunBefore : LogOf::kThisRun);
       });
-  logs->add_option("NAME", given->name)->required();
-  logs->add_flag("-f,--follow", given->follow, "Go on until the machine ends");
-  logs->add_flag("--console", given->console,
-                 "The console, also of a machine that runs a command in the background");
-  logs->add_flag("--previous", given->before, "Of the machine that had the name before this one");
+  commands.add(
+      "attach", "Connect this terminal to the console of a machine in the background",
+      [given](CLI::App& join) {
+        join.add_option("NAME", given->name)->required();
+        join.footer("Ctrl-A d leaves; the machine runs on.\n");
+      },
+      [given] { return attach(given->name); });
 
-  auto* join = command(app, "attach", "Connect this terminal to the console of a machine in the background",
-                       chosen, [given] { return attach(given->name); });
-  join->add_option("NAME", given->name)->required();
-  join->footer("Ctrl-A d leaves; the machine runs on.\n");
-
-  const auto on_names = [given](CLI::App* added) {
-    added->add_option("NAME", given->names)->required();
-    return added;
-  };
-  on_names(command(app, "stop", "Press the power button, and stop a guest that takes too long", chosen,
-                   [given] { return stop(given->names, given->seconds); }))
-      ->add_option("-t,--time", given->seconds, "How many seconds the guest has (default: its grace_period)")
-      ->check(CLI::Range(0.0, 86'400.0));
-  on_names(command(app, "kill", "Stop at once", chosen,
-                   [given] { return for_each_machine(given->names, kill_machine); }));
-  on_names(command(app, "pause", "Halt every vCPU", chosen,
-                   [given] { return simple(given->names, "/v1/pause"); }));
-  on_names(command(app, "resume", "Go on after pause", chosen,
-                   [given] { return simple(given->names, "/v1/resume"); }));
-  on_names(command(app, "wait", "Wait for the end, print the exit status and end with it", chosen,
-                   [given] { return wait(given->names); }));
-  on_names(command(app, "inspect", "Everything about a machine, as JSON", chosen,
-                   [given] { return inspect(given->names); }));
-  auto* usage = command(app, "stats", "CPU time and memory of machines (default: all), and of their limits",
-                        chosen, [given] { return stats(given->names, given->as_json); });
-  usage->add_option("NAME", given->names);
-  usage->add_flag("--json", given->as_json, "One JSON object for each machine");
-  auto* rm = on_names(command(app, "rm", "Remove what is left of machines that have ended", chosen, [given] {
-    return given->storage ? remove_with_storage(given->names, given->force)
-                          : remove(given->names, given->force);
-  }));
-  rm->add_flag("-f,--force", given->force, "Also of one that runs: it is killed");
-  rm->add_flag("--storage", given->storage,
-               "And what is kept under its name (storage), with all that is in it");
+  const auto names = [given](CLI::App& added) { added.add_option("NAME", given->names)->required(); };
+  commands.add(
+      "stop", "Press the power button, and stop a guest that takes too long",
+      [given, names](CLI::App& added) {
+        names(added);
+        added
+            .add_option("-t,--time", given->seconds,
+                        "How many seconds the guest has (default: its grace_period)")
+            ->check(CLI::Range(0.0, 86'400.0));
+      },
+      [given] { return stop(given->names, given->seconds); });
+  commands.add("kill", "Stop at once", names,
+               [given] { return for_each_machine(given->names, kill_machine); });
+  commands.add("pause", "Halt every vCPU", names, [given] { return simple(given->names, "/v1/pause"); });
+  commands.add("resume", "Go on after pause", names, [given] { return simple(given->names, "/v1/resume"); });
+  commands.add("wait", "Wait for the end, print the exit status and end with it", names,
+               [given] { return wait(given->names); });
+  commands.add("inspect", "Everything about a machine, as JSON", names,
+               [given] { return inspect(given->names); });
+  commands.add(
+      "stats", "CPU time and memory of machines (default: all), and of their limits",
+      [given](CLI::App& usage) {
+        usage.add_option("NAME", given->names);
+        usage.add_flag("--json", given->as_json, "One JSON object for each machine");
+      },
+      [given] { return stats(given->names, given->as_json); });
+  commands.add(
+      "rm", "Remove what is left of machines that have ended",
+      [given, names](CLI::App& added) {
+        names(added);
+        added.add_flag("-f,--force", given->force, "Also of one that runs: it is killed");
+        added.add_flag("--storage", given->storage,
+                       "And what is kept under its name (storage), with all that is in it");
+      },
+      [given] {
+        return given->storage ? remove_with_storage(given->names, given->force)
+                              : remove(given->names, given->force);
+      });
 }
 
 }  // namespace snug::cli

@@ -2,15 +2,11 @@
 // Main thread.
 #pragma once
 
-#include <functional>
-
-namespace CLI {
-class App;
-}
+#include "vmm/cli/command_set.h"
 
 namespace snug::cli {
 
-// Adds them to the command line; the one that is given sets `chosen`.
-void add_life_commands(CLI::App& app, std::function<int()>& chosen);
+// Adds them to the command line.
+void add_life_commands(CommandSet& commands);
 
 }  // namespace snug::cli

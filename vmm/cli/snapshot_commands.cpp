@@ -123,50 +123,55 @@ int restore(Options& given) {
 
 }  // namespace
 
-void add_snapshot_commands(CLI::App& app, std::function<int()>& chosen) {
+void add_snapshot_commands(CommandSet& commands, CommandSet::Action& chosen) {
   const auto given = std::make_shared<Options>();
-  auto* snapshot = app.add_subcommand("snapshot", "Save a machine that runs: snug snapshot MACHINE [NAME]");
-  snapshot->add_option("MACHINE", given->machine, "The machine; it goes on afterwards");
-  snapshot->add_option("NAME", given->name,
-                       "What the snapshot is called, or a folder's path (default: as the machine)");
-  snapshot->footer(
-      "The machine stands still while its memory is written. Its disks must be read-only: what a\n"
-      "disk holds is not part of a snapshot. snug restore NAME begins a machine where it stood.\n"
-      "Whoever can read a snapshot reads all that was in the guest's memory.\n");
-  snapshot->callback([&chosen, given, snapshot] {
-    if (!snapshot->get_subcommands().empty()) return;
-    chosen = [given] {
-      if (given->machine.empty())
-        return fail_command(Error{"which machine?", "snug snapshot MACHINE [NAME]"});
-      const auto made = make_snapshot(given->machine, given->name);
-      return made ? 0 : fail_command(made.error());
+  const auto describe = [given, &chosen](CLI::App& snapshot) {
+    snapshot.add_option("MACHINE", given->machine, "The machine; it goes on afterwards");
+    snapshot.add_option("NAME", given->name,
+                        "What the snapshot is called, or a folder's path (default: as the machine)");
+    snapshot.footer(
+        "The machine stands still while its memory is written. Its disks must be read-only: what a\n"
+        "disk holds is not part of a snapshot. snug restore NAME begins a machine where it stood.\n"
+        "Whoever can read a snapshot reads all that was in the guest's memory.\n");
+    snapshot.callback([&chosen, given, &snapshot] {
+      if (!snapshot.get_subcommands().empty()) return;
+      chosen = [given] {
+        if (given->machine.empty())
+          return fail_command(Error{"which machine?", "snug snapshot MACHINE [NAME]"});
+        const auto made = make_snapshot(given->machine, given->name);
+        return made ? 0 : fail_command(made.error());
+      };
+    });
+    const auto command = [&](const char* name, const char* about, CommandSet::Action action) {
+      return add_subcommand(snapshot, name, about, chosen, std::move(action));
     };
-  });
-  const auto command = [&](const char* name, const char* about, std::function<int()> run) {
-    auto* added = snapshot->add_subcommand(name, about);
-    added->callback([&chosen, run = std::move(run)] { chosen = run; });
-    return added;
+    command("list", "List the snapshots", [given] {
+      return list_snapshots(given->as_json);
+    })->add_flag("--json", given->as_json, "One JSON object for each");
+    command("inspect", "What a snapshot is of, as JSON", [given] { return inspect_snapshot(given->name); })
+        ->add_option("NAME", given->name)
+        ->required();
+    command("rm", "Remove snapshots", [given] { return remove_snapshots(given->names); })
+        ->add_option("NAME", given->names)
+        ->required();
   };
-  command("list", "List the snapshots", [given] {
-    return list_snapshots(given->as_json);
-  })->add_flag("--json", given->as_json, "One JSON object for each");
-  command("inspect", "What a snapshot is of, as JSON", [given] { return inspect_snapshot(given->name); })
-      ->add_option("NAME", given->name)
-      ->required();
-  command("rm", "Remove snapshots", [given] { return remove_snapshots(given->names); })
-      ->add_option("NAME", given->names)
-      ->required();
+  commands.add("snapshot", "Save a machine that runs: snug snapshot MACHINE [NAME]", describe, nullptr);
 
-  auto* back = app.add_subcommand("restore", "Begin a machine where another stood: snug restore SNAPSHOT");
-  back->add_option("SNAPSHOT", given->name, "Its name, or its folder's path")->required();
-  back->add_option("--name", given->machine,
-                   "What the machine is called (default: as the one that was saved)")
-      ->type_name("NAME");
-  back->add_flag("-d,--detach", given->run.detach, "In the background; prints the name once the guest runs");
-  back->add_flag("--wait", given->run.wait, "With --detach: until the agent in the guest answers");
-  back->add_flag("--rm", given->run.remove, "With --detach: keep nothing of the machine when it has ended");
-  back->add_flag("--stats", given->run.stats, "Print exits and CPU time at the end, on stderr");
-  back->callback([&chosen, given] { chosen = [given] { return restore(*given); }; });
+  commands.add(
+      "restore", "Begin a machine where another stood: snug restore SNAPSHOT",
+      [given](CLI::App& back) {
+        back.add_option("SNAPSHOT", given->name, "Its name, or its folder's path")->required();
+        back.add_option("--name", given->machine,
+                        "What the machine is called (default: as the one that was saved)")
+            ->type_name("NAME");
+        back.add_flag("-d,--detach", given->run.detach,
+                      "In the background; prints the name once the guest runs");
+        back.add_flag("--wait", given->run.wait, "With --detach: until the agent in the guest answers");
+        back.add_flag("--rm", given->run.remove,
+                      "With --detach: keep nothing of the machine when it has ended");
+        back.add_flag("--stats", given->run.stats, "Print exits and CPU time at the end, on stderr");
+      },
+      [given] { return restore(*given); });
 }
 
 }  // namespace snug::cli

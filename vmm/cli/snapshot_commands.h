@@ -1,17 +1,13 @@
 // snug snapshot, snug restore. Main thread.
 #pragma once
 
-#include <functional>
+#include "vmm/cli/command_set.h"
 
 #include "vmm/cli/commands.h"
-
-namespace CLI {
-class App;
-}
 
 namespace snug::cli {
 
 // `chosen`: what is to be done, when one of them was given.
-void add_snapshot_commands(CLI::App& app, std::function<int()>& chosen);
+void add_snapshot_commands(CommandSet& commands, CommandSet::Action& chosen);
 
 }  // namespace snug::cli

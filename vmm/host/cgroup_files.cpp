@@ -1,6 +1,7 @@
 #include "vmm/host/cgroup_files.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -11,8 +12,6 @@
 #include <fstream>
 #include <optional>
 #include <sstream>
-
-#include "vmm/base/unique_fd.h"
 
 namespace snug {
 namespace {
@@ -72,6 +71,13 @@ int CgroupFiles::read(const std::string& path, std::string& text) const {
     if (count == 0) return 0;
     text.append(buffer.data(), static_cast<size_t>(count));
   }
+}
+
+UniqueFd CgroupFiles::lock(const std::string& folder) const {
+  UniqueFd file(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  while (file && ::flock(file.get(), LOCK_EX) != 0)
+    if (errno != EINTR) return {};
+  return file;
 }
 
 int CgroupFiles::write(const std::string& path, std::string_view text) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "vmm/base/result.h"
+#include "vmm/base/unique_fd.h"
 
 namespace snug {
 
@@ -26,6 +27,9 @@ class CgroupFiles {
   virtual int make(const std::string& folder);
   // EBUSY: processes or other groups are in it.
   virtual int remove(const std::string& folder);
+  // For whoever changes what a group gives to those in it, or looks before it does: one at a time, as long as
+  // the descriptor is open. Waits. None: this host cannot, and nobody waits.
+  UniqueFd lock(const std::string& folder) const;
   // systemd has marked it as somebody else's to divide (Delegate=yes); systemd 251 or newer, or for root.
   virtual bool is_marked_delegated(const std::string& folder) const;
 };

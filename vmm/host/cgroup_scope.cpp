@@ -138,6 +138,7 @@ Result<void> CgroupScope::enter_one_below(const OwnCgroup& own) {
   path_ = folder;
   parent_ = own.path;
   auto made = [&]() -> Result<void> {
+    const UniqueFd alone = host_.files.lock(own.path);
     SNUG_TRY(join());
     SNUG_TRY(divide(own.path));
     return set_limits();
@@ -200,7 +201,8 @@ int CgroupScope::go_back() {
   const int error = host_.files.write(procs, self);
   if (error != EBUSY || enabled_.empty()) return error;
   // It takes no processes while it gives controllers on. Other groups in it may be other machines' and need
-  // them.
+  // them; none comes between the look and the change.
+  const UniqueFd alone = host_.files.lock(parent_);
   if (groups_in(parent_) > 1) return error;
   if (host_.files.write(parent_ + "/cgroup.subtree_control", to_text(enabled_, '-')) != 0) return error;
   return host_.files.write(procs, self);

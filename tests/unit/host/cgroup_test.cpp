@@ -1,5 +1,7 @@
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -248,6 +250,25 @@ TEST_F(Cgroup, LeftWhileAnotherNeedsTheController) {
   scope->reset();
   EXPECT_TRUE(fs::exists(path));
   EXPECT_THAT(files.words(own + "/cgroup.subtree_control"), ElementsAre("cpu", "memory", "io"));
+}
+
+// What a group gives on is changed by one at a time, from the look at who needs it to the change.
+TEST_F(Cgroup, OneAtATimeChangesWhatIsGivenOn) {
+  auto& files = fake();
+  const std::string own = files.group("box", "cpu memory io", {kSelf});
+  std::vector<std::string> changes;
+  files.before_giving = [&](const std::string& folder, const std::string& value) {
+    const UniqueFd another(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    EXPECT_EQ(::flock(another.get(), LOCK_EX | LOCK_NB), -1) << value;
+    changes.push_back(value);
+  };
+  auto scope = CgroupScope::enter(host(own), request(kCpu));
+  ASSERT_TRUE(scope) << scope.error().text();
+  scope->reset();
+  EXPECT_THAT(changes, ElementsAre("+cpu", "-cpu"));
+  // And nobody waits for it any more.
+  const UniqueFd another(::open(own.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  EXPECT_EQ(::flock(another.get(), LOCK_EX | LOCK_NB), 0);
 }
 
 // --- one of systemd's

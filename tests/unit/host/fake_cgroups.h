@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <map>
 #include <sstream>
 #include <string>
@@ -56,6 +57,8 @@ class FakeCgroups : public CgroupFiles {
   std::map<std::string, int> refuse;
   std::vector<std::string> delegated;
   int busy_removals = 0;  // so many more
+  // A group is about to give on other controllers.
+  std::function<void(const std::string& folder, const std::string& value)> before_giving;
 
   int write(const std::string& path, std::string_view value) override {
     for (const auto& [end, error] : refuse)
@@ -127,6 +130,7 @@ class FakeCgroups : public CgroupFiles {
     return 0;
   }
   int give(const std::string& folder, const std::string& value) {
+    if (before_giving) before_giving(folder, value);
     auto given = words(folder + "/cgroup.subtree_control");
     const auto there = words(folder + "/cgroup.controllers");
     const bool full = folder != mount_ && !words(folder + "/cgroup.procs").empty();
