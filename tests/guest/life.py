@@ -409,6 +409,32 @@ def life_control_socket_and_rough_clients():
 
 
 @test
+def life_control_socket_as_the_manual_says():
+    if not shutil.which("curl"):
+        raise Skip("curl is not installed")
+    with Place() as place:
+        place.start("echo", "--name", "web")
+        path = json.loads(place.snug("inspect", "web").out)["directory"] + "/control.sock"
+        for word, state in (("pause", "paused"), ("resume", "running")):
+            done = subprocess.run(["curl", "-sS", "--fail", "--unix-socket", path, "-X", "POST", f"http://snug/v1/{word}"],
+                                  capture_output=True, text=True, timeout=BOUND)
+            check(done.returncode == 0, "curl", done.stderr)
+            check(place.row("web")["state"] == state, f"not {state}")
+
+
+@test
+def life_a_folder_is_no_input():
+    """It would be an empty one, without a word."""
+    folder = os.open("/", os.O_RDONLY)
+    folder = os.open("/", os.O_RDONLY)
+    try:
+        ended = snug("run", "--kernel", f"{MICRO}/echo.elf", stdin=folder).expect(125)
+    finally:
+        os.close(folder)
+    check(ended.err == "snug: error: console: stdin: is a folder; give it a file, or nothing: </dev/null\n", "another word", ended.err)
+
+
+@test
 def life_detached_answers_when_the_network_is_known():
     """A network that cannot work is said at once, with the status; the machine is not there."""
     with folder_with_peer("sleep 0.5; echo External interface not usable >&2; exit 1") as (_, environment), Place() as place:
