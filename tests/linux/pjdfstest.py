@@ -68,37 +68,40 @@ def known(server):
     return [(re.compile(pattern), reason) for who, pattern, reason in lines if who in ("both", server)]
 
 
-def sorted_out(failed, listed):
-    """Failures by reason, those that follow from them, and the others. What is done with a name of which something listed has
-    failed before follows from that: a file that was not made cannot be removed."""
-    by_reason, follow, others, touched = {}, [], [], set()
-    for name, text in failed:
-        names = {(name.split(":")[0], one) for one in re.findall(r"pjdfstest_[0-9a-f-]+", text)}
-        reason = next((reason for pattern, reason in listed if pattern.search(f"{name} {text}")), None)
-        if reason:
-            by_reason.setdefault(reason, []).append(name)
-            touched |= names
-        elif names & touched:
-            follow.append(name)
-            touched |= names
-        else:
-            others.append((name, text))
-    return by_reason, follow, others
-
-
-def failures(output):
-    """(cases that there were, [(FILE:NUMBER, what it says)]); a file that ends early counts for those that are missing."""
-    total, failed = 0, []
+def cases_of(output):
+    """[(FILE, number, whether it passes, what it says)], in order; a file that ends early has those that are missing, too."""
+    found = []
     for part in re.split(r"^== ", output, flags=re.M)[1:]:
         name, _, lines = part.partition("\n")
         planned = re.search(r"^1\.\.(\d+)", lines, re.M)
-        count = int(planned.group(1)) if planned else 1
-        total += count
-        seen = dict.fromkeys(range(1, count + 1), "no word of it")
+        seen = {number: (False, "no word of it") for number in range(1, int(planned.group(1)) + 1 if planned else 2)}
         for word, number, rest in re.findall(r"^(ok|not ok) (\d+)(.*)", lines, re.M):
-            seen[int(number)] = None if word == "ok" or "# TODO" in rest else rest.strip(" -") or "not so"
-        failed += [(f"{name}:{number}", text) for number, text in seen.items() if text is not None]
-    return total, failed
+            seen[int(number)] = (word == "ok" or "# TODO" in rest, rest.strip(" -"))
+        found += [(name, number, *one) for number, one in seen.items()]
+    return found
+
+
+def sorted_out(cases, listed):
+    """Failures: by reason, those that follow from them, and the others. What is done with a name of which something listed has failed
+    follows from that: a file that was not made cannot be removed, nor be what a link leads to, until it is made anew. So does a
+    look, without a name, at what such a case has left."""
+    by_reason, follow, others, touched, before = {}, [], [], set(), False
+    for file, number, passes, text in cases:
+        names = {(file, one) for one in re.findall(r"pjdfstest_[0-9a-f-]+", text)}
+        follows = bool(names & touched) or (not text and before)
+        reason = not passes and next((reason for pattern, reason in listed if pattern.search(f"{file}:{number} {text}")), None)
+        if reason:
+            by_reason.setdefault(reason, []).append(f"{file}:{number}")
+        elif not passes and follows:
+            follow.append(f"{file}:{number}")
+        elif not passes:
+            others.append((f"{file}:{number}", text or "not so"))
+        before = not passes and bool(reason or follows)
+        if passes and re.search(r"tried '(-\S+ \S+ )*(create|mkdir|mkfifo|mknod|bind) ", text):
+            touched -= names
+        elif reason or follows:
+            touched |= names
+    return by_reason, follow, others
 
 
 def hold(work, server):
@@ -109,9 +112,9 @@ def hold(work, server):
     check(files, "no file of it is called that")
     ended = work.run(SCRIPT.format(files=" ".join(files)))
     check(ended.status == 0, "the guest", ended.err)
-    total, failed = failures(ended.out)
-    by_reason, follow, others = sorted_out(failed, known(server))
-    print(f"    {len(files)} files, {total} cases, {total - len(failed)} pass; {len(failed) - len(follow) - len(others)} fail as listed, "
+    cases = cases_of(ended.out)
+    by_reason, follow, others = sorted_out(cases, known(server))
+    print(f"    {len(files)} files, {len(cases)} cases, {sum(case[2] for case in cases)} pass; {sum(map(len, by_reason.values()))} fail as listed, "
           f"{len(follow)} follow from these, {len(others)} fail otherwise", flush=True)
     for reason, names in by_reason.items():
         print(f"    {len(names)}: {reason}", flush=True)
