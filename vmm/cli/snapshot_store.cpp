@@ -12,6 +12,7 @@
 #include <system_error>
 
 #include "vmm/base/cache_folder.h"
+#include "vmm/base/sparse_file.h"
 #include "vmm/spec/text.h"
 
 namespace snug::cli {
@@ -73,7 +74,10 @@ Result<StoredSnapshot> read_snapshot(const std::string& name, const fs::path& fo
   snapshot.disk_bytes = disk_bytes(folder);
   std::ifstream file(folder / kAbout);
   const json about = json::parse(file, nullptr, false);
-  if (about.is_object()) snapshot.machine = about.value("machine", "");
+  if (!about.is_object()) return snapshot;
+  if (const auto name = about.find("machine"); name != about.end() && name->is_string())
+    snapshot.machine = *name;
+  if (const auto disks = about.find("disks"); disks != about.end()) snapshot.disks = *disks;
   return snapshot;
 }
 
@@ -172,11 +176,27 @@ NewSnapshot::NewSnapshot(NewSnapshot&& other) noexcept
       target_(std::move(other.target_)),
       folder_(std::exchange(other.folder_, {})),
       state_(std::move(other.state_)),
-      memory_(std::move(other.memory_)) {}
+      memory_(std::move(other.memory_)),
+      others_(std::move(other.others_)) {}
 
 NewSnapshot::~NewSnapshot() {
   std::error_code error;
   if (!folder_.empty()) fs::remove_all(folder_, error);
+}
+
+Result<int> NewSnapshot::add_file(const std::string& file) {
+  others_.push_back(SNUG_TRY(open_file((folder_ / file).string(), O_RDWR | O_CREAT | O_EXCL, 0600)));
+  return others_.back().get();
+}
+
+Result<void> NewSnapshot::add_contents(const std::string& file, const std::string& from) {
+  if (::link(from.c_str(), (folder_ / file).c_str()) == 0) return {};
+  // On another file system, or more names than it takes.
+  const UniqueFd source = SNUG_TRY(open_file(from, O_RDONLY));
+  struct stat status {};
+  if (::fstat(source.get(), &status) != 0) return fail_errno(errno, "{}", from);
+  const int copy = SNUG_TRY(add_file(file));
+  return copy_contents(source.get(), copy, static_cast<uint64_t>(status.st_size));
 }
 
 Result<void> NewSnapshot::write_file(const std::string& file, const std::string& text) const {
@@ -193,6 +213,7 @@ Result<void> NewSnapshot::write_file(const std::string& file, const std::string&
 Result<StoredSnapshot> NewSnapshot::keep() {
   SNUG_TRY(sync(memory_.get(), kMemory));
   SNUG_TRY(sync(state_.get(), kState));
+  for (const UniqueFd& file : others_) SNUG_TRY(sync(file.get(), "a disk"));
   if (::renameat2(AT_FDCWD, folder_.c_str(), AT_FDCWD, target_.c_str(), RENAME_NOREPLACE) != 0)
     return fail_errno(errno, "{}", target_.string());
   folder_.clear();
