@@ -10,6 +10,7 @@ os.environ.setdefault("SNUG_JAIL", "require")
 from micro import *  # noqa: E402,F403
 import hostile  # noqa: E402
 import life  # noqa: E402,F401
+import moves  # noqa: E402,F401
 import pmem  # noqa: E402,F401
 import snapshots  # noqa: E402,F401
 import virtio  # noqa: E402,F401: its tests

@@ -1,4 +1,6 @@
 """Machines that are saved and begin again where they stood; and snapshots that are none."""
+import functools
+import hashlib
 import json
 import random
 import shutil
@@ -117,6 +119,225 @@ def a_full_disk_leaves_no_snapshot():
         check(ended.returncode == 125 and "No space left" in ended.stderr, "odd words", ended.returncode, ended.stderr)
         check(ended.stdout == "", "something is left", ended.stdout)
         check(place.row("m")["state"] == "running", "the machine has suffered")
+
+
+# --- disks ---------------------------------------------------------------------------------------------------
+
+
+def sha(path):
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
+
+
+class Disks(Snapshots):
+    """With a disk of 8 MiB, the last part of a sector included, of which one holds something."""
+
+    def __enter__(self):
+        super().__enter__()
+        self.disk = self.data.name + "/disk.img"
+        with open(self.disk, "wb") as disk:
+            disk.truncate((8 << 20) - 100)
+            disk.seek(3 << 20)
+            disk.write(os.urandom(1 << 20))
+        return self
+
+
+@test
+def a_disk_is_saved_with_its_machine():
+    with Disks() as place:
+        place.saved("--disk", place.disk)
+        copy = place.path("s", "disk1")
+        with open(copy, "rb") as saved, open(place.disk, "rb") as disk:
+            check(saved.read() == disk.read() + bytes(100), "the copy is another")
+        check(os.stat(copy).st_blocks * 512 < 2 << 20, "holes are on the disk")
+        check(os.stat(copy).st_mode & 0o777 == 0o600, "others may read it")
+        before = sha(copy)
+        # The disk itself is nobody's any more.
+        os.unlink(place.disk)
+        ended = place.snug("restore", "s", stdin=text_pipe("more\4")).expect(0)
+        check("gone when it ends" in ended.err, "it is not said what becomes of its disk", ended.err)
+        # Side by side, and one of one: it has the same file, which takes no more room.
+        for name in ("a", "b"):
+            place.snug("restore", "-d", "s", "--name", name).expect(0)
+        place.snug("snapshot", "a", "t").expect(0)
+        check(os.path.samefile(copy, place.path("t", "disk1")), "a copy of what nobody changes")
+        check(os.path.exists(place.path("t", "overlay1")), "what the second had written is not there")
+        place.snug("kill", "a", "b").expect(0)
+        place.snug("snapshot", "rm", "s").expect(0)
+        check(place.goes_on("t"), "a snapshot of one that was restored does not go on")
+        check(sha(place.path("t", "disk1")) == before, "somebody has written to it")
+
+
+@test
+def an_ephemeral_disk_needs_what_is_below_it():
+    with Disks() as place:
+        place.saved("--disk", place.disk + ",ephemeral=true", "--disk", place.disk + ",readonly=true")
+        check(not os.path.exists(place.path("s", "disk1")), "a disk that is elsewhere is copied")
+        check(place.goes_on("s"), "it does not go on")
+        was = os.stat(place.disk).st_mtime_ns
+        os.utime(place.disk, ns=(was, was + 5))
+        ended = place.snug("restore", "s").expect(125)
+        check("written to after the snapshot" in ended.err and len(ended.err.splitlines()) == 1, "odd words", ended.err)
+        # As it says.
+        advice = re.search(r"(touch -d \S+ \S+)", ended.err).group(1)
+        subprocess.run(advice.split(), check=True)
+        check(place.goes_on("s"), "its advice does not help")
+        with open(place.disk, "ab") as disk:
+            disk.write(bytes(4096))
+        check("not the one" in place.snug("restore", "s").expect(125).err, "odd words")
+        os.unlink(place.disk)
+        check("No such file" in place.snug("restore", "s").expect(125).err, "odd words")
+
+
+@test
+def overlays_that_are_none_end_in_one_line():
+    with Disks() as place:
+        place.saved("--disk", place.disk + ",ephemeral=true")
+        good = open(place.path("s", "overlay1"), "rb").read()
+        head = 8 << 20
+        for what, bad in {"nothing": b"", "cut": good[:-1], "longer": good + b"x", "no magic": good[:head] + bytes(4096) + good[head + 4096:],
+                          "later": good[:head + 8] + b"\2" + good[head + 9:]}.items():
+            with open(place.path("s", "overlay1"), "wb") as file:
+                file.write(bad)
+            ended = place.snug("restore", "s").expect(125)
+            check("overlay" in ended.err and len(ended.err.splitlines()) == 1, f"{what}: odd words", ended.err)
+        os.unlink(place.path("s", "overlay1"))
+        check("overlay1" in place.snug("restore", "s").expect(125).err, "it goes on without")
+        # A spec that was changed: no machine may write to a disk of another moment.
+        spec = open(place.path("s", "spec.yaml")).read()
+        with open(place.path("s", "spec.yaml"), "w") as out:
+            out.write(spec.replace("ephemeral: true", "ephemeral: false"))
+        check("another moment" in place.snug("restore", "s").expect(125).err, "it writes to it")
+
+
+@test
+def a_file_that_is_memory_and_written_to_is_refused():
+    with Disks() as place:
+        os.truncate(place.disk, 8 << 20)
+        place.start("echo", "--name", "m", "--disk", place.disk + ",mode=pmem")
+        ended = place.snug("snapshot", "m").expect(125)
+        check("mode: pmem" in ended.err and place.disk in ended.err, "odd words", ended.err)
+        check(os.listdir(place.path("")) == [], "left over", os.listdir(place.path("")))
+
+
+def under_load(flags, requests):
+    """A guest that is saved while its devices work, and what becomes of it and of those that go on. (At once: on a software
+    KVM the guest's clock counts the time on disk, and it waits for a request for 20 s.)"""
+    with Disks() as place:
+        place.start("virtio-bench", "--name", "first", "--memory", "64M", "--cmdline", f"requests={requests} requests_alone=100",
+                    "--disk", place.disk + flags)
+        place.wait_log("first", "bench: blk-write 4096 1 ")
+        for snapshot in "st":
+            taken = place.snug("snapshot", "first", snapshot)
+            if snapshot != "s" and place.row("first")["state"] != "running":
+                break  # it was quicker
+            taken.expect(0)
+            ended = place.snug("restore", snapshot).expect(0)
+            check("bench: done" in ended.out, "the load does not go on", ended.out, ended.err)
+        place.snug("wait", "first").expect(0)
+
+
+for number, chosen in enumerate((("", 4000), (",ephemeral=true", 100000), (",thread=true", 4000), (",io=threads", 10000))):
+    add(f"a_disk_is_saved_under_load_{number}", functools.partial(under_load, *chosen))
+
+
+@test
+def a_full_disk_takes_no_copy_of_one():
+    with Disks() as place:
+        place.start("echo", "--name", "m", "--memory", "16M", "--disk", place.disk)
+        place.wait_log("m", "echo ready")
+        small = (f"mount -t tmpfs -o size=800k small {place.data.name} && {{ \"$0\" snapshot m; status=$?; "
+                 f"find {place.data.name} -type f; exit $status; }}")
+        ended = subprocess.run(["unshare", "-Urm", "sh", "-c", small, SNUG], env=place.env, capture_output=True, text=True, timeout=BOUND)
+        if "unshare" in ended.stderr:
+            raise Skip("needs user namespaces: " + ended.stderr.strip())
+        check(ended.returncode == 125 and "copy of a disk" in ended.stderr and "No space" in ended.stderr, "odd words", ended.stderr)
+        check(ended.stdout == "" and place.row("m")["state"] == "running", "something is left, or the machine has suffered", ended.stdout)
+
+
+# --- on their way to elsewhere -----------------------------------------------------------------------------------
+
+
+@test
+def a_snapshot_goes_through_a_pipe():
+    with Disks() as place:
+        other = place.data.name + "/other.img"
+        shutil.copyfile(place.disk, other)
+        place.saved("--disk", place.disk, "--disk", other + ",ephemeral=true", "--memory", "64M")
+        sent = place.data.name + "/sent"
+        place.snug("snapshot", "export", "s", sent).expect(0)
+        check(os.stat(sent).st_mode & 0o777 == 0o600 and os.stat(sent).st_size < 4 << 20, "holes are sent, or others may read it")
+        check("File exists" in place.snug("snapshot", "export", "s", sent).expect(125).err, "another file is overwritten")
+        both = subprocess.run(["sh", "-c", '"$0" snapshot export s - | "$0" snapshot import - piped', SNUG], env=place.env,
+                              capture_output=True, text=True, timeout=BOUND)
+        check(both.returncode == 0 and both.stdout == "piped\n", "it does not go through a pipe", both.stderr)
+        check(sorted(os.listdir(place.path("s"))) == sorted(os.listdir(place.path("piped"))), "another snapshot")
+        for file in os.listdir(place.path("s")):
+            check(sha(place.path("s", file)) == sha(place.path("piped", file)), f"{file} is another")
+            check(os.stat(place.path("piped", file)).st_blocks <= os.stat(place.path("s", file)).st_blocks + 64, f"{file} has no holes")
+        check(place.goes_on("piped"), "it does not go on")
+        check("already" in place.snug("snapshot", "import", sent).expect(125).err, "odd words")
+        place.snug("snapshot", "rm", "s").expect(0)
+        check(place.snug("snapshot", "import", sent).expect(0).out == "s\n" and place.goes_on("s"), "not by its own name")
+        check("there is no snapshot" in place.snug("snapshot", "export", "nobody", "-").expect(125).err, "odd words")
+        full = place.snug("snapshot", "export", "s", "/dev/full").expect(125)
+        check("No space left" in full.err, "odd words", full.err)
+
+
+def record(kind, a, body=b""):
+    head = struct.pack("<BQI", kind, a, len(body)) + body
+    return head + struct.pack("<I", zlib.crc32(head))
+
+
+@test
+def streams_that_are_no_snapshot_end_in_one_line():
+    chance = random.Random(3)
+    with Snapshots() as place:
+        place.saved("--memory", "16M")
+        sent, bad = place.data.name + "/sent", place.data.name + "/bad"
+        place.snug("snapshot", "export", "s", sent).expect(0)
+        good = open(sent, "rb").read()
+        head = b"snugsend" + struct.pack("<IB", 1, 1) + b"n"
+        files = record(1, 1, b"spec.yaml") + record(2, 0, b"{") + record(1, 4, b"state") + record(1, 4096, b"memory")
+
+        def refused(what, stream, words="", name=("n",)):
+            with open(bad, "wb") as file:
+                file.write(stream)
+            ended = place.snug("snapshot", "import", bad, *name)
+            check(ended.status == 125 and len(ended.err.splitlines()) == 1 and words in ended.err, f"{what}: not one line, or odd words",
+                  ended.status, ended.err)
+            check(os.listdir(place.path("")) == ["s"], f"{what}: something is left", os.listdir(place.path("")))
+
+        for at in [0, 1, 12, 13, len(good) - 1] + [chance.randrange(len(good)) for _ in range(80)]:
+            refused(f"cut at {at}", good[:at])
+        for at in [8, 12] + [14 + chance.randrange(len(good) - 14) for _ in range(100)]:
+            changed = bytearray(good)
+            changed[at] ^= 1 << chance.randrange(8)
+            refused(f"byte {at} changed", bytes(changed))
+        for what, stream in {"nothing": b"", "text": b"hello\n" * 100, "a state": open(place.path("s", "state"), "rb").read()}.items():
+            refused(what, stream)
+        refused("a later format", b"snugsend" + struct.pack("<IB", 2, 1) + b"n", "format 2")
+        refused("a path for a name", b"snugsend" + struct.pack("<IB", 1, 6) + b"../out" + files + record(3, 3), "no name", ())
+        refused("an option for a name", b"snugsend" + struct.pack("<IB", 1, 2) + b"-x" + files + record(3, 3), "is called", ())
+        for name in (b"../out", b"/etc/passwd", b"disk17", b"disk0", b"overlay", b"", b"state\0", b"x" * 300):
+            refused(f"a file {name}", head + record(1, 1, name), "no file")
+        refused("a file twice", head + files + record(1, 4, b"state"), "twice")
+        refused("too large", head + record(1, 1 << 40, b"spec.yaml"), "are the most")
+        refused("far too large", head + record(1, (1 << 64) - 1, b"memory"), "are the most")
+        refused("no disk has so much", head + record(1, 1 << 60, b"memory"))
+        refused("data before a file", head + record(2, 0, b"x"), "belong nowhere")
+        for at, body in ((4096, b"x"), (4095, b"xx"), ((1 << 64) - 1, b"xx"), (0, b"")):
+            refused(f"data at {at}", head + files + record(2, at, body), "belong nowhere")
+        refused("data backwards", head + files + record(2, 10, b"xx") + record(2, 11, b"x"), "belong nowhere")
+        refused("a record of another kind", head + files + record(4, 0), "kind 4")
+        refused("a long record", head + struct.pack("<BQI", 2, 0, 0xffffffff), "changed on its way")
+        refused("files are missing", head + record(1, 4, b"state") + record(3, 1), "no spec.yaml")
+        refused("another count", head + files + record(3, 4), "missing")
+        # Whole as a stream, and yet nothing to begin with.
+        with open(bad, "wb") as file:
+            file.write(head + files + record(3, 3))
+        place.snug("snapshot", "import", bad).expect(0)
+        check(place.snug("restore", "n").expect(125).err.count("\n") == 1, "not one line")
 
 
 # --- snapshots that are none ---------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ CommandInfo command_info(const CLI::App& command, const std::vector<const Key*>&
                                 .required = option->get_required(),
                                 .repeats = option->get_items_expected_max() > 1});
   }
-  info.takes_command = info.name == "run" || info.name == "exec";
+  info.takes_command = info.name == "run" || info.name == "exec" || info.name == "send";
   return info;
 }
 

@@ -74,6 +74,8 @@ int stop(const std::vector<std::string>& names, std::optional<double> seconds) {
   });
 }
 
+}  // namespace
+
 Result<void> kill_machine(const FoundVm& vm) {
   if (!vm.alive) return {};
   // Its monitor may be the thing that hangs: then the kernel ends it.
@@ -84,6 +86,8 @@ Result<void> kill_machine(const FoundVm& vm) {
   if (!pid) return asked ? fail("{} does not end", vm.name) : fail("{}", asked.error().text());
   return end_process(*pid, vm);
 }
+
+namespace {
 
 Result<void> remove_one(const FoundVm& vm, bool force) {
   if (force) SNUG_TRY(kill_machine(vm));

@@ -21,6 +21,7 @@
 #include "vmm/cli/life_commands.h"
 #include "vmm/cli/put.h"
 #include "vmm/cli/snapshot_commands.h"
+#include "vmm/cli/snapshot_moves.h"
 #include "vmm/cli/usage.h"
 #include "vmm/run/runner.h"
 
@@ -165,6 +166,7 @@ cli::CommandSet::Action parse(int argc, char** argv, Arguments& given) {
   cli::add_life_commands(commands);
   cli::add_image_commands(commands, chosen);
   cli::add_snapshot_commands(commands, chosen);
+  cli::add_moving_commands(commands, given.behind);
 
   CLI::App app(kAbout);
   app.name("snug");

@@ -1,9 +1,14 @@
 #include "vmm/cli/snapshot_commands.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <array>
+#include <fstream>
+#include <iterator>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -11,7 +16,10 @@
 
 #include "vmm/cli/machines.h"
 #include "vmm/cli/put.h"
+#include "vmm/cli/snapshot_disks.h"
+#include "vmm/cli/snapshot_making.h"
 #include "vmm/cli/snapshot_store.h"
+#include "vmm/cli/snapshot_stream.h"
 #include "vmm/control/control_client.h"
 #include "vmm/control/vm_directory.h"
 #include "vmm/oci/held_signals.h"
@@ -26,6 +34,7 @@ struct Options {
   std::string machine;
   std::string name;
   std::vector<std::string> names;
+  std::string file;
   bool as_json = false;
   RunArguments run;
 };
@@ -43,14 +52,14 @@ json about(const StoredSnapshot& snapshot) {
       {"made", snapshot.made}, {"memory_bytes", snapshot.memory_bytes}, {"disk_bytes", snapshot.disk_bytes}};
 }
 
-Result<json> take_snapshot(const FoundVm& vm, const NewSnapshot& files) {
-  const std::array descriptors{files.state(), files.memory()};
-  // For as long as its disks take: there is no limit of ours.
-  const auto response = SNUG_TRY(ask_machine(vm, "POST", "/v1/snapshot", {}, std::nullopt, descriptors));
-  json body = json::parse(response.body, nullptr, false);
-  if (response.status != 200)
-    return fail("{}", body.is_object() ? body.value("error", "it was refused") : "it was refused");
-  return body;
+void tell_what_it_cost(const std::string& machine, const StoredSnapshot& kept, const json& taken) {
+  const double copied = number_in(taken, "disk_bytes");
+  put(stderr, "snug: {} on disk, {} of state; {} stood still for {:.0f} ms\n",
+      size_text(static_cast<double>(kept.disk_bytes)), size_text(number_in(taken, "state_bytes")), machine,
+      number_in(taken, "paused_seconds") * 1000);
+  if (copied > 0)
+    put(stderr, "snug: {} of disks were copied: here files cannot share blocks (as on btrfs and XFS)\n",
+        size_text(copied));
 }
 
 Result<void> make_snapshot(const std::string& machine, std::string name) {
@@ -60,17 +69,11 @@ Result<void> make_snapshot(const std::string& machine, std::string name) {
   // Whoever wants us to end waits until the machine goes on; nothing half-made is left then.
   oci::HeldSignals signals;
   auto made = SNUG_TRY(NewSnapshot::begin(name));
-  const json machine_now = SNUG_TRY(ask_json(vm, "GET", "/v1/vm"));
-  const json taken = SNUG_TRY(take_snapshot(vm, made));
+  const json taken = SNUG_TRY(save_machine(vm, made));
   if (signals.came()) return fail("interrupted; no snapshot was made");
-  SNUG_TRY(made.write_file("spec.yaml", machine_now.value("spec", "")));
-  SNUG_TRY(
-      made.write_file("snapshot.json", json{{"machine", vm.name}, {"snug", version_text()}}.dump(2) + "\n"));
   const auto kept = SNUG_TRY(made.keep());
   put("{}\n", kept.name);
-  put(stderr, "snug: {} of memory on disk, {} of state; {} stood still for {:.0f} ms\n",
-      size_text(static_cast<double>(kept.disk_bytes)), size_text(number_in(taken, "state_bytes")), vm.name,
-      number_in(taken, "paused_seconds") * 1000);
+  tell_what_it_cost(vm.name, kept, taken);
   return {};
 }
 
@@ -95,7 +98,10 @@ int list_snapshots(bool as_json) {
 int inspect_snapshot(const std::string& name) {
   const auto snapshot = find_snapshot(name);
   if (!snapshot) return fail_command(snapshot.error());
-  put("{}\n", about(*snapshot).dump(2));
+  json all = about(*snapshot);
+  std::ifstream spec(snapshot->folder / "spec.yaml");
+  all["spec"] = std::string(std::istreambuf_iterator<char>(spec), {});
+  put("{}\n", all.dump(2, ' ', false, json::error_handler_t::replace));
   return 0;
 }
 
@@ -106,19 +112,49 @@ int remove_snapshots(const std::vector<std::string>& names) {
   return status;
 }
 
-// Under the name that it had, unless a machine has it.
-int restore(Options& given) {
+// A file that is there already stays: it may be somebody's only one.
+Result<UniqueFd> open_export(const std::string& path) {
+  if (path == "-") {
+    if (::isatty(STDOUT_FILENO) != 0)
+      return fail_with_hint("a snapshot is nothing for a terminal", "> FILE, or name one");
+    return duplicate(STDOUT_FILENO);
+  }
+  struct stat status {};
+  if (::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode)) return open_file(path, O_WRONLY);
+  // It is as secret as the guest's memory.
+  return open_file(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
+}
+
+Result<void> export_snapshot(const std::string& name, const std::string& path) {
+  const auto snapshot = SNUG_TRY(find_snapshot(name));
+  const UniqueFd out = SNUG_TRY(open_export(path));
+  auto sent = send_snapshot(snapshot, out.get());
+  struct stat status {};
+  // Half of one is none.
+  if (!sent && ::fstat(out.get(), &status) == 0 && S_ISREG(status.st_mode) && path != "-")
+    ::unlink(path.c_str());
+  return sent;
+}
+
+Result<void> import_snapshot(const std::string& path, const std::string& name) {
+  const UniqueFd in = SNUG_TRY(path == "-" ? duplicate(STDIN_FILENO) : open_file(path, O_RDONLY));
+  oci::HeldSignals signals;
+  const auto kept = SNUG_TRY(with_context(
+      receive_snapshot(in.get(), name.empty() ? std::nullopt : std::optional(name), signals.fd()),
+      path == "-" ? "stdin" : path));
+  put("{}\n", kept.name);
+  return {};
+}
+
+int status_of(const Result<void>& done) { return done ? 0 : fail_command(done.error()); }
+
+int restore(const Options& given) {
   const auto snapshot = find_snapshot(given.name);
   if (!snapshot) return fail_command(snapshot.error());
-  RunArguments& run_arguments = given.run;
-  run_arguments.spec_path = (snapshot->folder / "spec.yaml").string();
-  run_arguments.snapshot = snapshot->folder.string();
-  if (!given.machine.empty()) {
-    run_arguments.flags.add("name", given.machine);
-  } else if (const auto there = find_machine(snapshot->machine); there && there->alive) {
-    run_arguments.flags.add("name", unused_name(snapshot->machine));
-  }
-  return run(run_arguments);
+  if (has_own_disks(snapshot->folder))
+    put(stderr,
+        "snug: what the guest writes to its disks now is gone when it ends; snug snapshot keeps it\n");
+  return begin_there(*snapshot, given.machine, given.run);
 }
 
 }  // namespace
@@ -130,16 +166,16 @@ void add_snapshot_commands(CommandSet& commands, CommandSet::Action& chosen) {
     snapshot.add_option("NAME", given->name,
                         "What the snapshot is called, or a folder's path (default: as the machine)");
     snapshot.footer(
-        "The machine stands still while its memory is written. Its disks must be read-only: what a\n"
-        "disk holds is not part of a snapshot. snug restore NAME begins a machine where it stood.\n"
+        "The machine stands still for a moment. Its memory, and what it can write to of its disks, are\n"
+        "of that moment. snug restore NAME begins a machine where it stood, as often as one likes; each\n"
+        "has disks of its own, and what it writes to them is gone when it ends, unless it is saved.\n"
         "Whoever can read a snapshot reads all that was in the guest's memory.\n");
     snapshot.callback([&chosen, given, &snapshot] {
       if (!snapshot.get_subcommands().empty()) return;
       chosen = [given] {
         if (given->machine.empty())
           return fail_command(Error{"which machine?", "snug snapshot MACHINE [NAME]"});
-        const auto made = make_snapshot(given->machine, given->name);
-        return made ? 0 : fail_command(made.error());
+        return status_of(make_snapshot(given->machine, given->name));
       };
     });
     const auto command = [&](const char* name, const char* about, CommandSet::Action action) {
@@ -154,6 +190,16 @@ void add_snapshot_commands(CommandSet& commands, CommandSet::Action& chosen) {
     command("rm", "Remove snapshots", [given] { return remove_snapshots(given->names); })
         ->add_option("NAME", given->names)
         ->required();
+
+    auto* out = command("export", "Write a snapshot into one file, or into a pipe: -",
+                        [given] { return status_of(export_snapshot(given->name, given->file)); });
+    out->add_option("NAME", given->name)->required();
+    out->add_option("FILE", given->file, "A new file; -: our stdout")->required();
+    auto* in =
+        command("import", "Read one that export has written; whoever made it chose what its guest gets",
+                [given] { return status_of(import_snapshot(given->file, given->name)); });
+    in->add_option("FILE", given->file, "-: our stdin")->required();
+    in->add_option("NAME", given->name, "What it is called here (default: as there)");
   };
   commands.add("snapshot", "Save a machine that runs: snug snapshot MACHINE [NAME]", describe, nullptr);
 

@@ -12,6 +12,7 @@
 #include <system_error>
 
 #include "vmm/base/cache_folder.h"
+#include "vmm/base/sparse_file.h"
 #include "vmm/spec/text.h"
 
 namespace snug::cli {
@@ -73,7 +74,10 @@ Result<StoredSnapshot> read_snapshot(const std::string& name, const fs::path& fo
   snapshot.disk_bytes = disk_bytes(folder);
   std::ifstream file(folder / kAbout);
   const json about = json::parse(file, nullptr, false);
-  if (about.is_object()) snapshot.machine = about.value("machine", "");
+  if (!about.is_object()) return snapshot;
+  if (const auto machine = about.find("machine"); machine != about.end() && machine->is_string())
+    snapshot.machine = *machine;
+  if (const auto disks = about.find("disks"); disks != about.end()) snapshot.disks = *disks;
   return snapshot;
 }
 
@@ -152,7 +156,19 @@ Result<NewSnapshot> NewSnapshot::begin(const std::string& name) {
   if (fs::exists(made.target_, error))
     return fail_with_hint(fmt::format("there is a snapshot {} already", in_quotes(name)),
                           "give it another name, or: snug snapshot rm " + name);
-  const fs::path parent = made.target_.parent_path();
+  SNUG_TRY(made.make_folder(made.target_.parent_path()));
+  return made;
+}
+
+Result<NewSnapshot> NewSnapshot::passing() {
+  NewSnapshot made;
+  const auto parent = SNUG_TRY(snapshots_folder());
+  SNUG_TRY(made.make_folder(parent));
+  return made;
+}
+
+Result<void> NewSnapshot::make_folder(const fs::path& parent) {
+  std::error_code error;
   if (belongs_to_another(parent.string()))
     return fail("{}: it is another user's; set HOME or XDG_DATA_HOME", parent.string());
   fs::create_directories(parent, error);
@@ -160,11 +176,11 @@ Result<NewSnapshot> NewSnapshot::begin(const std::string& name) {
   remove_abandoned(parent);
   std::string folder = (parent / ".new-XXXXXX").string();
   if (::mkdtemp(folder.data()) == nullptr) return fail_errno(errno, "{}", folder);
-  made.folder_ = folder;
+  folder_ = folder;
   constexpr int kNew = O_RDWR | O_CREAT | O_EXCL;
-  made.state_ = SNUG_TRY(open_file((made.folder_ / kState).string(), kNew, 0600));
-  made.memory_ = SNUG_TRY(open_file((made.folder_ / kMemory).string(), kNew, 0600));
-  return made;
+  state_ = SNUG_TRY(open_file((folder_ / kState).string(), kNew, 0600));
+  memory_ = SNUG_TRY(open_file((folder_ / kMemory).string(), kNew, 0600));
+  return {};
 }
 
 NewSnapshot::NewSnapshot(NewSnapshot&& other) noexcept
@@ -172,11 +188,27 @@ NewSnapshot::NewSnapshot(NewSnapshot&& other) noexcept
       target_(std::move(other.target_)),
       folder_(std::exchange(other.folder_, {})),
       state_(std::move(other.state_)),
-      memory_(std::move(other.memory_)) {}
+      memory_(std::move(other.memory_)),
+      others_(std::move(other.others_)) {}
 
 NewSnapshot::~NewSnapshot() {
   std::error_code error;
   if (!folder_.empty()) fs::remove_all(folder_, error);
+}
+
+Result<int> NewSnapshot::add_file(const std::string& file) {
+  others_.push_back(SNUG_TRY(open_file((folder_ / file).string(), O_RDWR | O_CREAT | O_EXCL, 0600)));
+  return others_.back().get();
+}
+
+Result<void> NewSnapshot::add_contents(const std::string& file, const std::string& from) {
+  if (::link(from.c_str(), (folder_ / file).c_str()) == 0) return {};
+  // On another file system, or more names than it takes.
+  const UniqueFd source = SNUG_TRY(open_file(from, O_RDONLY));
+  struct stat status {};
+  if (::fstat(source.get(), &status) != 0) return fail_errno(errno, "{}", from);
+  const int copy = SNUG_TRY(add_file(file));
+  return copy_contents(source.get(), copy, static_cast<uint64_t>(status.st_size));
 }
 
 Result<void> NewSnapshot::write_file(const std::string& file, const std::string& text) const {
@@ -190,9 +222,12 @@ Result<void> NewSnapshot::write_file(const std::string& file, const std::string&
   return sync(fd.get(), file.c_str());
 }
 
+Result<StoredSnapshot> NewSnapshot::as_stored() const { return read_snapshot(name_, folder_); }
+
 Result<StoredSnapshot> NewSnapshot::keep() {
   SNUG_TRY(sync(memory_.get(), kMemory));
   SNUG_TRY(sync(state_.get(), kState));
+  for (const UniqueFd& file : others_) SNUG_TRY(sync(file.get(), "a disk"));
   if (::renameat2(AT_FDCWD, folder_.c_str(), AT_FDCWD, target_.c_str(), RENAME_NOREPLACE) != 0)
     return fail_errno(errno, "{}", target_.string());
   folder_.clear();

@@ -175,16 +175,17 @@ bool takes_files(const HttpRequest& request) {
 
 std::optional<ControlAnswer> begin_snapshot(ControlTarget& target, std::vector<UniqueFd> files,
                                             std::function<void(ControlAnswer)> answer) {
-  if (files.size() != 2)
-    return control_error(
-        400,
-        "two descriptors come with this request (SCM_RIGHTS): empty files, open for writing, "
-        "for the state and for the memory");
-  target.snapshot({std::move(files[0]), std::move(files[1])}, [answer = std::move(answer)](
-                                                                  const Result<SnapshotTaken>& taken) {
+  if (files.size() < 2)
+    return control_error(400,
+                         "descriptors come with this request (SCM_RIGHTS): empty files, open for writing, "
+                         "for the state, for the memory, and for each disk that the guest may write to");
+  SnapshotFiles sorted{std::move(files[0]), std::move(files[1]), {}};
+  for (size_t i = 2; i < files.size(); ++i) sorted.disks.push_back(std::move(files[i]));
+  target.snapshot(std::move(sorted), [answer = std::move(answer)](const Result<SnapshotTaken>& taken) {
     if (!taken) return answer(control_error(409, taken.error().text()));
-    answer(
-        {.json = text_of({{"state_bytes", taken->state_bytes}, {"paused_seconds", taken->paused_seconds}})});
+    answer({.json = text_of({{"state_bytes", taken->state_bytes},
+                             {"paused_seconds", taken->paused_seconds},
+                             {"disk_bytes", taken->disk_bytes}})});
   });
   return std::nullopt;
 }

@@ -93,11 +93,13 @@ struct VmUsage {
 struct SnapshotFiles {
   UniqueFd state;
   UniqueFd memory;
+  std::vector<UniqueFd> disks;  // one for each that the guest may write to, in the order of the spec
 };
 // One that was taken.
 struct SnapshotTaken {
   uint64_t state_bytes = 0;
   double paused_seconds = 0;  // that the guest stood still for it
+  uint64_t disk_bytes = 0;    // that were copied of disks, because no blocks could be shared
 };
 
 // The machine, as the interface sees it.

@@ -13,6 +13,7 @@
 
 #include <bit>
 
+#include "devices/virtio/block/disk_image.h"
 #include "vmm/base/file_status.h"
 #include "vmm/host/lock_holder.h"
 #include "vmm/spec/disks.h"
@@ -97,6 +98,17 @@ BlockEngine engine_of(DiskIo io) {
 }
 
 }  // namespace
+
+Result<DiskFile> DiskFile::open_saved(const DiskSpec& disk, int overlay) {
+  if (!disk.readonly && !disk.ephemeral)
+    return fail("a machine that begins with a snapshot would write to it, and it is of another moment");
+  auto file = SNUG_TRY(open(disk));
+  file.block_.takes_flushes = disk.ephemeral;
+  if (overlay < 0) return file;
+  SNUG_TRY(with_context(read_overlay_image(overlay, file.block_.size, file.overlay_fd_.get(), file.written_),
+                        "overlay"));
+  return file;
+}
 
 Result<DiskFile> DiskFile::open(const DiskSpec& disk) {
   DiskFile file;

@@ -19,6 +19,10 @@ class DiskFile {
   // Errors: what open says; a file that another has locked; an empty one; no direct I/O there; one that
   // cannot be memory of a guest (pmem_problem()).
   static Result<DiskFile> open(const DiskSpec& disk);
+  // The same for a machine that goes on where another stood, of which `overlay` holds what that one had
+  // written to an ephemeral disk (disk_image.h); -1: nothing. Errors: besides, an overlay that is none, and a
+  // disk that would be written to: what it holds now is of another moment.
+  static Result<DiskFile> open_saved(const DiskSpec& disk, int overlay);
 
   // Whether it is the guest's memory: pmem() then, else config().
   bool is_pmem() const { return pmem_; }

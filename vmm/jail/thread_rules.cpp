@@ -96,7 +96,7 @@ Requests loop_requests() {
   return all;
 }
 
-// A snapshot: what KVM tells of a VM and its vCPUs.
+// A snapshot: what KVM tells of a VM and its vCPUs, and copies of disks.
 Requests saving_requests() {
   return {kvm(0x02, kBoth, 4),         // KVM_GET_MSR_INDEX_LIST
           kvm(0x62, kBoth, 520),       // KVM_GET_IRQCHIP
@@ -109,7 +109,8 @@ Requests saving_requests() {
           kvm(0xa4, _IOC_READ, 4096),  // KVM_GET_XSAVE
           kvm(0xa6, _IOC_READ, 392),   // KVM_GET_XCRS
           kvm(0xcf, _IOC_READ, 4096),  // KVM_GET_XSAVE2
-          kvm(0xe2, _IOC_WRITE, 24)};  // KVM_GET_DEVICE_ATTR
+          kvm(0xe2, _IOC_WRITE, 24),   // KVM_GET_DEVICE_ATTR
+          FICLONE};                    // of disks: it takes descriptors of files only
 }
 
 // Besides what vCPUs and devices ask: all that makes a VM and its vCPUs, and how large a console is that is a
@@ -280,13 +281,13 @@ Rules builder_rules() {
               {SYS_memfd_create,
                "guest memory that the server of shares has, too",
                {{is(1, MFD_CLOEXEC | MFD_ALLOW_SEALING)}}},
-              {SYS_ftruncate, "guest memory that the server of shares has, too", {}},
+              {SYS_ftruncate, "files of a snapshot; guest memory that the server of shares has, too", {}},
               {SYS_fcntl,
                "guest memory that the server of shares has, too",
                {{one_of(1, {static_cast<uint32_t>(F_ADD_SEALS)})}}},
               {SYS_epoll_create1, "loops of devices", {}},
               {SYS_pread64, "the kernel is read", {}},
-              {SYS_lseek, "holes of the memory that a machine began with", {}},
+              {SYS_lseek, "holes of disks, and of the memory that a machine began with", {}},
               {SYS_fstat, "sizes of kernel, initrd, disks", {}},
               // fstat(2) of some releases of glibc. Of a path it would tell no more than that it is there.
               {SYS_newfstatat, "sizes of kernel, initrd, disks", {{is(3, AT_EMPTY_PATH)}}},

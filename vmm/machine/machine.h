@@ -95,9 +95,9 @@ class Machine final : public LifecycleSink {
   // --- snapshots: paused ---
 
   // Its state. Nothing: requests of devices are under way still; they need the loop, and a moment.
-  // `write_memory` is called while nothing writes to RAM. wake() afterwards, however it ends. Errors: what
-  // cannot be saved; those of `write_memory`.
-  Result<std::optional<std::vector<std::byte>>> save(const std::function<Result<void>()>& write_memory);
+  // `write_rest` is called while nothing writes to RAM or disks, with the locks of all devices held. wake()
+  // afterwards, however it ends. Errors: what cannot be saved; those of `write_rest`.
+  Result<std::optional<std::vector<std::byte>>> save(const std::function<Result<void>()>& write_rest);
   // Whether devices may have pinned RAM at any moment, which no bits of the kernel tell of.
   bool pins_memory() const { return pins_memory_; }
   void wake() { virtio_->wake(false); }

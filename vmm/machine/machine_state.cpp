@@ -18,8 +18,7 @@ constexpr size_t kFormatMax = 256;  // bytes of text
 
 }  // namespace
 
-Result<std::optional<std::vector<std::byte>>> Machine::save(
-    const std::function<Result<void>()>& write_memory) {
+Result<std::optional<std::vector<std::byte>>> Machine::save(const std::function<Result<void>()>& write_rest) {
   if (const std::string why = virtio_->unsaveable(); !why.empty())
     return fail("{}: a machine with it cannot be saved", why);
   StateWriter state;
@@ -32,7 +31,7 @@ Result<std::optional<std::vector<std::byte>>> Machine::save(
   legacy_->save(state);
   pci_ports_->lock()->save(state.section(kPciPorts, kVersion));
   virtio_->save(state);
-  SNUG_TRY(write_memory());
+  SNUG_TRY(write_rest());
   return std::optional(state.finish());
 }
 

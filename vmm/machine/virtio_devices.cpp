@@ -111,6 +111,8 @@ Result<void> VirtioDevices::add_disk(DiskConfig config) {
   block.name = fmt::format("disk vd{}", static_cast<char>('a' + disk_count_++));
   const int fd = config.files.front().fd;
   const bool fixed_size = config.written != nullptr;
+  const bool written = !block.read_only;
+  DiskSource source{.file = config.files.back().fd, .written = config.written};
   auto backend = SNUG_TRY(make_disk_backend(config, environment_.thread_begins));
   auto device = std::make_unique<VirtioBlock>(std::move(block), std::move(backend));
   VirtioBlock& disk = *device;
@@ -120,6 +122,9 @@ Result<void> VirtioDevices::add_disk(DiskConfig config) {
     disk.completed();
   })));
   if (slot.thread) poll_disk(slot, disk);
+  source.device = &disk;
+  source.mutex = &slot.transport->mutex();
+  if (written) written_disks_.push_back(source);
   if (fixed_size) return {};
   disks_.push_back({&disk, slot.transport.get(), fd});
   return watch_sizes();

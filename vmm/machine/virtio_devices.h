@@ -17,6 +17,7 @@
 #include "devices/virtio/balloon/balloon.h"
 #include "devices/virtio/block/block.h"
 #include "devices/virtio/block/disk.h"
+#include "devices/virtio/block/disk_image.h"
 #include "devices/virtio/console/channels.h"
 #include "devices/virtio/console/console.h"
 #include "devices/virtio/console/peer.h"
@@ -119,6 +120,8 @@ class VirtioDevices {
 
   // "" or which device cannot be saved, and why.
   std::string unsaveable();
+  // What has to be copied with it, in the order of the disks.
+  const std::vector<DiskSource>& written_disks() const { return written_disks_; }
   // Nothing of them works until what it returns is gone.
   using Stillness = std::vector<std::unique_lock<std::mutex>>;
   Stillness hold_still();
@@ -186,8 +189,9 @@ class VirtioDevices {
   SharedIrqLine irq_;  // INTA of every slot
   std::deque<Slot> slots_;
   size_t disk_count_ = 0;
-  std::vector<Disk> disks_;  // those that can be resized
-  EventLoop::Timer sizes_;   // of disks and files
+  std::vector<Disk> disks_;                // those that can be resized
+  std::vector<DiskSource> written_disks_;  // those that the guest may write to
+  EventLoop::Timer sizes_;                 // of disks and files
   std::vector<Nic> nics_;
   VirtioVsock* vsock_ = nullptr;
   Synced<VirtioPci>* vsock_transport_ = nullptr;

@@ -1,5 +1,6 @@
 #include "vmm/run/host_ends.h"
 
+#include <fcntl.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -28,17 +29,39 @@ constexpr std::string_view kDefaultCmdline = "console=ttyS0 panic=-1 pci=noearly
 // For requests. A guest uses as many as it has processors, at most.
 constexpr size_t kShareQueuesMax = share::kQueuesMax - 1;
 
+// What had been written to an ephemeral disk lies beside the snapshot. One that is the snapshot's own may
+// have none.
+Result<DiskFile> open_saved_disk(const DiskSpec& disk, size_t index, const std::string& snapshot) {
+  if (!disk.ephemeral) return DiskFile::open_saved(disk, -1);
+  const std::filesystem::path path(disk.path);
+  std::error_code error;
+  const std::string image = snapshot + "/" + SavedEnds::overlay_name(index);
+  const bool own = std::filesystem::equivalent(path.parent_path(), snapshot, error);
+  if (own && !std::filesystem::exists(image, error)) return DiskFile::open_saved(disk, -1);
+  const UniqueFd overlay = SNUG_TRY(open_file(image, O_RDONLY));
+  return DiskFile::open_saved(disk, overlay.get());
+}
+
 }  // namespace
 
-Result<std::unique_ptr<HostEnds>> HostEnds::open(const Spec& spec) {
+Result<std::unique_ptr<HostEnds>> HostEnds::open(const Spec& spec, const std::string& snapshot) {
   auto ends = std::make_unique<HostEnds>();
   SNUG_TRY(ends->open_boot_files(spec));
   SNUG_TRY(ends->open_networks(spec));
-  for (const DiskSpec& disk : spec.disks)
-    ends->disks.push_back(SNUG_TRY(with_context(DiskFile::open(disk), "disk " + disk.path)));
+  if (!snapshot.empty()) ends->saved = SNUG_TRY(with_context(SavedEnds::open(snapshot), "snapshot"));
+  SNUG_TRY(ends->open_disks(spec, snapshot));
   ends->shares = SNUG_TRY(ShareEnd::open(spec));
   ends->share_mounts = plan_mounts(spec.shares);
   return ends;
+}
+
+Result<void> HostEnds::open_disks(const Spec& spec, const std::string& snapshot) {
+  for (size_t i = 0; i < spec.disks.size(); ++i) {
+    const DiskSpec& disk = spec.disks[i];
+    auto opened = snapshot.empty() ? DiskFile::open(disk) : open_saved_disk(disk, i, snapshot);
+    disks.push_back(SNUG_TRY(with_context(std::move(opened), "disk " + disk.path)));
+  }
+  return {};
 }
 
 void HostEnds::open_template(const Spec& spec) {

@@ -45,9 +45,10 @@ struct HostEnds {
     std::function<void()> on_quit;           // Ctrl-A x was typed
   };
 
-  // Kernel, initrds, taps, disks: some may be pipes that are waited for. Errors: what the spec names is not
+  // Kernel, initrds, taps, disks: some may be pipes that are waited for. `snapshot`: the folder of the one
+  // that the machine begins with, and `saved` is of it; "": it boots. Errors: what the spec names is not
   // there, not to be had, or not what it should be.
-  static Result<std::unique_ptr<HostEnds>> open(const Spec& spec);
+  static Result<std::unique_ptr<HostEnds>> open(const Spec& spec, const std::string& snapshot = {});
   // Before the next: a machine for a command may begin with a template, or leave one behind.
   void open_template(const Spec& spec);
   // Consoles, sockets and logs, once. Errors: the same.
@@ -85,6 +86,7 @@ struct HostEnds {
  private:
   Result<void> open_boot_files(const Spec& spec);
   Result<void> open_networks(const Spec& spec);
+  Result<void> open_disks(const Spec& spec, const std::string& snapshot);
   Result<void> open_console(const Spec& spec, EventLoop& loop, const Options& options);
   Result<void> serve_console(EventLoop& loop, const VmDirectory& directory);
   Result<void> open_vsock(const Spec& spec, EventLoop& loop, const Options& options);

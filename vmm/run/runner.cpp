@@ -62,10 +62,8 @@ Result<void> Runner::limit() {
 Result<void> Runner::open() {
   SNUG_TRY(limit());
   // A signal ends us as any program, as long as we wait for what comes through a pipe.
-  ends_ = SNUG_TRY(HostEnds::open(spec_));
+  ends_ = SNUG_TRY(HostEnds::open(spec_, options_.snapshot));
   if (spec_.from_template && options_.commands != nullptr) ends_->open_template(spec_);
-  if (!options_.snapshot.empty())
-    ends_->saved = SNUG_TRY(with_context(SavedEnds::open(options_.snapshot), "snapshot"));
   loop_ = SNUG_TRY(EventLoop::create());
   SignalWatch::block(SignalWatch::of_a_run(options_.commands != nullptr));
   HostEnds::Options ends;

@@ -27,6 +27,11 @@ struct SavedEnds {
   // `folder`: of the snapshot. Errors: no files of one.
   static Result<SavedEnds> open(const std::string& folder);
   Result<MachineConfig::Saved> read() const;
+
+  // The files of its disks there, by their place in the spec: a copy of one that lasted, and what was written
+  // to an ephemeral one (devices/virtio/block/disk_image.h).
+  static std::string disk_name(size_t index) { return fmt::format("disk{}", index + 1); }
+  static std::string overlay_name(size_t index) { return fmt::format("overlay{}", index + 1); }
 };
 
 class TemplateEnds {

@@ -42,30 +42,47 @@ void SnapshotTaker::take(Machine& machine, SnapshotFiles files, Done done) {
   // Before it stands still for nothing.
   if (const std::string why = machine.virtio().unsaveable(); !why.empty())
     return done(fail("{}: a machine with it cannot be saved", why));
+  const std::vector<DiskSource>& disks = machine.virtio().written_disks();
+  if (files.disks.size() != disks.size())
+    return done(fail("the guest may write to {} disks, and there are files for copies of {}", disks.size(),
+                     files.disks.size()));
   const int memory = files.memory.get();
   job_.reset(new Job{machine, std::move(files), std::move(done),
                      MemoryImageWriter(machine.memory(), pages_, memory)});
+  cancelled_ = false;
+  for (size_t i = 0; i < disks.size(); ++i)
+    job_->disks.emplace_back(disks[i], std::move(job_->files.disks[i]), cancelled_);
   job_->was_running = state == RunState::kRunning;
   alive_ = std::make_shared<int>(0);
-  if (!job_->was_running || machine.pins_memory()) return stand_still();
+  if (!job_->was_running) return stand_still();
   write_while_it_runs();
 }
 
 // The job stays where it is until the builder is done with it: machine_goes() waits.
 void SnapshotTaker::write_while_it_runs() {
   builder_.loop().post([this, job = job_.get(), alive = std::weak_ptr<int>(alive_)] {
-    if (job->memory.begin_noting()) {
-      job->noted = true;
-      job->memory_written = job->memory.write_all();
-    }
+    job->written = write_ahead();
     loop_.post([this, alive] {
       if (!alive.expired()) stand_still();
     });
   });
 }
 
+// Disks first: they take longer, and memory changes faster.
+Result<void> SnapshotTaker::write_ahead() {
+  for (DiskImageWriter& disk : job_->disks) SNUG_TRY(disk.write_ahead());
+  if (job_->machine.pins_memory() || !job_->memory.begin_noting()) return {};
+  job_->noted = true;
+  return job_->memory.write_all();
+}
+
+Result<void> SnapshotTaker::write_rest() {
+  for (DiskImageWriter& disk : job_->disks) SNUG_TRY(disk.write_rest());
+  return job_->noted ? job_->memory.write_changed() : job_->memory.write_all();
+}
+
 void SnapshotTaker::stand_still() {
-  if (!job_->memory_written) return finish(tl::unexpected(std::move(job_->memory_written.error())));
+  if (!job_->written) return finish(tl::unexpected(std::move(job_->written.error())));
   job_->stands_since = Clock::now();
   job_->machine.pause();
   attempt();
@@ -88,14 +105,13 @@ void SnapshotTaker::attempt() {
 Result<std::optional<SnapshotTaken>> SnapshotTaker::write() {
   Result<std::optional<SnapshotTaken>> outcome;
   builder_.call([&] {
-    const auto write_memory = [this] {
-      return job_->noted ? job_->memory.write_changed() : job_->memory.write_all();
-    };
     const auto save = [&]() -> Result<std::optional<SnapshotTaken>> {
-      const auto state = SNUG_TRY(job_->machine.save(write_memory));
+      const auto state = SNUG_TRY(job_->machine.save([this] { return write_rest(); }));
       if (!state) return std::optional<SnapshotTaken>();
       SNUG_TRY(write_state(job_->files.state.get(), *state));
-      return std::optional(SnapshotTaken{.state_bytes = state->size(), .paused_seconds = 0});
+      SnapshotTaken taken{.state_bytes = state->size()};
+      for (const DiskImageWriter& disk : job_->disks) taken.disk_bytes += disk.bytes_written();
+      return std::optional(taken);
     };
     outcome = save();
   });
@@ -116,6 +132,7 @@ void SnapshotTaker::finish(Result<SnapshotTaken> taken) {
 void SnapshotTaker::machine_goes() {
   if (!job_) return;
   alive_.reset();
+  cancelled_ = true;
   // Behind what the builder may still write of its memory.
   builder_.call([] {});
   const auto job = std::exchange(job_, nullptr);

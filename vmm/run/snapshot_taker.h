@@ -1,15 +1,18 @@
-// Snapshots of a machine that runs or is paused. While it runs its memory is written, where the host's kernel
-// tells what changes meanwhile; then it stands still, requests that are under way end, its state and what has
-// changed are written, and it goes on as it was.
+// Snapshots of a machine that runs or is paused. While it runs its disks are copied, where blocks cannot be
+// shared, and its memory is written, where the host's kernel tells what changes meanwhile; then it stands
+// still, requests that are under way end, its state and what has changed are written, and it goes on as it
+// was.
 //
 // Thread: the loop's. Writing is the builder's; while the machine stands still the loop waits for it: nothing
 // may reach guest memory.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "vmm/control/control_api.h"
 #include "vmm/core/event_loop.h"
@@ -39,15 +42,18 @@ class SnapshotTaker {
     SnapshotFiles files;
     Done done;
     MemoryImageWriter memory;
+    std::vector<DiskImageWriter> disks = {};
     bool was_running = false;
-    bool noted = false;  // its memory was written while it ran
-    Result<void> memory_written;
+    bool noted = false;         // its memory was written while it ran
+    Result<void> written = {};  // what was written while it ran
     std::chrono::steady_clock::time_point stands_since;
   };
 
   SnapshotTaker(EventLoop& loop, LoopThread& builder, const OwnPages& pages)
       : loop_(loop), builder_(builder), pages_(pages) {}
   void write_while_it_runs();
+  Result<void> write_ahead();
+  Result<void> write_rest();
   void stand_still();
   void attempt();
   Result<std::optional<SnapshotTaken>> write();
@@ -57,6 +63,7 @@ class SnapshotTaker {
   LoopThread& builder_;
   const OwnPages& pages_;
   EventLoop::Timer again_;
+  std::atomic<bool> cancelled_ = false;  // nobody wants what the builder copies
   std::unique_ptr<Job> job_;
   // Posts that arrive after their job is over find it expired.
   std::shared_ptr<int> alive_;

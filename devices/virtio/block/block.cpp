@@ -77,7 +77,7 @@ VirtioBlock::VirtioBlock(BlockConfig config, std::unique_ptr<BlockBackend> backe
 
 uint64_t VirtioBlock::features() const {
   uint64_t bits = kSegMax | kBlockSize | kTopology;
-  if (!config_.ephemeral) bits |= kFlushes;
+  if (!config_.ephemeral || config_.takes_flushes) bits |= kFlushes;
   if (config_.read_only) bits |= kReadOnly;
   if (config_.queues > 1) bits |= kMultiQueue;
   if (config_.discard && !config_.read_only) bits |= kDiscards | kWritesZeroes;
@@ -230,6 +230,10 @@ VirtioBlock::Taken VirtioBlock::take(uint16_t index) {
   slot.queue = index;
   slot.head = chain_.head;
   slot.status_gpa = status_gpa_;
+  const bool changes =
+      slot.request.operation != BlockOperation::kRead && slot.request.operation != BlockOperation::kFlush;
+  slot.changed_at = slot.request.offset;
+  slot.changed_bytes = changes ? slot.request.length : 0;
   if (!backend_->submit(slot.request)) return answer(index, kIoError, 1);
   free_.pop_back();
   ++under_way_;
@@ -305,11 +309,9 @@ VirtioBlock::Taken VirtioBlock::answer(uint16_t index, uint8_t status, uint32_t 
   return Taken::kAnswered;
 }
 
-// What is not on the disk, or in memory that a snapshot has, would be gone.
-std::string VirtioBlock::unsaveable() const {
-  if (config_.ephemeral) return "its changes are kept for this machine only (ephemeral)";
-  if (!config_.read_only) return "the guest may write to it";
-  return {};
+void VirtioBlock::note_changes(bool noting) {
+  changes_.reset();
+  if (noting) changes_.emplace();
 }
 
 void VirtioBlock::save(SectionWriter& out) const {
@@ -351,6 +353,8 @@ void VirtioBlock::completed() {
     --queue.under_way;
     touched[slot.queue] = true;
     if (error != 0) complain(slot.request, error);
+    // One that has failed may have changed something.
+    if (changes_) note_change(slot.changed_at, slot.changed_bytes);
     if (stopping_ || queue.stopping) return;
     const uint8_t status = error == 0 ? kOk : error == EOPNOTSUPP ? kUnsupported : kIoError;
     (void)host_->memory().store(slot.status_gpa, status);

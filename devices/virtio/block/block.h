@@ -5,10 +5,13 @@
 
 #include <array>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "devices/virtio/block/backend.h"
+#include "devices/virtio/block/changes.h"
 #include "devices/virtio/device.h"
 
 namespace snug {
@@ -20,11 +23,12 @@ struct BlockConfig {
   uint32_t block_size = 512;            // logical, bytes
   uint32_t physical_block_size = 4096;  // bytes: writes of less cost more
   bool read_only = false;
-  bool ephemeral = false;     // nothing outlives the guest: there is nothing to flush
-  bool discard = false;       // offer DISCARD and WRITE_ZEROES
-  std::string serial;         // at most 20 bytes
-  uint16_t queues = 1;        // 1 to kMaxQueues
-  uint16_t queue_size = 256;  // entries of each, a power of two from 16
+  bool ephemeral = false;      // nothing outlives the guest: there is nothing to flush
+  bool takes_flushes = false;  // an ephemeral one too, since its guest has been told so
+  bool discard = false;        // offer DISCARD and WRITE_ZEROES
+  std::string serial;          // at most 20 bytes
+  uint16_t queues = 1;         // 1 to kMaxQueues
+  uint16_t queue_size = 256;   // entries of each, a power of two from 16
 };
 
 class VirtioBlock final : public VirtioDevice {
@@ -41,6 +45,17 @@ class VirtioBlock final : public VirtioDevice {
   bool rest();
   // The disk has become larger or smaller; the guest is told.
   void set_size(uint64_t bytes);
+  // Bytes, whole sectors.
+  uint64_t size() const { return config_.size; }
+
+  // Whether it is noted from now on what the guest's requests change on the disk, those that are under way
+  // included. Nothing that was noted before counts any more.
+  void note_changes(bool noting);
+  // What was noted since, or since the last call; only while it is.
+  BlockChanges take_changes() { return std::exchange(*changes_, {}); }
+  bool notes_changes() const { return changes_.has_value(); }
+  // Something that no request has done; only while it is noted.
+  void note_change(uint64_t offset, uint64_t length) { changes_->add(offset, length); }
 
   VirtioType type() const override { return VirtioType::kBlock; }
   std::string_view name() const override { return config_.name; }
@@ -52,7 +67,6 @@ class VirtioBlock final : public VirtioDevice {
   void queue_ready(uint16_t queue) override;
   bool stop() override;
   bool stop_queue(uint16_t queue) override;
-  std::string unsaveable() const override;
   bool settle() override { return under_way_ == 0; }
   void save(SectionWriter& out) const override;
   void restore(SectionReader& in) override;
@@ -67,6 +81,9 @@ class VirtioBlock final : public VirtioDevice {
     uint16_t head = 0;
     uint64_t status_gpa = 0;
     uint32_t data_bytes = 0;  // that the guest may read afterwards
+    // What it changes, bytes of the disk; the request itself is used up by then.
+    uint64_t changed_at = 0;
+    uint64_t changed_bytes = 0;
   };
 
   struct Queue {
@@ -103,6 +120,7 @@ class VirtioBlock final : public VirtioDevice {
   std::vector<size_t> free_;                  // indexes of slots_
   std::vector<Queue> queues_;
   size_t under_way_ = 0;
+  std::optional<BlockChanges> changes_;
   std::unique_ptr<BlockBackend> backend_;  // last: it ends only when it is done with the slots
 };
 

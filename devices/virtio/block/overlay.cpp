@@ -160,6 +160,10 @@ void SectorMap::set(uint64_t first, uint64_t count) {
   }
 }
 
+void SectorMap::trim(uint64_t sectors) {
+  if (sectors % kWordBits != 0) word(sectors) &= (uint64_t{1} << sectors % kWordBits) - 1;
+}
+
 uint64_t SectorMap::run(uint64_t first, uint64_t limit) const {
   const uint64_t other = has(first) ? ~uint64_t{0} : 0;
   uint64_t length = 0;

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 
 #include "devices/virtio/block/backend.h"
 #include "vmm/base/mapping.h"
@@ -24,11 +25,16 @@ class SectorMap {
   void set(uint64_t first, uint64_t count);
   // How many sectors from `first` on are like it, at most `limit`.
   uint64_t run(uint64_t first, uint64_t limit) const;
+  // Where it is kept: 64-bit words, the lowest bit the first sector.
+  std::span<std::byte> bits() { return bits_.bytes(); }
+  std::span<const std::byte> bits() const { return bits_.bytes(); }
+  // There are no sectors from `sectors` on, whatever the last word says.
+  void trim(uint64_t sectors);
 
  private:
   explicit SectorMap(Mapping bits) : bits_(std::move(bits)) {}
   uint64_t& word(uint64_t sector) const;
-  Mapping bits_;  // 64-bit words, bit 0 the first sector
+  Mapping bits_;
 };
 
 // `inner` has two files of the disk's size: 0, which is only read, and 1. `written` is the caller's and

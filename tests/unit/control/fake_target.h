@@ -59,8 +59,8 @@ class FakeTarget final : public ControlTarget {
     return {};
   }
   void kill() override { calls.push_back("kill"); }
-  void snapshot(SnapshotFiles, std::function<void(Result<SnapshotTaken>)> done) override {
-    calls.push_back("snapshot");
+  void snapshot(SnapshotFiles files, std::function<void(Result<SnapshotTaken>)> done) override {
+    calls.push_back(fmt::format("snapshot of {} disks", files.disks.size()));
     if (snapshot_fails) return done(fail("fake cannot"));
     done(SnapshotTaken{.state_bytes = 7, .paused_seconds = 0.5});
   }

@@ -425,6 +425,59 @@ TEST_F(VirtioBlockTest, AnEphemeralDiskHasNothingToFlush) {
   EXPECT_EQ(status(), kOk);
 }
 
+TEST_F(VirtioBlockTest, AnEphemeralDiskTakesFlushesOfAGuestThatHasBeenToldSo) {
+  make({.ephemeral = true, .takes_flushes = true});
+  EXPECT_NE(block->features() & (1u << 9), 0u);
+  header(kFlush, 0);
+  request({{kHeader, 16, false}, {kStatusByte, 1, true}});
+  EXPECT_TRUE(backend->held.empty());
+  EXPECT_EQ(status(), kOk);
+}
+
+TEST_F(VirtioBlockTest, NotesWhatTheGuestChanges) {
+  using Ranges = std::vector<std::pair<uint64_t, uint64_t>>;
+  const auto noted = [this] {
+    Ranges ranges;
+    (void)block->take_changes().for_each<Result<void>>([&](uint64_t offset, uint64_t length) -> Result<void> {
+      ranges.emplace_back(offset, length);
+      return {};
+    });
+    return ranges;
+  };
+  constexpr uint64_t kPiece = BlockChanges::kPiece;
+  constexpr uint64_t kSectors = kPiece / kSector;
+  // One that is under way as it begins may be done behind it.
+  transfer(kOut, 0, 512);
+  block->note_changes(true);
+  finish();
+  EXPECT_EQ(noted(), (Ranges{{0, kPiece}}));
+  EXPECT_EQ(noted(), Ranges()) << "told once";
+  transfer(kIn, 0, 512);
+  finish();
+  EXPECT_EQ(noted(), Ranges()) << "a read changes nothing";
+  // From one piece into the next, and what has failed half-way.
+  transfer(kOut, kSectors - 1, 1024);
+  finish(EIO);
+  transfer(kOut, 3 * kSectors, 512);
+  // What a backend does on the way: the request is used up when it is done.
+  backend->held.front()->offset += 512;
+  backend->held.front()->length = 0;
+  finish();
+  EXPECT_EQ(noted(), (Ranges{{0, 2 * kPiece}, {3 * kPiece, kPiece}}));
+  header(kDiscard, 0);
+  driver.put(kData, uint64_t{2 * kSectors});
+  driver.put(kData + 8, uint32_t{8});
+  driver.put(kData + 12, uint32_t{0});
+  request({{kHeader, 16, false}, {kData, 16, false}, {kStatusByte, 1, true}});
+  finish();
+  EXPECT_EQ(noted(), (Ranges{{2 * kPiece, kPiece}}));
+  block->note_changes(false);
+  transfer(kOut, 0, 512);
+  finish();
+  block->note_changes(true);
+  EXPECT_EQ(noted(), Ranges());
+}
+
 TEST_F(VirtioBlockTest, WritesAreDurableForADriverWithoutFlush) {
   transfer(kOut, 0, 512);  // started without any feature
   ASSERT_EQ(backend->held.size(), 1u);

@@ -1,0 +1,62 @@
+#include "vmm/cli/snapshot_making.h"
+
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "vmm/cli/machines.h"
+#include "vmm/cli/snapshot_disks.h"
+#include "vmm/control/control_client.h"
+#include "vmm/run/run_report.h"
+#include "vmm/spec/describe.h"
+#include "vmm/spec/load.h"
+
+namespace snug::cli {
+namespace {
+
+using nlohmann::json;
+
+Result<Spec> spec_of(const json& machine) {
+  auto parsed = parse_spec_text(machine.value("spec", ""), "spec.yaml", "");
+  if (!parsed.problems.empty()) return fail("its spec: {}", format_problem(parsed.problems.front()));
+  return std::move(parsed.spec);
+}
+
+Result<json> take_snapshot(const FoundVm& vm, const NewSnapshot& files, const SnapshotDisks& disks) {
+  std::vector<int> descriptors{files.state(), files.memory()};
+  descriptors.insert(descriptors.end(), disks.files.begin(), disks.files.end());
+  // For as long as its disks take: there is no limit of ours.
+  const auto response = SNUG_TRY(ask_machine(vm, "POST", "/v1/snapshot", {}, std::nullopt, descriptors));
+  json body = json::parse(response.body, nullptr, false);
+  if (response.status != 200)
+    return fail("{}", body.is_object() ? body.value("error", "it was refused") : "it was refused");
+  return body;
+}
+
+}  // namespace
+
+Result<json> save_machine(const FoundVm& vm, NewSnapshot& made) {
+  const json machine_now = SNUG_TRY(ask_json(vm, "GET", "/v1/vm"));
+  Spec spec = SNUG_TRY(spec_of(machine_now));
+  const auto disks = SNUG_TRY(add_disks(made, spec));
+  json taken = SNUG_TRY(take_snapshot(vm, made, disks));
+  SNUG_TRY(made.write_file("spec.yaml", effective_spec_yaml(spec)));
+  const json about{{"machine", vm.name}, {"snug", version_text()}, {"disks", disks.elsewhere}};
+  SNUG_TRY(made.write_file("snapshot.json", about.dump(2) + "\n"));
+  return taken;
+}
+
+int begin_there(const StoredSnapshot& snapshot, const std::string& name, RunArguments how) {
+  if (const auto same = check_disks_elsewhere(snapshot.disks); !same) return fail_command(same.error());
+  how.spec_path = (snapshot.folder / "spec.yaml").string();
+  how.snapshot = snapshot.folder.string();
+  if (!name.empty()) {
+    how.flags.add("name", name);
+  } else if (const auto there = find_machine(snapshot.machine); there && there->alive) {
+    how.flags.add("name", unused_name(snapshot.machine));
+  }
+  return run(how);
+}
+
+}  // namespace snug::cli

@@ -1,0 +1,22 @@
+// A machine into a snapshot, and out of it: what the commands about snapshots have in common. Main thread.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+#include "vmm/base/result.h"
+#include "vmm/cli/commands.h"
+#include "vmm/cli/snapshot_store.h"
+#include "vmm/control/vm_directory.h"
+
+namespace snug::cli {
+
+// All that a snapshot consists of; the machine goes on, or stays paused. Returns what its control interface
+// has said of it. Errors: the machine cannot be saved; its disks; the file system.
+Result<nlohmann::json> save_machine(const FoundVm& vm, NewSnapshot& made);
+
+// Runs a machine that begins where that one stood, with its name or, where a machine has that, one like it;
+// `name`: another, unless "". `how`: in the background or not. Returns the exit status.
+int begin_there(const StoredSnapshot& snapshot, const std::string& name, RunArguments how);
+
+}  // namespace snug::cli
