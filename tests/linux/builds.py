@@ -22,14 +22,14 @@ clean:
 
 
 class Work:
-    """A folder that an ordinary user owns, or whoever runs the tests, and snug as that user."""
+    """A folder (in `parent`) that an ordinary user owns, or whoever runs the tests, and snug as that user."""
 
-    def __init__(self, as_root=False):
-        self.as_root = as_root
+    def __init__(self, as_root=False, parent=None):
+        self.as_root, self.parent = as_root, parent
 
     def __enter__(self):
         self.stack = contextlib.ExitStack()
-        self.path = os.path.realpath(self.stack.enter_context(tempfile.TemporaryDirectory()))
+        self.path = os.path.realpath(self.stack.enter_context(tempfile.TemporaryDirectory(dir=self.parent)))
         self.src = self.path + "/src"
         os.mkdir(self.src)
         self.user = os.geteuid()

@@ -6,6 +6,7 @@ import shutil
 
 from builds import Work, needs
 from guests import *  # noqa: F403
+from posix_cases import folder_with_attributes
 
 HERE = os.path.dirname(__file__)
 SOURCE = os.environ.get("SNUG_TEST_PJDFSTEST")
@@ -127,11 +128,11 @@ def hold(work, server):
 def shares_pass_pjdfstest_served_by_root():
     if os.geteuid() != 0:
         raise Skip("root alone can be root")
-    with Work(as_root=True) as work:
+    with folder_with_attributes() as parent, Work(as_root=True, parent=parent) as work:
         hold(work, "root")
 
 
 @test
 def shares_pass_pjdfstest_served_by_a_user():
-    with Work() as work:
+    with folder_with_attributes() as parent, Work(parent=parent) as work:
         hold(work, "user")
