@@ -37,8 +37,16 @@ def a_fork_has_disks_of_its_own():
         place.start("echo", "--name", "first", "--disk", disk)
         place.wait_log("first", "echo ready")
         place.snug("fork", "first", "--name", "other", "--rm").expect(0)
+        for command in ("snapshot", "fork"):
+            check("is a fork" in place.snug(command, "other").expect(125).err, "odd words")
+        for name in ("first", "other"):
+            check("do not go with" in place.snug("send", name, "--", "cat").expect(125).err, "odd words")
+            check(place.row(name)["state"] == "running", "something has become of it")
         check("hello" in told(place, "other", "hello"), "it does not answer")
-        check("other" not in place.names(), "it is kept")
+        deadline = time.monotonic() + BOUND
+        while "other" in place.names():
+            check(time.monotonic() < deadline, "it is kept")
+            time.sleep(0.05)
         check(place.row("first")["state"] == "running" and sha(disk) == before, "the first one's disk is another")
 
 

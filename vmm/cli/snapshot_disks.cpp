@@ -41,6 +41,12 @@ bool is_of_a_snapshot(const fs::path& disk) {
          fs::exists(disk.parent_path() / "memory", error);
 }
 
+// Of a snapshot that nobody has kept: its machines alone have it open.
+bool is_of_a_fork(const fs::path& disk) {
+  std::error_code error;
+  return disk.parent_path().filename().string().starts_with(".new-") && !fs::exists(disk, error);
+}
+
 }  // namespace
 
 Result<SnapshotDisks> add_disks(NewSnapshot& made, Spec& spec) {
@@ -50,6 +56,9 @@ Result<SnapshotDisks> add_disks(NewSnapshot& made, Spec& spec) {
     const std::string own = SavedEnds::disk_name(i);
     if (disk.readonly) {
       disks.elsewhere.push_back(SNUG_TRY(identity_of(disk.path)));
+    } else if (is_of_a_fork(disk.path)) {
+      return fail_with_hint(fmt::format("disk {}: this machine is a fork, and its disk nobody else's", i + 1),
+                            "save the machine that it was forked from, and begin others with the snapshot");
     } else if (disk.ephemeral) {
       disks.files.push_back(SNUG_TRY(made.add_file(SavedEnds::overlay_name(i))));
       if (is_of_a_snapshot(disk.path)) {

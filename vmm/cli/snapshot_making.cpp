@@ -17,12 +17,6 @@ namespace {
 
 using nlohmann::json;
 
-Result<Spec> spec_of(const json& machine) {
-  auto parsed = parse_spec_text(machine.value("spec", ""), "spec.yaml", "");
-  if (!parsed.problems.empty()) return fail("its spec: {}", format_problem(parsed.problems.front()));
-  return std::move(parsed.spec);
-}
-
 Result<json> take_snapshot(const FoundVm& vm, const NewSnapshot& files, const SnapshotDisks& disks) {
   std::vector<int> descriptors{files.state(), files.memory()};
   descriptors.insert(descriptors.end(), disks.files.begin(), disks.files.end());
@@ -35,6 +29,12 @@ Result<json> take_snapshot(const FoundVm& vm, const NewSnapshot& files, const Sn
 }
 
 }  // namespace
+
+Result<Spec> spec_of(const json& machine) {
+  auto parsed = parse_spec_text(machine.value("spec", ""), "spec.yaml", "");
+  if (!parsed.problems.empty()) return fail("its spec: {}", format_problem(parsed.problems.front()));
+  return std::move(parsed.spec);
+}
 
 Result<json> save_machine(const FoundVm& vm, NewSnapshot& made) {
   const json machine_now = SNUG_TRY(ask_json(vm, "GET", "/v1/vm"));

@@ -8,8 +8,12 @@
 #include "vmm/cli/commands.h"
 #include "vmm/cli/snapshot_store.h"
 #include "vmm/control/vm_directory.h"
+#include "vmm/spec/spec.h"
 
 namespace snug::cli {
+
+// As its control interface tells (GET /v1/vm). Errors: it is none that this program can read.
+Result<Spec> spec_of(const nlohmann::json& machine);
 
 // All that a snapshot consists of; the machine goes on, or stays paused. Returns what its control interface
 // has said of it. Errors: the machine cannot be saved; its disks; the file system.

@@ -51,8 +51,7 @@ double milliseconds_since(Clock::time_point start) {
   return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
 }
 
-// --- fork
-// ----------------------------------------------------------------------------------------------------
+// --- fork -------------------------------------------------------------------------------------------
 
 struct Forked {
   NewSnapshot files;
@@ -85,8 +84,7 @@ int fork_machine(const Options& given) {
   return 0;
 }
 
-// --- send
-// ----------------------------------------------------------------------------------------------------
+// --- send -------------------------------------------------------------------------------------------
 
 // A program that reads what is sent, and says by its status whether the machine runs there.
 class Taker {
@@ -154,30 +152,34 @@ Result<std::string> Taker::finish() {
                                 : fmt::format("signal {}", WTERMSIG(status)));
 }
 
-// Its files, to `out`.
-Result<void> send_paused(const FoundVm& vm, int out) {
-  auto made = SNUG_TRY(NewSnapshot::passing());
-  SNUG_TRY(save_machine(vm, made));
-  auto stored = SNUG_TRY(made.as_stored());
-  if (!stored.disks.empty())
-    return fail_with_hint("it has disks that lie elsewhere, which do not go with it",
-                          "snug snapshot " + vm.name + " tells which; without them it can be sent");
-  stored.name = vm.name;
-  return send_snapshot(stored, out);
+// What is on a disk that lasts would be there once more, and what the guest writes there gone with it.
+Result<void> check_goes(const Spec& spec) {
+  for (const DiskSpec& disk : spec.disks)
+    return fail_with_hint(fmt::format("disk {}: disks do not go with a machine that is sent", disk.path),
+                          "stop it, copy the disk, and start it there");
+  return {};
 }
 
-Result<void> send_to(const FoundVm& vm, const std::vector<std::string>& words, const sigset_t& mask,
-                     Clock::time_point since) {
+// The name that it has there.
+Result<std::string> send_to(const StoredSnapshot& saved, const std::vector<std::string>& words,
+                            const sigset_t& mask) {
   auto taker = SNUG_TRY(Taker::start(words, mask));
-  auto sent = send_paused(vm, taker.input());
+  auto sent = send_snapshot(saved, taker.input());
   auto name = taker.finish();
   // What became of the one that read is the better reason for a pipe that has broken.
-  if (!name) return tl::unexpected(std::move(name.error()));
-  SNUG_TRY(std::move(sent));
-  SNUG_TRY(kill_machine(vm));
-  put("{}\n", *name);
-  put(stderr, "snug: {} stood still for {:.0f} ms, and runs there\n", vm.name, milliseconds_since(since));
-  return {};
+  if (name && !sent) return tl::unexpected(std::move(sent.error()));
+  return name;
+}
+
+Result<std::string> send_paused(const FoundVm& vm, const std::vector<std::string>& words,
+                                const sigset_t& mask) {
+  auto made = SNUG_TRY(NewSnapshot::passing());
+  SNUG_TRY(save_machine(vm, made));
+  auto saved = SNUG_TRY(made.as_stored());
+  saved.name = vm.name;
+  if (!words.empty()) return send_to(saved, words, mask);
+  SNUG_TRY(send_snapshot(saved, STDOUT_FILENO));
+  return std::string();
 }
 
 Result<void> send_machine(const std::string& machine, const std::vector<std::string>& words) {
@@ -188,25 +190,29 @@ Result<void> send_machine(const std::string& machine, const std::vector<std::str
   ::signal(SIGPIPE, SIG_IGN);
   const json before = SNUG_TRY(ask_json(vm, "GET", "/v1/vm"));
   const auto since = Clock::now();
+  const Spec spec = SNUG_TRY(spec_of(before));
+  SNUG_TRY(check_goes(spec));
   const bool running = before.value("state", "") == "running";
   if (running) SNUG_TRY(ask_json(vm, "POST", "/v1/pause"));
-  auto sent =
-      words.empty() ? send_paused(vm, STDOUT_FILENO) : send_to(vm, words, signals.mask_before(), since);
+  auto sent = send_paused(vm, words, signals.mask_before());
   if (!sent) {
     // Nothing has become of it: it goes on here.
     if (running) (void)ask_json(vm, "POST", "/v1/resume");
     return tl::unexpected(
         std::move(sent.error()).with_context(vm.name + (running ? " goes on here" : " stays here")));
   }
-  if (words.empty())
+  if (words.empty()) {
     put(stderr,
         "snug: {0} is paused. Once it runs there: snug kill {0}; to go on here after all: snug resume {0}\n",
         vm.name);
-  return {};
+    return {};
+  }
+  put(stderr, "snug: {} stood still for {:.0f} ms, and runs there\n", vm.name, milliseconds_since(since));
+  put("{}\n", *sent);
+  return kill_machine(vm);
 }
 
-// --- receive
-// -------------------------------------------------------------------------------------------------
+// --- receive ----------------------------------------------------------------------------------------
 
 Result<std::pair<NewSnapshot, StoredSnapshot>> take_in() {
   if (::isatty(STDIN_FILENO) != 0)
