@@ -17,8 +17,7 @@ std::string brief(std::string_view help) {
 
 class Completer {
  public:
-  Completer(std::string_view word, const std::function<std::vector<std::string>()>& machines)
-      : word_(word), machines_(machines) {}
+  Completer(std::string_view word, const KnownNames& known) : word_(word), known_(known) {}
 
   void offer(std::string word, std::string_view about = {}) {
     if (word.starts_with(word_)) result_.candidates.push_back({std::move(word), brief(about)});
@@ -52,12 +51,14 @@ class Completer {
   }
 
   void offer_argument(const ArgumentInfo& argument) {
-    if (argument.name == "NAME") {
-      for (const auto& name : machines_()) offer(name);
+    if (argument.name == "NAME" || argument.name == "MACHINE") {
+      for (const auto& name : known_.machines()) offer(name);
+    } else if (argument.name == "SNAPSHOT") {
+      for (const auto& name : known_.snapshots()) offer(name);
     } else if (argument.name == "SPEC") {
       offer_files(Completion::Files::kSpecs, "");
     } else if (argument.name == "FROM" || argument.name == "TO") {
-      for (const auto& name : machines_()) offer(name + ":");
+      for (const auto& name : known_.machines()) offer(name + ":");
       if (word_.find(':') == std::string_view::npos) offer_files(Completion::Files::kAll, "");
     } else if (argument.name == "SHELL") {
       for (const char* shell : {"bash", "zsh", "fish"}) offer(shell);
@@ -101,7 +102,7 @@ class Completer {
   }
 
   std::string_view word_;
-  const std::function<std::vector<std::string>()>& machines_;
+  const KnownNames& known_;
   Completion result_;
 };
 
@@ -120,10 +121,10 @@ const FlagInfo* awaits_value(const CommandInfo& command, const std::string& word
 }  // namespace
 
 Completion complete(std::span<const std::string> words, std::span<const CommandInfo> commands,
-                    const std::function<std::vector<std::string>()>& machines) {
+                    const KnownNames& known) {
   if (words.empty()) return {};
   const std::string& word = words.back();
-  Completer completer(word, machines);
+  Completer completer(word, known);
   if (words.size() == 1) {
     completer.offer_commands(commands);
     for (const char* flag : {"--help", "--version"})

@@ -23,10 +23,15 @@ struct Completion {
   std::string before;          // what stands before the file's name in the word: "--kernel="
 };
 
+// What has names here, asked for when they are needed.
+struct KnownNames {
+  std::function<std::vector<std::string>()> machines;
+  std::function<std::vector<std::string>()> snapshots;
+};
+
 // `words`: what stands behind the program's name, the last being the one that is written, which may be empty.
-// `machines`: their names, asked for when they are needed.
 Completion complete(std::span<const std::string> words, std::span<const CommandInfo> commands,
-                    const std::function<std::vector<std::string>()>& machines);
+                    const KnownNames& known);
 
 // As the scripts read it: a candidate a line, a tab before what is said of it; then ":files BEFORE" or
 // ":specs BEFORE" where files are fine.

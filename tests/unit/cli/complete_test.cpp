@@ -17,12 +17,18 @@ const std::vector<CommandInfo>& commands() {
        .flags = {{.names = {"-t", "--time"}, .placeholder = "FLOAT", .help = "How long"},
                  {.names = {"--force"}, .help = "At once"}}},
       {.name = "cp", .arguments = {{.name = "FROM", .required = true}, {.name = "TO", .required = true}}},
+      {.name = "fork", .arguments = {{.name = "MACHINE", .required = true}}},
+      {.name = "restore", .arguments = {{.name = "SNAPSHOT", .required = true}}},
       {.name = "logs", .arguments = {{.name = "NAME", .required = true}}}};
   return all;
 }
 
 Completion completion_of(const std::vector<std::string>& words) {
-  return complete(words, commands(), [] { return std::vector<std::string>{"web", "db", "web2"}; });
+  const KnownNames known{[] {
+                           return std::vector<std::string>{"web", "db", "web2"};
+                         },
+                         [] { return std::vector<std::string>{"saved"}; }};
+  return complete(words, commands(), known);
 }
 
 std::vector<std::string> words_of(const std::vector<std::string>& words) {
@@ -39,6 +45,8 @@ TEST(Complete, NamesMachinesWhereTheyArePlaced) {
   EXPECT_THAT(words_of({"stop", "--force", "d"}), ElementsAre("db"));
   EXPECT_THAT(words_of({"logs", "d"}), ElementsAre("db"));
   EXPECT_THAT(words_of({"logs", "db", ""}), IsEmpty());
+  EXPECT_THAT(words_of({"fork", "d"}), ElementsAre("db"));
+  EXPECT_THAT(words_of({"restore", ""}), ElementsAre("saved"));
   EXPECT_THAT(words_of({"nonsense", ""}), IsEmpty());
   EXPECT_THAT(words_of({}), IsEmpty());
 }
