@@ -9,6 +9,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <span>
 #include <utility>
 
 #include "vmm/base/checked.h"
@@ -64,6 +65,13 @@ class PageMap {
     if (number < first_ || number - first_ >= count_) read(number);
     return number - first_ < count_ ? entries_[number - first_] : ~uint64_t{0};
   }
+  // Those from this page on that are known without another look, at most so many.
+  std::span<const uint64_t> entries(const std::byte* page, uint64_t most) {
+    const uint64_t number = reinterpret_cast<uint64_t>(page) / kPage;
+    if (number < first_ || number - first_ >= count_) read(number);
+    if (number - first_ >= count_) return {};
+    return std::span(entries_).subspan(number - first_, std::min(most, count_ - (number - first_)));
+  }
 
  private:
   void read(uint64_t number) {
@@ -110,9 +118,10 @@ struct MemoryImageWriter::Page {
   bool mapped;      // of a file: its contents are there without an entry
 };
 
-// `each` says whether the page belongs to the run that is written at once; see write_all().
-template <class Each>
-Result<void> MemoryImageWriter::for_each_page(Each each) {
+// `each` says whether the page belongs to the run that is written at once; see write_all(). `skip`: how many
+// pages with these entries, from that page of the file on, need no look.
+template <class Skip, class Each>
+Result<void> MemoryImageWriter::for_each_page(Skip skip, Each each) {
   PageMap map(pages_.pagemap.get());
   Holes holes;
   uint64_t base = 0;  // of the region, in the file
@@ -120,6 +129,10 @@ Result<void> MemoryImageWriter::for_each_page(Each each) {
     for (uint64_t at = 0; at < region.size; at += kPage) {
       const std::byte* host = region.host + at;
       const uint64_t gpa = region.gpa + at;
+      if (const uint64_t skipped = skip(map.entries(host, (region.size - at) / kPage), (base + at) / kPage)) {
+        at += (skipped - 1) * kPage;
+        continue;
+      }
       const uint64_t entry = map.entry(host);
       // Looking at a hole of the file that is mapped there would fill it.
       const GuestMemory::Mapped* file = (entry & (kPresent | kSwapped)) == 0 ? memory_.mapped(gpa) : nullptr;
@@ -148,14 +161,25 @@ Result<void> MemoryImageWriter::write_all() {
   if (::ftruncate(file_, static_cast<off_t>(memory_.size())) != 0)
     return fail_errno(errno, "the file of the machine's memory");
   written_.assign(memory_.size() / kPage, false);
-  return for_each_page([this](const Page& page) -> Result<void> {
+  const auto none = [](std::span<const uint64_t>, uint64_t) { return uint64_t{0}; };
+  return for_each_page(none, [this](const Page& page) -> Result<void> {
     const bool holds = (page.mapped || (page.entry & (kPresent | kSwapped)) != 0) && !is_zero(page.host);
     return holds ? write(page) : Result<void>{};
   });
 }
 
 Result<void> MemoryImageWriter::write_changed() {
-  return for_each_page([this](const Page& page) -> Result<void> {
+  // The machine stands still meanwhile: a few instructions for each page that is as it was.
+  const auto unchanged = [this](std::span<const uint64_t> entries, uint64_t first) {
+    uint64_t count = 0;
+    for (const uint64_t entry : entries) {
+      const bool gone = (entry & (kPresent | kSwapped)) == 0 && written_[first + count];
+      if ((entry & kWrittenTo) != 0 || gone) break;
+      ++count;
+    }
+    return count;
+  };
+  return for_each_page(unchanged, [this](const Page& page) -> Result<void> {
     const bool there = page.mapped || (page.entry & (kPresent | kSwapped)) != 0;
     // What the guest has given back since is zero, and no write.
     if (!there) return clear(page);

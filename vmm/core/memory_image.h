@@ -38,8 +38,8 @@ class MemoryImageWriter {
 
  private:
   struct Page;
-  template <class Each>
-  Result<void> for_each_page(Each each);
+  template <class Skip, class Each>
+  Result<void> for_each_page(Skip skip, Each each);
   Result<void> write(const Page& page);
   Result<void> clear(const Page& page);
 
