@@ -234,6 +234,8 @@ VirtioBlock::Taken VirtioBlock::take(uint16_t index) {
   free_.pop_back();
   ++under_way_;
   ++queues_[index].under_way;
+  const BlockOperation operation = slot.request.operation;
+  config_.written |= operation != BlockOperation::kRead && operation != BlockOperation::kFlush;
   return Taken::kUnderWay;
 }
 
@@ -307,7 +309,8 @@ VirtioBlock::Taken VirtioBlock::answer(uint16_t index, uint8_t status, uint32_t 
 
 // What is not on the disk, or in memory that a snapshot has, would be gone.
 std::string VirtioBlock::unsaveable() const {
-  if (config_.ephemeral) return "its changes are kept for this machine only (ephemeral)";
+  if (config_.ephemeral)
+    return config_.written ? "its changes are kept for this machine only (ephemeral)" : std::string();
   if (!config_.read_only) return "the guest may write to it";
   return {};
 }

@@ -21,6 +21,7 @@ struct BlockConfig {
   uint32_t physical_block_size = 4096;  // bytes: writes of less cost more
   bool read_only = false;
   bool ephemeral = false;     // nothing outlives the guest: there is nothing to flush
+  bool written = false;       // ephemeral: an earlier boot may have written to it
   bool discard = false;       // offer DISCARD and WRITE_ZEROES
   std::string serial;         // at most 20 bytes
   uint16_t queues = 1;        // 1 to kMaxQueues
