@@ -27,6 +27,7 @@ GuestAgent::GuestAgent(EventLoop& loop, VsockHub& hub, Wishes wishes, Events eve
 void GuestAgent::guest_boots() {
   called_ = ready_ = goes_on_ = false;
   round_ = std::make_shared<int>(0);
+  go_on_.reset();
   shares_.forget();
   boot_began_ = std::chrono::steady_clock::now();
 }
@@ -53,7 +54,7 @@ void GuestAgent::when_saved(bool waits, std::function<void()> go_on) {
 }
 
 void GuestAgent::begin() {
-  connect(protocol::kWaitingPort, [this](UniqueFd stream, int error) {
+  connect_now(protocol::kWaitingPort, [this](UniqueFd stream, int error) {
     if (error != 0) return on_begun(fail_errno(error, "reach the guest's agent"));
     std::string frame;
     put_begin(frame, begin_);
@@ -74,13 +75,12 @@ void GuestAgent::on_begun(const Result<void>& done) {
 // Its device holds this back until the guest knows that its connections of before are gone.
 void GuestAgent::guest_goes_on(const std::string& host_name, bool waits) {
   goes_on_ = true;
-  connect(waits ? protocol::kWaitingPort : protocol::kAgentPort,
-          [this, host_name, waits](UniqueFd stream, int error) {
-            if (error == 0) return ask_to_go_on(std::move(stream), host_name, waits);
-            if (events_.lost && events_.lost(fmt::format("reach the guest's agent: {}", errno_text(error))))
-              return;
-            log_debug("no agent has gone on: {}", errno_text(error));
-          });
+  connect_now(waits ? protocol::kWaitingPort : protocol::kAgentPort, [this, host_name, waits](UniqueFd stream,
+                                                                                              int error) {
+    if (error == 0) return ask_to_go_on(std::move(stream), host_name, waits);
+    if (events_.lost && events_.lost(fmt::format("reach the guest's agent: {}", errno_text(error)))) return;
+    log_debug("no agent has gone on: {}", errno_text(error));
+  });
 }
 
 void GuestAgent::ask_to_go_on(UniqueFd stream, const std::string& host_name, bool waits) {
@@ -119,8 +119,16 @@ const char* GuestAgent::state(std::chrono::milliseconds patience) const {
   return std::chrono::steady_clock::now() - boot_began_ < patience ? "awaited" : "silent";
 }
 
-void GuestAgent::connect(uint32_t port, VsockHub::Connected connected) {
-  hub_.connect(port, std::move(connected));
+void GuestAgent::connect(VsockHub::Connected connected) {
+  hub_.connect(protocol::kAgentPort, std::move(connected));
+}
+
+// What comes of it is for this boot.
+void GuestAgent::connect_now(uint32_t port, VsockHub::Connected connected) {
+  hub_.connect(port, [round = std::weak_ptr<int>(round_), connected = std::move(connected)](UniqueFd stream,
+                                                                                            int error) {
+    if (!round.expired()) connected(std::move(stream), error);
+  });
 }
 
 void GuestAgent::power_off(std::function<void(const std::string&)> failed) {

@@ -54,7 +54,7 @@ class GuestAgent {
   const char* state(std::chrono::milliseconds patience) const;
 
   // A stream to it, for requests.
-  void connect(VsockHub::Connected connected) { connect(protocol::kAgentPort, std::move(connected)); }
+  void connect(VsockHub::Connected connected);
   // Asks it to power the guest off. `failed`: why nothing will come of it.
   void power_off(std::function<void(const std::string& why)> failed);
   // After a pause: the guest's time of day is not to depend on how its clock source takes so long a leap. A
@@ -65,7 +65,7 @@ class GuestAgent {
   void on_call();
   void on_waiting_call();
   void when_saved(bool waits, std::function<void()> go_on);
-  void connect(uint32_t port, VsockHub::Connected connected);
+  void connect_now(uint32_t port, VsockHub::Connected connected);
   void begin();
   void ask_to_go_on(UniqueFd stream, const std::string& host_name, bool waits);
   void on_gone_on(const Result<void>& done);

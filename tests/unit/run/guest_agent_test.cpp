@@ -202,6 +202,18 @@ TEST_F(GuestAgentTest, OneThatWaitedGoesOnAndBeginsAtOnce) {
   EXPECT_EQ(ready_, 1);
 }
 
+TEST_F(GuestAgentTest, WhatComesOfABootIsForNoOther) {
+  agent_->guest_boots();
+  VsockDone held;
+  hub_->attach([&](uint32_t, UniqueFd, VsockDone done) { held = std::move(done); });
+  agent_->guest_goes_on("name", false);
+  // Its machine goes, and with it the connection.
+  agent_->guest_boots();
+  held({.error = ECONNRESET});
+  turn();
+  EXPECT_THAT(failed_, testing::IsEmpty());
+}
+
 TEST_F(GuestAgentTest, OneThatDoesNotGoOnIsLost) {
   agent_->guest_boots();
   refuse_with(ETIMEDOUT);
