@@ -30,6 +30,20 @@ namespace snug::agent {
 namespace {
 
 constexpr const char* kInterface = "eth0";
+constexpr const char* kLate = "snug.late";
+constexpr const char* kOwnInit = "snug.init";
+
+std::string kernel_line() { return read_file("/proc/cmdline"); }
+
+bool has_interface(const std::string& name = kInterface) {
+  return ::access(("/sys/class/net/" + name).c_str(), F_OK) == 0;
+}
+
+NameServers configure_network() {
+  NameServers servers;
+  if (has_interface() && !configure_by_dhcp(kInterface, servers)) tell_kernel_log("no address by DHCP");
+  return servers;
+}
 
 void raise_loopback() {
   const Fd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
@@ -74,13 +88,10 @@ void begin_guest() {
   ::setenv("TERM", "linux", 0);
   raise_loopback();
   load_drivers("/modules", "/sys/bus/pci/devices");
-  NameServers servers;
-  if (::access((std::string("/sys/class/net/") + kInterface).c_str(), F_OK) == 0 &&
-      !configure_by_dhcp(kInterface, servers))
-    tell_kernel_log("no address by DHCP");
-  const std::string line = read_file("/proc/cmdline");
+  const std::string line = kernel_line();
   const RootPlan plan{value_of("snug.root", line), value_of("snug.storage", line),
-                      values_of("snug.volume", line), servers};
+                      values_of("snug.volume", line),
+                      has_word(kLate, line) ? NameServers() : configure_network()};
   if (plan.where.empty()) return;
   if (const std::string why = enter_root(plan); !why.empty()) {
     tell_kernel_log("the root " + plan.where + " cannot be entered: " + why);
@@ -89,9 +100,26 @@ void begin_guest() {
   }
 }
 
+bool waits_to_begin() {
+  const std::string line = kernel_line();
+  if (!has_word(kLate, line)) return false;
+  return (has_interface() && !is_up(kInterface)) || !values_of(kOwnInit, line).empty();
+}
+
+std::string begin_run(const protocol::Begin& request) {
+  for (size_t i = 0; i < request.addresses.size(); ++i) {
+    const std::string name = "eth" + std::to_string(i);
+    // Without a driver there is none.
+    if (has_interface(name) && !set_hardware_address(name, request.addresses[i]))
+      return name + " takes no other address: " + std::strerror(errno);
+  }
+  write_name_servers("", configure_network());
+  return {};
+}
+
 bool hand_over() {
-  const std::string line = read_file("/proc/cmdline");
-  const std::vector<std::string> words = values_of("snug.init", line);
+  const std::string line = kernel_line();
+  const std::vector<std::string> words = values_of(kOwnInit, line);
   if (words.empty()) return false;
   // It is ours to be killed by the image's init at the end, not before.
   if (::fork() == 0) {

@@ -2,6 +2,10 @@
 // file systems, drivers, an address, and the guest's root.
 #pragma once
 
+#include <string>
+
+#include "vmm/protocol/messages.h"
+
 namespace snug::agent {
 
 // Whether the kernel has started us as that: by the name /init.
@@ -9,7 +13,15 @@ bool is_first_program(const char* name);
 
 // Everything before the agent can serve, in the root where commands run. What fails is said on the kernel's
 // log; a guest that has no root powers off.
+// With snug.late on the kernel's command line the network is left to begin_run().
 void begin_guest();
+
+// Whether something of the guest is left to its host's word to begin: with snug.late a network that nobody
+// has raised yet, or a first program of the root's own.
+bool waits_to_begin();
+// What was left of the network: addresses of its interfaces as the host has them, then as begin_guest()
+// does. "": done.
+std::string begin_run(const protocol::Begin& request);
 
 // Where the kernel's command line names a program of the root's own to be the first (snug.init=WORD, once for
 // each of its words; snug.env=NAME=VALUE): that goes on as it, and a process beside it returns from here,

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/random.h>
 #include <sys/ioctl.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "guest-images/agent/connection.h"
+#include "guest-images/agent/small_files.h"
 
 namespace snug::agent {
 namespace {
@@ -34,6 +36,25 @@ bool stir(const std::string& seed) {
 
 std::string why(const char* what) { return std::string(what) + ": " + std::strerror(errno); }
 
+// The line that whoever made the guest ready has written for the name that it had (new_root.cpp); another's
+// stays.
+void rename_in_hosts(const std::string& from, const std::string& to) {
+  const std::string line = "127.0.1.1 " + from + "\n";
+  std::string text = read_file("/etc/hosts");
+  const size_t at = ("\n" + text).find("\n" + line);
+  if (at == std::string::npos) return;
+  write_file("/etc/hosts", text.replace(at, line.size(), "127.0.1.1 " + to + "\n"), Write::kReplace);
+}
+
+std::string set_host_name(const std::string& name) {
+  utsname system{};
+  ::uname(&system);
+  if (name.empty() || name == system.nodename) return {};
+  if (::sethostname(name.data(), name.size()) != 0) return why("set the host's name");
+  rename_in_hosts(system.nodename, name);
+  return {};
+}
+
 }  // namespace
 
 bool set_clock(uint64_t nanoseconds) {
@@ -46,9 +67,7 @@ bool set_clock(uint64_t nanoseconds) {
 std::string go_on(const protocol::GoOn& request) {
   if (!stir(request.seed)) return why("stir the random numbers");
   if (!set_clock(request.nanoseconds)) return why("set the guest's clock");
-  if (!request.host_name.empty() && ::sethostname(request.host_name.data(), request.host_name.size()) != 0)
-    return why("set the host's name");
-  return {};
+  return set_host_name(request.host_name);
 }
 
 }  // namespace snug::agent

@@ -4,6 +4,7 @@
 #include <linux/if_packet.h>
 #include <net/ethernet.h>
 #include <net/if.h>
+#include <net/if_arp.h>
 #include <net/route.h>
 #include <poll.h>
 #include <sys/ioctl.h>
@@ -48,6 +49,16 @@ class Interface {
     ::ioctl(socket_.get(), SIOCGIFHWADDR, &request);
     std::memcpy(address.data(), request.ifr_hwaddr.sa_data, address.size());
     return address;
+  }
+  bool set_hardware_address(const HardwareAddress& address) const {
+    ifreq request = named();
+    request.ifr_hwaddr.sa_family = ARPHRD_ETHER;
+    std::memcpy(request.ifr_hwaddr.sa_data, address.data(), address.size());
+    return ::ioctl(socket_.get(), SIOCSIFHWADDR, &request) == 0;
+  }
+  bool is_up() const {
+    ifreq request = named();
+    return ::ioctl(socket_.get(), SIOCGIFFLAGS, &request) == 0 && (request.ifr_flags & IFF_UP) != 0;
   }
   void raise() const {
     ifreq request = named();
@@ -165,5 +176,11 @@ bool configure_by_dhcp(const char* name, NameServers& servers) {
   }
   return false;
 }
+
+bool set_hardware_address(const std::string& name, const HardwareAddress& address) {
+  return Interface(name.c_str()).set_hardware_address(address);
+}
+
+bool is_up(const std::string& name) { return Interface(name.c_str()).is_up(); }
 
 }  // namespace snug::agent

@@ -1,8 +1,10 @@
-// The guest's network interface.
+// The guest's network interfaces.
 #pragma once
 
 #include <string>
 #include <vector>
+
+#include "guest-images/agent/dhcp.h"
 
 namespace snug::agent {
 
@@ -11,5 +13,10 @@ using NameServers = std::vector<std::string>;  // addresses
 // Raises it and gives it the address, routes and name servers that a DHCP server offers within some seconds.
 // IPv6 is the kernel's own affair. False: there is none, or it answers nothing of use.
 bool configure_by_dhcp(const char* name, NameServers& servers);
+
+// While it is down. False: there is none, or it takes no other address.
+bool set_hardware_address(const std::string& name, const HardwareAddress& address);
+// Whether somebody has raised it.
+bool is_up(const std::string& name);
 
 }  // namespace snug::agent

@@ -26,18 +26,30 @@ std::string decoded(std::string_view text) {
   return bytes;
 }
 
+// Taken off the line.
+std::string_view next_word(std::string_view& line) {
+  const size_t end = std::min(line.find_first_of(" \n"), line.size());
+  const std::string_view word = line.substr(0, end);
+  line.remove_prefix(std::min(end + 1, line.size()));
+  return word;
+}
+
 }  // namespace
 
 std::vector<std::string> values_of(std::string_view word, std::string_view line) {
   std::vector<std::string> values;
   while (!line.empty()) {
-    const size_t end = std::min(line.find_first_of(" \n"), line.size());
-    const std::string_view one = line.substr(0, end);
+    const std::string_view one = next_word(line);
     if (one.starts_with(word) && one.substr(word.size()).starts_with('='))
       values.push_back(decoded(one.substr(word.size() + 1)));
-    line.remove_prefix(std::min(end + 1, line.size()));
   }
   return values;
+}
+
+bool has_word(std::string_view word, std::string_view line) {
+  while (!line.empty())
+    if (next_word(line) == word) return true;
+  return false;
 }
 
 std::string value_of(std::string_view word, std::string_view line) {

@@ -13,4 +13,7 @@ std::vector<std::string> values_of(std::string_view word, std::string_view line)
 // Of the first one; "" without it.
 std::string value_of(std::string_view word, std::string_view line);
 
+// Whether it is there by itself, without a value.
+bool has_word(std::string_view word, std::string_view line);
+
 }  // namespace snug::agent

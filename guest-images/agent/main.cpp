@@ -9,6 +9,9 @@
 //   /init                    as --init, and first of all makes the guest ready (first_program.h); without the
 //                            word snug.agent on the kernel's command line a shell runs on the console; with
 //                            snug.init=PROGRAM that becomes the first program, and this runs beside it
+//   with snug.late on the kernel's command line, as the first program: what belongs to one run waits until
+//   the
+//                            host says so
 //   snug-agent --unix PATH   listens on a unix socket instead, for tests
 #include <fcntl.h>
 #include <linux/input.h>
@@ -85,12 +88,12 @@ void power(protocol::PowerAction action) {
   ::reboot(off ? RB_POWER_OFF : RB_AUTOBOOT);
 }
 
-Fd listen_vsock() {
+Fd listen_vsock(uint32_t port = protocol::kAgentPort) {
   Fd fd(::socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   sockaddr_vm address{};
   address.svm_family = AF_VSOCK;
   address.svm_cid = VMADDR_CID_ANY;
-  address.svm_port = protocol::kAgentPort;
+  address.svm_port = port;
   if (!fd || ::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 ||
       ::listen(fd.get(), SOMAXCONN) != 0)
     return {};
@@ -112,16 +115,16 @@ Fd listen_unix(const char* path) {
   return fd;
 }
 
-// Tells the host that commands can come now. A host that does not listen has no use for it. In a process of
-// its own: the driver may be a moment late, and nobody else has to wait for it.
-void call_host() {
+// Tells the host that commands, or the word to begin, can come now. A host that does not listen has no use
+// for it. In a process of its own: the driver may be a moment late, and nobody else has to wait for it.
+void call_host(uint32_t port) {
   if (::fork() != 0) return;
   for (int attempt = 0; attempt < 100; ++attempt) {
     const Fd fd(::socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0));
     sockaddr_vm address{};
     address.svm_family = AF_VSOCK;
     address.svm_cid = VMADDR_CID_HOST;
-    address.svm_port = protocol::kCallPort;
+    address.svm_port = port;
     if (::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0) break;
     if (errno != ENODEV && errno != ENETUNREACH) break;
     ::usleep(50'000);
@@ -250,6 +253,31 @@ void Agent::power_button() {
       power(protocol::PowerAction::kOff);
 }
 
+// Of a guest that was told to begin: it is there before the host knows, who asks for more at once.
+Fd listener_of_begun;
+
+std::string begin_and_listen(const protocol::Begin& request) {
+  if (std::string why = begin_run(request); !why.empty()) return why;
+  listener_of_begun = listen_vsock();
+  return listener_of_begun ? std::string() : "vsock: " + reason();
+}
+
+// Commands find nobody meanwhile, as while the guest boots. One client after the other: there is one host.
+// Without vsock nobody is waited for.
+Fd wait_to_begin() {
+  const Fd listener = listen_vsock(protocol::kWaitingPort);
+  if (!listener) return {};
+  call_host(protocol::kWaitingPort);
+  for (bool begun = false; !begun;) {
+    pollfd wait{listener.get(), POLLIN, 0};
+    if (::poll(&wait, 1, -1) <= 0) continue;
+    Fd connection(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    if (connection)
+      begun = serve(std::move(connection), {set_clock, power, mount_share, go_on, begin_and_listen});
+  }
+  return std::move(listener_of_begun);
+}
+
 }  // namespace
 }  // namespace snug::agent
 
@@ -265,13 +293,17 @@ int main(int argc, char** argv) {
   }
   ::signal(SIGPIPE, SIG_IGN);
   const char* console = word == "--init" && argc > 2 ? argv[2] : nullptr;
+  Fd listener;
+  if (is_first) begin_guest();
+  // Who was told to begin is known to be there.
+  if (is_init && waits_to_begin()) listener = wait_to_begin();
+  const bool told = static_cast<bool>(listener);
   if (is_first) {
-    begin_guest();
     is_beside = hand_over();
     is_init = !is_beside;
     if (is_init && read_file("/proc/cmdline").find("snug.agent") == std::string::npos) console = "";
   }
-  Fd listener = is_unix ? listen_unix(argv[2]) : listen_vsock();
+  if (!listener) listener = is_unix ? listen_unix(argv[2]) : listen_vsock();
   if (!listener) {
     say((is_unix ? std::string(argv[2]) : "vsock") + ": " + reason());
     if (is_init) power(snug::protocol::PowerAction::kOff);
@@ -279,6 +311,6 @@ int main(int argc, char** argv) {
   }
   if (!is_unix) mount_terminals();
   Agent agent(std::move(listener), is_init, console);
-  if (!is_unix) call_host();
+  if (!is_unix && !told) call_host(snug::protocol::kCallPort);
   agent.run();
 }

@@ -81,14 +81,8 @@ void mount_own(const std::string& root) {
     ::mount(name, (root + name).c_str(), nullptr, MS_MOVE, nullptr);
 }
 
-// The host's name servers are not the guest's, and may be a link to what is not there.
 void write_names(const std::string& root, const NameServers& servers) {
-  if (!servers.empty()) {
-    ::unlink((root + "/etc/resolv.conf").c_str());
-    std::string text;
-    for (const std::string& server : servers) text += "nameserver " + server + "\n";
-    write_file(root + "/etc/resolv.conf", text, Write::kReplace);
-  }
+  write_name_servers(root, servers);
   utsname system{};
   ::uname(&system);
   if (std::strcmp(system.nodename, "(none)") == 0) return;
@@ -114,6 +108,15 @@ std::string mount_upper(const std::string& storage) {
 }
 
 }  // namespace
+
+// The host's name servers are not the guest's, and may be a link to what is not there.
+void write_name_servers(const std::string& root, const NameServers& servers) {
+  if (servers.empty()) return;
+  ::unlink((root + "/etc/resolv.conf").c_str());
+  std::string text;
+  for (const std::string& server : servers) text += "nameserver " + server + "\n";
+  write_file(root + "/etc/resolv.conf", text, Write::kReplace);
+}
 
 std::string enter_root(const RootPlan& plan) {
   for (const char* folder : {kLower, kUpper, kRoot}) ::mkdir(folder, 0755);

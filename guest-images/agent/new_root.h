@@ -21,4 +21,7 @@ struct RootPlan {
 // /tmp of the guest's own; this process is in it then, and its initrd is gone. "": done, else why not.
 std::string enter_root(const RootPlan& plan);
 
+// Into its /etc/resolv.conf, which stays as it is without any. `root`: its path; "": that of this process.
+void write_name_servers(const std::string& root, const NameServers& servers);
+
 }  // namespace snug::agent

@@ -17,6 +17,7 @@ class Session {
  public:
   Session(Connection& connection, const Powers& powers) : connection_(connection), powers_(powers) {}
   void run();
+  bool begun() const { return begun_; }
 
  private:
   bool greet();
@@ -26,6 +27,7 @@ class Session {
   bool get(const protocol::Frame& frame);
   bool set_time(const protocol::Frame& frame);
   bool go_on(const protocol::Frame& frame);
+  bool begin(const protocol::Frame& frame);
   bool power(const protocol::Frame& frame);
   bool mount(const protocol::Frame& frame);
   // Always false: the session is over.
@@ -37,6 +39,7 @@ class Session {
   Connection& connection_;
   const Powers& powers_;
   uint16_t version_ = 0;  // that both speak
+  bool begun_ = false;
   protocol::ExecAssembler assembler_;
 };
 
@@ -88,6 +91,8 @@ bool Session::take(const protocol::Frame& frame) {
       return mount(frame);
     case FrameType::kGoOn:
       return go_on(frame);
+    case FrameType::kBegin:
+      return begin(frame);
     default:
       return refuse("a request that this agent does not know");
   }
@@ -167,6 +172,17 @@ bool Session::go_on(const protocol::Frame& frame) {
   return true;
 }
 
+bool Session::begin(const protocol::Frame& frame) {
+  const auto request = protocol::decode_begin(frame.payload);
+  if (!request || version_ < protocol::kBeginVersion) return refuse("a malformed request to begin");
+  if (powers_.begin == nullptr) return refuse("this guest has begun already");
+  const std::string why = powers_.begin(*request);
+  if (!why.empty()) return refuse(why);
+  put_frame(connection_.out(), FrameType::kDone);
+  begun_ = true;
+  return false;
+}
+
 bool Session::mount(const protocol::Frame& frame) {
   const auto request = protocol::decode_mount(frame.payload);
   if (!request || version_ < protocol::kMountVersion) return refuse("a malformed mount");
@@ -178,10 +194,14 @@ bool Session::mount(const protocol::Frame& frame) {
 
 }  // namespace
 
-void serve(Fd fd, const Powers& powers) {
+bool serve(Fd fd, const Powers& powers) {
   Connection connection(std::move(fd));
-  Session(connection, powers).run();
+  Session session(connection, powers);
+  session.run();
+  // Whoever is told that has nothing more to send, and others are not to wait for its end.
+  if (session.begun()) return connection.flush_all();
   connection.finish();
+  return false;
 }
 
 }  // namespace snug::agent

@@ -12,9 +12,11 @@ struct Powers {
   void (*power)(protocol::PowerAction) = nullptr;                 // the client has been answered
   std::string (*mount)(const protocol::MountRequest&) = nullptr;  // why not, for a person; "": done
   std::string (*go_on)(const protocol::GoOn&) = nullptr;          // likewise
+  // Likewise. Null: the guest has begun.
+  std::string (*begin)(const protocol::Begin&) = nullptr;
 };
 
-// Returns when the session is over.
-void serve(Fd connection, const Powers& powers);
+// Returns when the session is over. True: the guest has begun by it; the client has been answered.
+bool serve(Fd connection, const Powers& powers);
 
 }  // namespace snug::agent

@@ -16,7 +16,8 @@ import guests  # noqa: E402
 
 PARTS = {
     # The machine and its devices.
-    "machine": ("kernels", "kaslr", "ends", "figures", "devices", "balloon_console", "disks", "pmem", "limits", "systemd", "snapshots", "snapshot_clock", "moves"),
+    "machine": ("kernels", "kaslr", "ends", "figures", "devices", "balloon_console", "disks", "pmem", "limits", "systemd", "snapshots",
+                "snapshot_clock", "moves", "templates"),
     # What people do with it: a console, commands, whole systems, networks and sockets between them.
     "sandbox": ("console", "network", "rings", "sandbox", "integrity", "debian", "taps", "vsock", "shares", "builds", "posix_cases", "pjdfstest",
                 "images", "applications"),

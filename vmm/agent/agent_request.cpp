@@ -15,11 +15,12 @@ using protocol::FrameType;
 Result<std::unique_ptr<AgentRequest>> AgentRequest::start(EventLoop& loop, UniqueFd connection,
                                                           const std::string& frame,
                                                           std::chrono::milliseconds patience, Done done,
-                                                          uint16_t version) {
+                                                          uint16_t version, size_t count) {
   std::unique_ptr<AgentRequest> request(new AgentRequest(loop, std::move(done)));
   AgentRequest* self = request.get();
   self->connection_ = std::move(connection);
   self->version_ = version;
+  self->awaited_ = count;
   const int fd = self->connection_.get();
   ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK);
   protocol::put_hello(self->out_, {});
@@ -54,7 +55,10 @@ std::optional<Result<void>> AgentRequest::receive() {
   while (const auto frame = reader_.next()) {
     if (frame->type == FrameType::kError)
       return fail("the guest's agent: {}", protocol::decode_error(frame->payload).text);
-    if (greeted_ && frame->type == FrameType::kDone) return Result<void>();
+    if (greeted_ && frame->type == FrameType::kDone) {
+      if (--awaited_ == 0) return Result<void>();
+      continue;
+    }
     const auto hello = protocol::decode_hello(frame->payload);
     const auto chosen = hello ? protocol::chosen_version(*hello) : std::nullopt;
     if (greeted_ || frame->type != FrameType::kHello || !chosen)

@@ -1,5 +1,5 @@
-// One request that the agent answers with "done": set the clock, power off, mount, ping. Over a connection of
-// its own.
+// A request that the agent answers with "done", or several: set the clock, power off, mount, ping. Over a
+// connection of its own.
 //
 // Thread: the loop's.
 #pragma once
@@ -24,11 +24,13 @@ class AgentRequest {
   using Done = std::function<void(Result<void>)>;
 
   // `frame`: as put_set_time(), put_power() and the like make it. `connection`: a stream to the agent.
-  // `version`: of the protocol, the first that has this request.
+  // `version`: of the protocol, the first that has this request. `count`: of requests in `frame`, one behind
+  // the other.
   static Result<std::unique_ptr<AgentRequest>> start(EventLoop& loop, UniqueFd connection,
                                                      const std::string& frame,
                                                      std::chrono::milliseconds patience, Done done,
-                                                     uint16_t version = protocol::kOldestVersion);
+                                                     uint16_t version = protocol::kOldestVersion,
+                                                     size_t count = 1);
 
  private:
   AgentRequest(EventLoop& loop, Done done) : loop_(loop), done_(std::move(done)) {}
@@ -41,6 +43,7 @@ class AgentRequest {
   UniqueFd connection_;
   std::string out_;
   uint16_t version_ = protocol::kOldestVersion;
+  size_t awaited_ = 1;  // answers
   bool greeted_ = false;
   protocol::FrameReader reader_;
   std::shared_ptr<int> alive_ = std::make_shared<int>(0);

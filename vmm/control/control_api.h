@@ -94,6 +94,8 @@ struct SnapshotFiles {
   UniqueFd state;
   UniqueFd memory;
   std::vector<UniqueFd> disks;  // one for each that the guest may write to, in the order of the spec
+  // There are none: it is refused unless the guest has written to none of them.
+  bool disks_untouched = false;
 };
 // One that was taken.
 struct SnapshotTaken {

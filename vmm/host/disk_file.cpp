@@ -199,11 +199,14 @@ Result<PmemFile> DiskFile::pmem() const {
 
 DiskConfig DiskFile::config() {
   if (const auto size = disk_size(fd_.get()); size && !block_.ephemeral) block_.size = *size;
-  return {.block = block_,
-          .files = files_,
-          .written = block_.ephemeral ? &written_ : nullptr,
-          .engine = engine_,
-          .thread = thread_};
+  DiskConfig config{.block = block_,
+                    .files = files_,
+                    .written = block_.ephemeral ? &written_ : nullptr,
+                    .engine = engine_,
+                    .thread = thread_};
+  // By the next boot this one has written.
+  block_.written = block_.ephemeral;
+  return config;
 }
 
 }  // namespace snug

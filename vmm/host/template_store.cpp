@@ -106,12 +106,15 @@ TemplateStore& TemplateStore::operator=(TemplateStore&& other) noexcept {
   return *this;
 }
 
-TemplateStore::Files TemplateStore::find() const {
-  if (!folder_) return {};
+TemplateStore::Files TemplateStore::find() {
+  if (!folder_ || ::faccessat(folder_.get(), name_.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) != 0) return {};
   Files files{open_in(folder_.get(), name_, kState), open_in(folder_.get(), name_, kMemory)};
   struct stat status {};
-  if (!files.state || !files.memory || ::fstat(files.state.get(), &status) != 0) return {};
-  if (::time(nullptr) - status.st_ctim.tv_sec > kLives) return {};
+  if (!files.state || !files.memory || ::fstat(files.state.get(), &status) != 0 ||
+      ::time(nullptr) - status.st_ctim.tv_sec > kLives) {
+    forget();
+    return {};
+  }
   ::utimensat(folder_.get(), name_.c_str(), nullptr, 0);  // used: prune() takes others first
   return files;
 }
@@ -137,15 +140,9 @@ Result<TemplateStore::Files> TemplateStore::begin() {
   return files;
 }
 
-// In the place of one that is too old, or with which nothing could begin. Of two that are made at once the
-// first stays.
+// Of two that are made at once the first stays.
 Result<void> TemplateStore::keep() {
   if (unfinished_.empty()) return fail("no template is being made");
-  struct stat old {};
-  const std::string state = name_ + "/" + kState;
-  if (::fstatat(folder_.get(), state.c_str(), &old, AT_SYMLINK_NOFOLLOW) == 0 &&
-      ::time(nullptr) - old.st_ctim.tv_sec > kLives)
-    remove_one(folder_.get(), name_);
   if (::renameat(folder_.get(), unfinished_.c_str(), folder_.get(), name_.c_str()) != 0) {
     const int error = errno;
     drop();

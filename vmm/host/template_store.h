@@ -51,8 +51,9 @@ class TemplateStore {
   // others.
   static Result<TemplateStore> open(const std::string& folder, std::string name);
 
-  // The files of the template, open for reading; none when there is none, or it is too old.
-  Files find() const;
+  // The files of the template, open for reading; none when there is none. One that is too old, or that others
+  // may have written to, goes.
+  Files find();
   // Empty files for it. Errors: the file system.
   Result<Files> begin();
   bool begun() const { return !unfinished_.empty(); }

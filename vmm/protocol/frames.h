@@ -13,14 +13,18 @@ namespace snug::protocol {
 // vsock ports. Below 1024, where only privileged programs of the guest may listen.
 constexpr uint32_t kAgentPort = 1000;  // the guest's agent listens there
 constexpr uint32_t kCallPort = 1000;   // the host's: the agent calls it once, when it is ready
+// Both in their place, of a guest's first program that has left what is one run's own, and waits to be told
+// to begin with that.
+constexpr uint32_t kWaitingPort = 1001;
 
-// Commands are the same in all; copies are another thing since 2, shares are mounted since 3, and guests go
-// on after a snapshot since 4.
+// Commands are the same in all; copies are another thing since 2, shares are mounted since 3, guests go on
+// after a snapshot since 4, and begin when they are told since 5.
 constexpr uint16_t kOldestVersion = 1;
-constexpr uint16_t kVersion = 4;
+constexpr uint16_t kVersion = 5;
 constexpr uint16_t kCopyVersion = 2;
 constexpr uint16_t kMountVersion = 3;
 constexpr uint16_t kGoOnVersion = 4;
+constexpr uint16_t kBeginVersion = 5;
 
 constexpr size_t kHeaderSize = 8;
 constexpr size_t kMaxPayload = 128 * 1024;  // what Linux allows one argument of a program to have
@@ -54,6 +58,7 @@ enum class FrameType : uint8_t {
   kPower = 49,
   kMount = 50,
   kGoOn = 51,
+  kBegin = 52,
 };
 
 // Channels of a command, as its descriptors are numbered; and that of a copy.

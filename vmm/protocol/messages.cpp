@@ -217,6 +217,25 @@ std::optional<GoOn> decode_go_on(std::string_view payload) {
   return complete(decoder, std::move(request));
 }
 
+void put_begin(std::string& out, const Begin& request) {
+  Encoder payload;
+  payload.u8(static_cast<uint8_t>(request.addresses.size()));
+  for (const Begin::HardwareAddress& address : request.addresses)
+    for (const uint8_t byte : address) payload.u8(byte);
+  put_frame(out, FrameType::kBegin, payload.bytes());
+}
+
+std::optional<Begin> decode_begin(std::string_view payload) {
+  Decoder decoder(payload);
+  const uint8_t count = decoder.u8();
+  if (count > Begin::kInterfacesMax) return std::nullopt;
+  Begin request;
+  request.addresses.resize(count);
+  for (Begin::HardwareAddress& address : request.addresses)
+    for (uint8_t& byte : address) byte = decoder.u8();
+  return complete(decoder, std::move(request));
+}
+
 void put_mount(std::string& out, const MountRequest& request) {
   const int flags = (request.readonly ? kFlagReadonly : 0) | (request.file.empty() ? 0 : kFlagFile);
   Encoder payload;

@@ -2,6 +2,7 @@
 // frames.h. Decoders give nothing for a payload that is not exactly what it should be.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -119,6 +120,16 @@ struct GoOn {
 };
 void put_go_on(std::string& out, const GoOn& request);
 std::optional<GoOn> decode_go_on(std::string_view payload);
+
+// A first program that has called kWaitingPort: what belongs to this run alone.
+struct Begin {
+  using HardwareAddress = std::array<uint8_t, 6>;
+  static constexpr size_t kInterfacesMax = 8;
+
+  std::vector<HardwareAddress> addresses;  // of eth0, eth1, ...
+};
+void put_begin(std::string& out, const Begin& request);
+std::optional<Begin> decode_begin(std::string_view payload);
 
 // A share of the host's (virtio-fs) for the guest's tree. One that is mounted there already is done.
 struct MountRequest {

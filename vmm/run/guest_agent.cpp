@@ -7,22 +7,27 @@ namespace snug {
 namespace {
 
 constexpr std::chrono::seconds kRequestPatience{5};
+// Name servers, addresses: whoever gives them may be slow.
+constexpr std::chrono::seconds kBeginPatience{30};
 
 }  // namespace
 
-GuestAgent::GuestAgent(EventLoop& loop, VsockHub& hub, std::vector<protocol::MountRequest> mounts,
-                       Events events)
+GuestAgent::GuestAgent(EventLoop& loop, VsockHub& hub, Wishes wishes, Events events)
     : loop_(loop),
       hub_(hub),
       events_(std::move(events)),
-      shares_(loop, std::move(mounts),
+      begin_(std::move(wishes.begin)),
+      shares_(loop, std::move(wishes.mounts),
               [this](VsockHub::Connected connected) { connect(std::move(connected)); },
               {.failed = events_.share_failed, .done = [this] { on_ready(); }}) {
   hub_.listen(protocol::kCallPort, [this](UniqueFd) { on_call(); });
+  hub_.listen(protocol::kWaitingPort, [this](UniqueFd) { on_waiting_call(); });
 }
 
 void GuestAgent::guest_boots() {
-  called_ = ready_ = false;
+  called_ = ready_ = goes_on_ = false;
+  round_ = std::make_shared<int>(0);
+  go_on_.reset();
   shares_.forget();
   boot_began_ = std::chrono::steady_clock::now();
 }
@@ -31,33 +36,76 @@ void GuestAgent::on_call() {
   log_debug("the guest's agent has called");
   called_ = true;
   events_.called();
-  shares_.mount();
+  when_saved(false, [this] { shares_.mount(); });
+}
+
+void GuestAgent::on_waiting_call() {
+  log_debug("the guest waits to begin");
+  events_.called();
+  when_saved(true, [this] { begin(); });
+}
+
+// One that goes on has been saved already.
+void GuestAgent::when_saved(bool waits, std::function<void()> go_on) {
+  if (goes_on_ || !events_.untouched) return go_on();
+  events_.untouched(waits, [round = std::weak_ptr<int>(round_), go_on = std::move(go_on)] {
+    if (!round.expired()) go_on();
+  });
+}
+
+void GuestAgent::begin() {
+  connect_now(protocol::kWaitingPort, [this](UniqueFd stream, int error) {
+    if (error != 0) return on_begun(fail_errno(error, "reach the guest's agent"));
+    std::string frame;
+    put_begin(frame, begin_);
+    auto asked = AgentRequest::start(
+        loop_, std::move(stream), frame, kBeginPatience, [this](const Result<void>& done) { on_begun(done); },
+        protocol::kBeginVersion);
+    if (!asked) return on_begun(tl::unexpected(std::move(asked.error())));
+    go_on_ = std::move(*asked);
+  });
+}
+
+void GuestAgent::on_begun(const Result<void>& done) {
+  if (done) return on_call();
+  const std::string why = fmt::format("the guest does not begin: {}", done.error().text());
+  if (!events_.lost || !events_.lost(why)) log_warn("{}", why);
 }
 
 // Its device holds this back until the guest knows that its connections of before are gone.
-void GuestAgent::guest_goes_on(const std::string& host_name) {
-  connect([this, host_name](UniqueFd stream, int error) {
-    if (error != 0) return log_debug("no agent has gone on: {}", errno_text(error));
-    using std::chrono::nanoseconds;
-    const auto now = std::chrono::system_clock::now().time_since_epoch();
-    protocol::GoOn request{
-        .nanoseconds = static_cast<uint64_t>(std::chrono::duration_cast<nanoseconds>(now).count()),
-        .seed = std::string(protocol::GoOn::kSeed, '\0'),
-        .host_name = host_name};
-    (void)get_random(std::as_writable_bytes(std::span(request.seed)));
-    std::string frame;
-    put_go_on(frame, request);
-    auto asked = AgentRequest::start(
-        loop_, std::move(stream), frame, kRequestPatience,
-        [this](const Result<void>& done) {
-          if (!done)
-            log_warn("the guest goes on with what it had (random numbers, clock, name): {}",
-                     done.error().text());
-          if (!called_) on_call();
-        },
-        protocol::kGoOnVersion);
-    if (asked) go_on_ = std::move(*asked);
+void GuestAgent::guest_goes_on(const std::string& host_name, bool waits) {
+  goes_on_ = true;
+  connect_now(waits ? protocol::kWaitingPort : protocol::kAgentPort, [this, host_name, waits](UniqueFd stream,
+                                                                                              int error) {
+    if (error == 0) return ask_to_go_on(std::move(stream), host_name, waits);
+    if (events_.lost && events_.lost(fmt::format("reach the guest's agent: {}", errno_text(error)))) return;
+    log_debug("no agent has gone on: {}", errno_text(error));
   });
+}
+
+void GuestAgent::ask_to_go_on(UniqueFd stream, const std::string& host_name, bool waits) {
+  using std::chrono::nanoseconds;
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  protocol::GoOn request{
+      .nanoseconds = static_cast<uint64_t>(std::chrono::duration_cast<nanoseconds>(now).count()),
+      .seed = std::string(protocol::GoOn::kSeed, '\0'),
+      .host_name = host_name};
+  (void)get_random(std::as_writable_bytes(std::span(request.seed)));
+  std::string frames;
+  put_go_on(frames, request);
+  if (waits) put_begin(frames, begin_);
+  auto asked = AgentRequest::start(
+      loop_, std::move(stream), frames, waits ? kBeginPatience : kRequestPatience,
+      [this](const Result<void>& done) { on_gone_on(done); },
+      waits ? protocol::kBeginVersion : protocol::kGoOnVersion, waits ? 2 : 1);
+  if (asked) go_on_ = std::move(*asked);
+}
+
+void GuestAgent::on_gone_on(const Result<void>& done) {
+  if (!done && events_.lost && events_.lost(done.error().text())) return;
+  if (!done)
+    log_warn("the guest goes on with what it had (random numbers, clock, name): {}", done.error().text());
+  if (!called_) on_call();
 }
 
 void GuestAgent::on_ready() {
@@ -73,6 +121,14 @@ const char* GuestAgent::state(std::chrono::milliseconds patience) const {
 
 void GuestAgent::connect(VsockHub::Connected connected) {
   hub_.connect(protocol::kAgentPort, std::move(connected));
+}
+
+// What comes of it is for this boot.
+void GuestAgent::connect_now(uint32_t port, VsockHub::Connected connected) {
+  hub_.connect(port, [round = std::weak_ptr<int>(round_), connected = std::move(connected)](UniqueFd stream,
+                                                                                            int error) {
+    if (!round.expired()) connected(std::move(stream), error);
+  });
 }
 
 void GuestAgent::power_off(std::function<void(const std::string&)> failed) {

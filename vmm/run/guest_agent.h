@@ -25,9 +25,21 @@ class GuestAgent {
     std::function<void()> called;                              // it is there; once a boot or more often
     std::function<void(const std::string& why)> share_failed;  // one of them is not mounted
     std::function<void()> ready;  // for commands: the shares are mounted as far as they can be
+    // It has called, and nothing that is one run's own has happened in its guest so far; `go_on`, now or
+    // later, asks it for that. `waits`: the guest's network is a part of it, for its first program waits. May
+    // be empty.
+    std::function<void(bool waits, std::function<void()> go_on)> untouched;
+    // The guest is not what it should be: it has not gone on, or not begun. True: it boots anew. May be
+    // empty.
+    std::function<bool(const std::string& why)> lost;
   };
-  // Listens on `hub`, which is the caller's. `mounts`: what it mounts before anything else.
-  GuestAgent(EventLoop& loop, VsockHub& hub, std::vector<protocol::MountRequest> mounts, Events events);
+  // What it is asked for before anything else.
+  struct Wishes {
+    std::vector<protocol::MountRequest> mounts;
+    protocol::Begin begin;  // of a guest that waits
+  };
+  // Listens on `hub`, which is the caller's.
+  GuestAgent(EventLoop& loop, VsockHub& hub, Wishes wishes, Events events);
 
   const GuestShares& shares() const { return shares_; }
   bool has_called() const { return called_; }
@@ -35,8 +47,9 @@ class GuestAgent {
   // A boot begins; it has not called yet.
   void guest_boots();
   // One begins that was saved when its agent had called, or before: it does not call once more.
-  // `host_name`: that it gets; it has random numbers of its own and the time of day from then on.
-  void guest_goes_on(const std::string& host_name);
+  // `host_name`: that it gets; it has random numbers of its own and the time of day from then on. `waits`: as
+  // the guest did that was saved.
+  void guest_goes_on(const std::string& host_name, bool waits);
   // "ready", "awaited" for `patience` of a boot, then "silent".
   const char* state(std::chrono::milliseconds patience) const;
 
@@ -50,18 +63,28 @@ class GuestAgent {
 
  private:
   void on_call();
+  void on_waiting_call();
+  void when_saved(bool waits, std::function<void()> go_on);
+  void connect_now(uint32_t port, VsockHub::Connected connected);
+  void begin();
+  void ask_to_go_on(UniqueFd stream, const std::string& host_name, bool waits);
+  void on_gone_on(const Result<void>& done);
+  void on_begun(const Result<void>& done);
   void on_ready();
 
   EventLoop& loop_;
   VsockHub& hub_;
   const Events events_;
+  const protocol::Begin begin_;
   GuestShares shares_;
   bool called_ = false;
   bool ready_ = false;
+  bool goes_on_ = false;        // from a snapshot
+  std::shared_ptr<int> round_;  // gone: what comes back is of another boot
   std::chrono::steady_clock::time_point boot_began_;
   std::unique_ptr<AgentRequest> power_off_;
   std::unique_ptr<AgentRequest> set_time_;
-  std::unique_ptr<AgentRequest> go_on_;
+  std::unique_ptr<AgentRequest> go_on_;  // or to begin
 };
 
 }  // namespace snug

@@ -68,7 +68,7 @@ void HostEnds::open_template(const Spec& spec) {
   std::vector<int> boot_files{kernel.get()};
   for (const UniqueFd& initrd : initrds) boot_files.push_back(initrd.get());
   for (const DiskFile& disk : disks) boot_files.push_back(disk.file());
-  templates = TemplateEnds::open(spec, boot_files);
+  templates = TemplateEnds::open(spec, nics, boot_files);
   if (!templates) return;
   if (auto found = templates->find()) saved = std::move(*found);
 }
@@ -200,6 +200,8 @@ Result<MachineConfig> HostEnds::machine_config(const Spec& spec) {
   // hostname: a name for guests that have none of their own (Linux 6.0; an /etc/hostname wins under systemd).
   config.cmdline = fmt::format("{} hostname={}", kDefaultCmdline, spec.name);
   if (!spec.root.empty()) config.cmdline += fmt::format(" snug.root={}", ShareEnd::kRootTag);
+  // The guest's first program leaves what is this run's own until it is told to begin.
+  if (templates && templates->waits()) config.cmdline += " snug.late";
   config.kaslr = spec.kaslr;
   if (!spec.cmdline.empty()) config.cmdline += " " + spec.cmdline;
   for (size_t i = 0; i < disks.size(); ++i) {

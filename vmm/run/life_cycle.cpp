@@ -22,6 +22,12 @@ Result<void> check_kernel_mode(const kvm::Kvm& kvm) {
       "...");
 }
 
+protocol::Begin begin_of(const HostEnds& ends) {
+  protocol::Begin begin;
+  for (const NetSpec& nic : ends.nics) begin.addresses.push_back(*nic.mac);
+  return begin;
+}
+
 }  // namespace
 
 LifeCycle::LifeCycle(const Environment& environment)
@@ -50,12 +56,16 @@ Result<std::unique_ptr<LifeCycle>> LifeCycle::create(const Environment& environm
   life->limits_ = SNUG_TRY(RunLimits::create(environment.loop, std::move(events)));
   if (VsockHub* hub = environment.ends.vsock.get())
     life->agent_ = std::make_unique<GuestAgent>(
-        environment.loop, *hub, environment.ends.share_mounts,
+        environment.loop, *hub, GuestAgent::Wishes{environment.ends.share_mounts, begin_of(environment.ends)},
         GuestAgent::Events{
             // In user space, whether or not it has opened a console.
             .called = [life = life.get()] { life->limits_.boot_is_over(); },
             .share_failed = [life = life.get()](const std::string& why) { life->on_share_failure(why); },
-            .ready = [life = life.get()] { life->on_agent_ready(); }});
+            .ready = [life = life.get()] { life->on_agent_ready(); },
+            .untouched = [life = life.get()](
+                             bool waits,
+                             const std::function<void()>& go_on) { life->on_untouched(waits, go_on); },
+            .lost = [life = life.get()](const std::string& why) { return life->on_agent_lost(why); }});
   SNUG_TRY(life->open_commands());
   return life;
 }
@@ -130,7 +140,7 @@ Result<void> LifeCycle::run_machine() {
   const bool goes_on = ends_.saved && report_.boots == 0;
   ++report_.boots;
   if (agent_) agent_->guest_boots();
-  if (agent_ && goes_on) agent_->guest_goes_on(spec_.name);
+  if (agent_ && goes_on) agent_->guest_goes_on(spec_.name, ends_.templates && ends_.templates->waits());
   if (agent_ && agent_->shares().any() && !commands_) limits_.mounts_begin(GuestAgent::kPatience);
   limits_.boot_begins(boot_limit());
   Result<void> started;
@@ -182,6 +192,7 @@ void LifeCycle::restart() {
 }
 
 void LifeCycle::on_guest_event(GuestEvent event, uint32_t value) {
+  if (boots_after_all("the guest ended before its agent answered")) return;
   switch (event) {
     case GuestEvent::kPowerOff:
       if (commands_) return on_guest_end(RunState::kPoweredOff, "the guest powered off");
@@ -229,6 +240,7 @@ void LifeCycle::on_crash(const std::string& what, std::string detail) {
 }
 
 void LifeCycle::on_vcpu_end(VcpuReport report) {
+  if (boots_after_all("the guest ended before its agent answered")) return;
   switch (report.end) {
     case VcpuEnd::kPowerOff:
       return on_guest_event(GuestEvent::kPowerOff, 0);

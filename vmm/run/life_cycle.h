@@ -114,6 +114,11 @@ class LifeCycle {
   void on_commands_end(int status, std::string message);
   void on_command_signal(int number);
   void on_agent_ready();
+  // A template of the guest, if one is to be made of it. `waits`, `go_on`: see GuestAgent::Events.
+  void on_untouched(bool waits, const std::function<void()>& go_on);
+  bool on_agent_lost(const std::string& why);
+  // For a machine that began with a template and has done nothing yet. True: it boots, or is about to.
+  bool boots_after_all(const std::string& why);
   void on_share_failure(const std::string& why);
 
   std::string last_console_line() const;
@@ -137,7 +142,8 @@ class LifeCycle {
   std::string command_message_;
   RunReport report_;
   bool finished_ = false;
-  int ending_signal_ = 0;  // the signal that pressed the power button
+  bool boots_after_all_ = false;  // its template was none
+  int ending_signal_ = 0;         // the signal that pressed the power button
   TimeLimit ending_grace_;
 };
 

@@ -34,19 +34,50 @@ Result<void> LifeCycle::open_commands() {
 
 void LifeCycle::on_agent_ready() {
   if (health_) health_->begin();
-  if (!commands_) return;
-  if (!ends_.templates || !ends_.templates->wanted() || report_.boots > 1) return commands_->agent_ready();
-  // As it is before anything was asked of it.
-  snapshot(ends_.templates->take_files(), [this](const Result<SnapshotTaken>& taken) {
+  if (commands_) commands_->agent_ready();
+}
+
+// As it is before anything was asked of it.
+void LifeCycle::on_untouched(bool waits, const std::function<void()>& go_on) {
+  TemplateEnds* templates = ends_.templates && ends_.templates->wanted() ? &*ends_.templates : nullptr;
+  if (templates == nullptr || report_.boots > 1) return go_on();
+  if (waits != templates->waits()) {
+    log_info(
+        "template: none of this guest: it has a network or a first program of its own, for which its agent "
+        "does not wait");
+    (void)templates->take_files();
+    templates->drop();
+    return go_on();
+  }
+  snapshot(templates->take_files(), [this, go_on](const Result<SnapshotTaken>& taken) {
     if (taken) {
       ends_.templates->keep();
     } else {
       log_info("template: {}", taken.error().text());
       ends_.templates->drop();
     }
-    // The machine may be gone, and its commands with it.
-    if (machine_) commands_->agent_ready();
+    // The machine may be gone.
+    if (machine_) go_on();
   });
+}
+
+bool LifeCycle::boots_after_all(const std::string& why) {
+  // What other vCPUs tell until it does.
+  if (boots_after_all_ && report_.boots == 1) return true;
+  if (!ends_.templates || !ends_.saved || report_.boots != 1 || !agent_ || agent_->has_called()) return false;
+  log_info("template: {}; the machine boots", why);
+  boots_after_all_ = true;
+  ends_.templates->drop();
+  ends_.saved.reset();
+  restart();
+  return true;
+}
+
+bool LifeCycle::on_agent_lost(const std::string& why) {
+  if (boots_after_all(why)) return true;
+  if (!commands_under_way() || commands_->agent_was_ready()) return false;
+  commands_->give_up(why);
+  return true;
 }
 
 // A command without what it is to work on does not begin. Whoever is in a guest without one can help himself.

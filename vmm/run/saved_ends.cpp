@@ -1,5 +1,6 @@
 #include "vmm/run/saved_ends.h"
 
+#include <cpuid.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
@@ -7,6 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "vmm/base/cache_folder.h"
 #include "vmm/base/log.h"
@@ -15,12 +17,35 @@ namespace snug {
 namespace {
 
 // What keeps a machine from beginning as another of its kind; "": nothing.
-std::string without_template(const Spec& spec) {
-  if (!spec.net.empty()) return "it has network interfaces";
+std::string without_template(const Spec& spec, std::span<const NetSpec> nics) {
+  if (std::ranges::find(nics, NetMode::kTap, &NetSpec::mode) != nics.end()) return "it has a tap interface";
   if (!spec.shares.empty() || !spec.root.empty()) return "it has shares";
   if (!spec.consoles.empty() || !spec.channels.empty()) return "it has consoles or channels";
-  const bool written = std::ranges::any_of(spec.disks, [](const DiskSpec& disk) { return !disk.readonly; });
-  return written ? "it has disks that can be written to" : "";
+  // A thread of its own may write between the look at it and its standstill.
+  const bool written = std::ranges::any_of(
+      spec.disks, [](const DiskSpec& disk) { return !disk.readonly && (!disk.ephemeral || disk.thread); });
+  return written ? "it has disks that keep what is written to them" : "";
+}
+
+// What KVM shows of it to guests. (The rest of what is behind these numbers is the host's kernel's.)
+std::string processor() {
+  std::string text;
+  for (const auto& [leaf, subleaf] : {std::pair{0U, 0U}, {1U, 0U}, {7U, 0U}, {0xdU, 1U}, {0x80000001U, 0U}}) {
+    unsigned a = 0;
+    unsigned b = 0;
+    unsigned c = 0;
+    unsigned d = 0;
+    __get_cpuid_count(leaf, subleaf, &a, &b, &c, &d);
+    // Which of its processors this is.
+    if (leaf == 1) b = 0;
+    text += fmt::format("{:x} {:x} {:x} {:x} ", a, b, c, d);
+  }
+  return text;
+}
+
+void add_interfaces(TemplateKind& kind, std::span<const NetSpec> nics) {
+  for (const NetSpec& nic : nics)
+    kind.add("interface", fmt::format("{} {} {}", nic.mtu, nic.queues, nic.queue_size));
 }
 
 // Of this program: another build may save something else.
@@ -55,8 +80,9 @@ Result<MachineConfig::Saved> SavedEnds::read() const {
   return saved;
 }
 
-std::optional<TemplateEnds> TemplateEnds::open(const Spec& spec, std::span<const int> boot_files) {
-  if (const std::string why = without_template(spec); !why.empty()) {
+std::optional<TemplateEnds> TemplateEnds::open(const Spec& spec, std::span<const NetSpec> nics,
+                                               std::span<const int> boot_files) {
+  if (const std::string why = without_template(spec, nics); !why.empty()) {
     log_info("template: not for this machine: {}", why);
     return std::nullopt;
   }
@@ -66,12 +92,15 @@ std::optional<TemplateEnds> TemplateEnds::open(const Spec& spec, std::span<const
   utsname host{};
   ::uname(&host);
   kind.add("host", std::string(host.release) + " " + host.version);
+  kind.add("processor", processor());
   kind.add("machine", fmt::format("{} {} {} {} {} {} {} {}", spec.cpus, spec.memory, spec.kaslr, spec.rng,
                                   spec.packed_rings, static_cast<int>(spec.pci), spec.vsock.cid,
                                   spec.balloon ? fmt::format("{}", *spec.balloon) : "none"));
   kind.add("cmdline", spec.cmdline);
+  add_interfaces(kind, nics);
   for (const DiskSpec& disk : spec.disks)
-    kind.add("disk", fmt::format("{} {} {}", static_cast<int>(disk.mode), disk.serial, disk.queues));
+    kind.add("disk", fmt::format("{} {} {} {} {}", static_cast<int>(disk.mode), disk.readonly, disk.serial,
+                                 disk.queues, disk.queue_size));
   const std::string cache = cache_folder();
   if (!known || cache.empty()) return std::nullopt;
   auto store = TemplateStore::open(cache + "/templates", kind.name());
@@ -81,6 +110,7 @@ std::optional<TemplateEnds> TemplateEnds::open(const Spec& spec, std::span<const
   }
   TemplateEnds ends;
   ends.store_ = std::move(*store);
+  ends.waits_ = !nics.empty() || (!spec.image.empty() && spec.init == InitMode::kImage);
   return ends;
 }
 

@@ -36,18 +36,23 @@ struct SavedEnds {
 
 class TemplateEnds {
  public:
-  // `boot_files`: kernel, initrds and disks. Nothing: this kind of machine has none, which is said where its
-  // user wants one.
-  static std::optional<TemplateEnds> open(const Spec& spec, std::span<const int> boot_files);
+  // `boot_files`: kernel, initrds and disks. `nics`: with every default. Nothing: this kind of machine has
+  // none, which is said where its user wants one.
+  static std::optional<TemplateEnds> open(const Spec& spec, std::span<const NetSpec> nics,
+                                          std::span<const int> boot_files);
 
   // Nothing: there is none, and one is begun.
   std::optional<SavedEnds> find();
   // The process of the machine, before it is locked in.
   void go_behind(WardenLink& warden);
 
+  // Whether its guest's first program waits to begin when it is saved: for it has what belongs to one run
+  // alone.
+  bool waits() const { return waits_; }
+
   // In that process. Whether one is to be made; its files, once.
   bool wanted() const { return made_.state && made_.memory; }
-  SnapshotFiles take_files() { return {std::move(made_.state), std::move(made_.memory)}; }
+  SnapshotFiles take_files() { return {std::move(made_.state), std::move(made_.memory), {}, true}; }
   // They are whole, or will never be.
   void keep() { keep_(); }
   void drop() { drop_(); }
@@ -59,6 +64,7 @@ class TemplateEnds {
  private:
   TemplateStore store_;
   TemplateStore::Files made_;
+  bool waits_ = false;
   std::function<void()> keep_;
   std::function<void()> drop_;
 };

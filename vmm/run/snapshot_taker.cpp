@@ -25,6 +25,12 @@ Result<void> write_state(int file, std::span<const std::byte> state) {
   return {};
 }
 
+// What a guest has written would be gone where another begins.
+Result<void> check_untouched(const DiskSource& disk) {
+  if (!disk.device->written()) return {};
+  return fail("{}: the guest has written to it", disk.device->name());
+}
+
 }  // namespace
 
 Result<std::unique_ptr<SnapshotTaker>> SnapshotTaker::create(EventLoop& loop, LoopThread& builder,
@@ -43,14 +49,14 @@ void SnapshotTaker::take(Machine& machine, SnapshotFiles files, Done done) {
   if (const std::string why = machine.virtio().unsaveable(); !why.empty())
     return done(fail("{}: a machine with it cannot be saved", why));
   const std::vector<DiskSource>& disks = machine.virtio().written_disks();
-  if (files.disks.size() != disks.size())
+  if (!files.disks_untouched && files.disks.size() != disks.size())
     return done(fail("the guest may write to {} disks, and there are files for copies of {}", disks.size(),
                      files.disks.size()));
   const int memory = files.memory.get();
   job_.reset(new Job{machine, std::move(files), std::move(done),
                      MemoryImageWriter(machine.memory(), pages_, memory)});
   cancelled_ = false;
-  for (size_t i = 0; i < disks.size(); ++i)
+  for (size_t i = 0; i < job_->files.disks.size(); ++i)
     job_->disks.emplace_back(disks[i], std::move(job_->files.disks[i]), cancelled_);
   job_->was_running = state == RunState::kRunning;
   alive_ = std::make_shared<int>(0);
@@ -77,6 +83,8 @@ Result<void> SnapshotTaker::write_ahead() {
 }
 
 Result<void> SnapshotTaker::write_rest() {
+  if (job_->files.disks_untouched)
+    for (const DiskSource& disk : job_->machine.virtio().written_disks()) SNUG_TRY(check_untouched(disk));
   for (DiskImageWriter& disk : job_->disks) SNUG_TRY(disk.write_rest());
   return job_->noted ? job_->memory.write_changed() : job_->memory.write_all();
 }

@@ -63,8 +63,9 @@ Keys<Spec> all_keys() {
        .help =
            "Whether a machine that is started for a command begins where another of its kind stood when it "
            "had booted. The first one of a kind boots and leaves that behind, for a day. Guests of one "
-           "template have the same random addresses. Not with interfaces, shares, or disks that can be "
-           "written to.",
+           "template have the same random addresses. Not with interfaces of mode tap, shares, or disks that "
+           "keep "
+           "what is written to them.",
        .example = "true",
        .value = boolean(&Spec::from_template)},
       {.name = "kaslr",

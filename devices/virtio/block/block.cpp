@@ -238,6 +238,8 @@ VirtioBlock::Taken VirtioBlock::take(uint16_t index) {
   free_.pop_back();
   ++under_way_;
   ++queues_[index].under_way;
+  const BlockOperation operation = slot.request.operation;
+  config_.written |= operation != BlockOperation::kRead && operation != BlockOperation::kFlush;
   return Taken::kUnderWay;
 }
 

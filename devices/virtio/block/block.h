@@ -24,6 +24,7 @@ struct BlockConfig {
   uint32_t physical_block_size = 4096;  // bytes: writes of less cost more
   bool read_only = false;
   bool ephemeral = false;      // nothing outlives the guest: there is nothing to flush
+  bool written = false;        // an earlier boot may have written to it
   bool takes_flushes = false;  // an ephemeral one too, since its guest has been told so
   bool discard = false;        // offer DISCARD and WRITE_ZEROES
   std::string serial;          // at most 20 bytes
@@ -54,6 +55,8 @@ class VirtioBlock final : public VirtioDevice {
   // What was noted since, or since the last call; only while it is.
   BlockChanges take_changes() { return std::exchange(*changes_, {}); }
   bool notes_changes() const { return changes_.has_value(); }
+  // Whether the guest may have written to it, in this boot or an earlier one.
+  bool written() const { return config_.written; }
   // Something that no request has done; only while it is noted.
   void note_change(uint64_t offset, uint64_t length) { changes_->add(offset, length); }
 

@@ -362,7 +362,10 @@ void VirtioNet::save(SectionWriter& out) const {
 }
 
 void VirtioNet::restore(SectionReader& in) {
-  in.bytes(std::as_writable_bytes(std::span(mac_)));
+  std::array<uint8_t, 6> mac{};
+  in.bytes(std::as_writable_bytes(std::span(mac)));
+  // A guest without a control queue has not told of another one than it was shown, and sees what it has here.
+  if ((driver_features_ & net::kControlQueue) != 0) mac_ = mac;
   const auto pairs = in.number<uint16_t>();
   const auto offloads = in.number<uint64_t>();
   if (!in.good()) return;

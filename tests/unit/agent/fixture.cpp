@@ -28,7 +28,10 @@ UniqueFd connect_agent() {
     powers.go_on = [](const protocol::GoOn& request) {
       return request.host_name == "refused" ? "cannot be called refused" : std::string();
     };
-    agent::serve(agent::Fd(ends[1]), powers);
+    powers.begin = [](const protocol::Begin& request) {
+      return request.addresses.empty() ? "there is no interface" : std::string();
+    };
+    (void)agent::serve(agent::Fd(ends[1]), powers);
     ::_exit(0);
   }
   ::close(ends[1]);

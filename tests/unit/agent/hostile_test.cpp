@@ -231,6 +231,41 @@ TEST_F(HostileAgentTest, ARequestIsAnsweredRefusedOrTimesOut) {
   EXPECT_THAT(outcome("what is this, it is no frame"), HasSubstr("cannot be"));
 }
 
+TEST_F(HostileAgentTest, RequestsBehindEachOtherAreAnsweredOneByOne) {
+  const auto outcome = [&](const std::string& host_name, std::vector<protocol::Begin::HardwareAddress> all) {
+    std::string frames;
+    protocol::put_go_on(frames, {1, std::string(protocol::GoOn::kSeed, 's'), host_name});
+    protocol::put_begin(frames, {std::move(all)});
+    std::string text;
+    auto request = AgentRequest::start(
+        *loop_, connect_agent(), frames, std::chrono::seconds(10),
+        [&](const Result<void>& done) {
+          text = done ? "done" : done.error().message;
+          loop_->stop();
+        },
+        protocol::kBeginVersion, 2);
+    EXPECT_TRUE(request);
+    EXPECT_TRUE(loop_->run());
+    return text;
+  };
+  EXPECT_EQ(outcome("name", {{2, 0, 0, 0, 0, 1}}), "done");
+  EXPECT_THAT(outcome("refused", {{2, 0, 0, 0, 0, 1}}), HasSubstr("cannot be called refused"));
+  EXPECT_THAT(outcome("name", {}), HasSubstr("there is no interface"));
+}
+
+TEST(BeginRequest, IsReadOnlyAsItIsWritten) {
+  const protocol::Begin two{{{2, 0, 0, 0, 0, 1}, {2, 0, 0, 0, 0, 2}}};
+  std::string frame;
+  protocol::put_begin(frame, two);
+  const std::string payload = frame.substr(protocol::kHeaderSize);
+  EXPECT_EQ(protocol::decode_begin(payload)->addresses, two.addresses);
+  EXPECT_TRUE(protocol::decode_begin(std::string(1, '\0'))->addresses.empty());
+  EXPECT_FALSE(protocol::decode_begin(""));
+  EXPECT_FALSE(protocol::decode_begin(payload + "x"));
+  EXPECT_FALSE(protocol::decode_begin(payload.substr(0, payload.size() - 1)));
+  EXPECT_FALSE(protocol::decode_begin("\x09" + std::string(54, 'x')));
+}
+
 // --- a hostile client, against the real agent ---------------------------------------------------------
 
 std::string answer_to(const std::string& bytes) {
@@ -248,7 +283,7 @@ TEST(HostileClientTest, IsRefusedInWords) {
   std::string hello, other;
   protocol::put_hello(hello, {});
   protocol::put_hello(other, {protocol::kVersion + 1, protocol::kVersion + 2});
-  EXPECT_THAT(answer_to(other), HasSubstr("speaks versions 1 to 4 of the protocol, the client 5 to 6"));
+  EXPECT_THAT(answer_to(other), HasSubstr("speaks versions 1 to 5 of the protocol, the client 6 to 7"));
   EXPECT_THAT(answer_to("GET / HTTP/1.1\r\n\r\n"), HasSubstr("not the protocol"));
   std::string bytes = hello;
   put_frame(bytes, FrameType::kExec, "short");

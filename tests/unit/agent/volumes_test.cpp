@@ -26,6 +26,10 @@ TEST(KernelWords, AllOfAWord) {
   EXPECT_EQ(agent::value_of("snug.root", line), "/dev/pmem0");
   EXPECT_EQ(agent::value_of("snug", line), "");
   EXPECT_THAT(agent::values_of("snug.volume", ""), IsEmpty());
+  EXPECT_TRUE(agent::has_word("snug.late", "quiet snug.late\n"));
+  EXPECT_TRUE(agent::has_word("snug.late", "snug.late snug.agent"));
+  EXPECT_FALSE(agent::has_word("snug.late", "snug.later snug.late= xsnug.late"));
+  EXPECT_FALSE(agent::has_word("snug.late", ""));
   EXPECT_THAT(agent::values_of("a", "a=%4 a=%zz a=100% a=%41"), ElementsAre("%4", "%zz", "100%", "A"));
 }
 

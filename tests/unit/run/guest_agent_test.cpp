@@ -2,7 +2,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/socket.h>
 
+#include <array>
 #include <optional>
 
 namespace snug {
@@ -20,16 +22,58 @@ class GuestAgentTest : public testing::Test {
   }
   void make(std::vector<protocol::MountRequest> mounts) {
     agent_ = std::make_unique<GuestAgent>(
-        *loop_, *hub_, std::move(mounts),
+        *loop_, *hub_, GuestAgent::Wishes{std::move(mounts), {.addresses = {kAddress}}},
         GuestAgent::Events{.called = [this] { ++calls_; },
                            .share_failed = [this](const std::string& why) { failed_.push_back(why); },
-                           .ready = [this] { ++ready_; }});
+                           .ready = [this] { ++ready_; },
+                           .untouched =
+                               [this](bool waits, std::function<void()> go_on) {
+                                 untouched_.push_back(waits);
+                                 held_ = std::move(go_on);
+                                 if (!holds_) held_();
+                               },
+                           .lost =
+                               [this](const std::string& why) {
+                                 failed_.push_back(why);
+                                 return true;
+                               }});
   }
   // The guest has the port that tells of its agent open, for a moment.
-  void call() {
-    const auto stream = hub_->open(protocol::kCallPort);
+  void call(uint32_t port = protocol::kCallPort) {
+    const auto stream = hub_->open(port);
     ASSERT_TRUE(stream);
     turn();
+  }
+  // A guest whose agent answers with `answer`, whatever it is asked for; what came is kept.
+  void answer_with(std::string answer) {
+    hub_->attach([this, answer = std::move(answer)](uint32_t port, UniqueFd stream, VsockDone done) {
+      port_ = port;
+      ASSERT_EQ(::send(stream.get(), answer.data(), answer.size(), MSG_NOSIGNAL),
+                static_cast<ssize_t>(answer.size()));
+      guest_ = std::move(stream);
+      done({});
+    });
+  }
+  static std::string greeting(uint16_t version) {
+    std::string text;
+    protocol::put_hello(text, {version, version});
+    return text;
+  }
+  static std::string with_done(std::string text, int count) {
+    while (count-- > 0) put_frame(text, protocol::FrameType::kDone);
+    return text;
+  }
+  std::vector<protocol::FrameType> asked() {
+    std::array<char, 4096> buffer;
+    const ssize_t count = ::recv(guest_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+    protocol::FrameReader reader;
+    if (count > 0) reader.feed({buffer.data(), static_cast<size_t>(count)});
+    std::vector<protocol::FrameType> types;
+    while (const auto frame = reader.next()) {
+      types.push_back(frame->type);
+      if (frame->type == protocol::FrameType::kBegin) begun_ = protocol::decode_begin(frame->payload);
+    }
+    return types;
   }
   void refuse_with(int error) {
     hub_->attach([error](uint32_t port, UniqueFd, VsockDone done) {
@@ -47,8 +91,15 @@ class GuestAgentTest : public testing::Test {
   std::unique_ptr<EventLoop> loop_;
   std::unique_ptr<VsockHub> hub_;
   std::unique_ptr<GuestAgent> agent_;
+  static constexpr protocol::Begin::HardwareAddress kAddress{2, 0, 0, 0, 0, 7};
   int calls_ = 0;
   int ready_ = 0;
+  std::vector<bool> untouched_;
+  bool holds_ = false;
+  std::function<void()> held_;
+  UniqueFd guest_;
+  uint32_t port_ = 0;
+  std::optional<protocol::Begin> begun_;
   std::vector<std::string> failed_;
 };
 
@@ -101,6 +152,79 @@ TEST_F(GuestAgentTest, AClockThatCannotBeSetIsNoFailure) {
   refuse_with(ECONNRESET);
   agent_->set_clock();
   turn();
+}
+
+TEST_F(GuestAgentTest, WhatCouldBeSavedIsAskedForNothingUntilItWas) {
+  holds_ = true;
+  agent_->guest_boots();
+  call();
+  EXPECT_THAT(untouched_, testing::ElementsAre(false));
+  EXPECT_EQ(ready_, 0);
+  held_();
+  EXPECT_EQ(ready_, 1);
+  // What comes late is for no other boot.
+  call();
+  agent_->guest_boots();
+  held_();
+  EXPECT_EQ(ready_, 1);
+}
+
+TEST_F(GuestAgentTest, AGuestThatWaitsIsToldToBegin) {
+  agent_->guest_boots();
+  answer_with(with_done(greeting(protocol::kVersion), 1));
+  call(protocol::kWaitingPort);
+  EXPECT_THAT(untouched_, testing::ElementsAre(true, false));
+  EXPECT_THAT(asked(), testing::ElementsAre(protocol::FrameType::kHello, protocol::FrameType::kBegin));
+  EXPECT_EQ(port_, protocol::kWaitingPort);
+  EXPECT_THAT(begun_->addresses, testing::ElementsAre(kAddress));
+  EXPECT_EQ(ready_, 1);
+}
+
+TEST_F(GuestAgentTest, AGuestThatDoesNotBeginIsSaid) {
+  agent_->guest_boots();
+  std::string answer = greeting(protocol::kVersion);
+  protocol::put_error(answer, protocol::ErrorCode::kFailed, "eth0 takes no other address");
+  answer_with(answer);
+  call(protocol::kWaitingPort);
+  EXPECT_THAT(failed_, testing::ElementsAre(testing::HasSubstr("eth0 takes no other address")));
+  EXPECT_EQ(ready_, 0);
+}
+
+TEST_F(GuestAgentTest, OneThatWaitedGoesOnAndBeginsAtOnce) {
+  agent_->guest_boots();
+  answer_with(with_done(greeting(protocol::kVersion), 2));
+  agent_->guest_goes_on("name", true);
+  turn();
+  EXPECT_THAT(asked(), testing::ElementsAre(protocol::FrameType::kHello, protocol::FrameType::kGoOn,
+                                            protocol::FrameType::kBegin));
+  EXPECT_EQ(port_, protocol::kWaitingPort);
+  EXPECT_THAT(untouched_, testing::IsEmpty());
+  EXPECT_EQ(ready_, 1);
+}
+
+TEST_F(GuestAgentTest, WhatComesOfABootIsForNoOther) {
+  agent_->guest_boots();
+  VsockDone held;
+  hub_->attach([&](uint32_t, UniqueFd, VsockDone done) { held = std::move(done); });
+  agent_->guest_goes_on("name", false);
+  // Its machine goes, and with it the connection.
+  agent_->guest_boots();
+  held({.error = ECONNRESET});
+  turn();
+  EXPECT_THAT(failed_, testing::IsEmpty());
+}
+
+TEST_F(GuestAgentTest, OneThatDoesNotGoOnIsLost) {
+  agent_->guest_boots();
+  refuse_with(ETIMEDOUT);
+  agent_->guest_goes_on("name", false);
+  turn();
+  EXPECT_EQ(failed_.size(), 1U);
+  answer_with(with_done(greeting(protocol::kVersion), 1) + "nonsense that is no frame at all");
+  agent_->guest_goes_on("name", true);
+  turn();
+  EXPECT_EQ(failed_.size(), 2U);
+  EXPECT_EQ(ready_, 0);
 }
 
 }  // namespace

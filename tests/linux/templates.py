@@ -1,0 +1,220 @@
+"""Machines for commands that begin with a template: what belongs to one run is not in it, and what is none is not used."""
+import functools
+import http.server
+import shutil
+import threading
+
+from images import File, Images
+from network import need_uplink
+from snapshots import BOOT, Machines
+from guests import *  # noqa: F403
+
+
+class Templates(Machines):
+    """With a cache of a test's own."""
+
+    def __enter__(self):
+        super().__enter__()
+        self.env["XDG_CACHE_HOME"] = self.folder.name + "/cache"
+        self.store = self.folder.name + "/cache/snug/templates"
+        return self
+
+    def start(self, script, *flags, kernel=TINY, status=0):
+        initrds = ["--initrd", INITRD] + (["--initrd", STOCK_MODULES] if kernel == STOCK else [])
+        return self.snug("run", "-k", kernel, *initrds, "-m", "128M", "--template", "true", "--log-level", "info", *flags, "--",
+                         "sh", "-c", script).expect(status)
+
+    def kept(self):
+        names = os.listdir(self.store) if os.path.isdir(self.store) else []
+        check(not [name for name in names if name.startswith("new-")], "one that was begun is left", names)
+        return sorted(names)
+
+
+@contextlib.contextmanager
+def web_server(folder):
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
+    handler.func.log_message = lambda *_: None
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+
+
+# By the name of the machine, as vmm/spec/network.cpp makes it.
+def address_of(name):
+    value = 0xcbf29ce484222325
+    for byte in f"{name}/0".encode():
+        value = (value ^ byte) * 0x100000001b3 % 2**64
+    bytes_ = list(value.to_bytes(8, "little")[:6])
+    bytes_[0] = bytes_[0] & 0xfc | 2
+    return ":".join(f"{byte:02x}" for byte in bytes_)
+
+
+NETWORK = (f"{BOOT}; cat /sys/class/net/eth0/address; ip -4 -o addr show dev eth0 | grep -c 'inet '; "
+           "gateway=$(ip route | sed -n 's/^default via \\([^ ]*\\).*/\\1/p'); wget -q -O - http://$gateway:$1/file; "
+           "cat /proc/sys/kernel/random/uuid; hostname; grep -c 127.0.1.1 /etc/hosts; grep \" $(hostname)$\" /etc/hosts; ls /run/left 2>&1; "
+           "for i in $(seq 100); do ip -6 addr show dev eth0 scope link | grep -q inet6 && break; usleep 50000; done; "
+           "ip -6 -o addr show dev eth0 scope link | sed 's/.*inet6 \\([^ ]*\\).*/\\1/'; echo mine > /run/left; dmesg | grep -c DHCP; true")
+
+
+def with_networks(kernel):
+    need_uplink()
+    with Templates() as machines, web_server(machines.folder.name) as port:
+        with open(machines.folder.name + "/file", "w") as file:
+            file.write("over the network\n")
+        script = NETWORK.replace("$1", str(port))
+        flags = ["--net", "user,host_loopback=true"]
+        seen = []
+        for name in ("one", "two", "three"):
+            ended = machines.start(script, *flags, "--name", name, kernel=kernel)
+            boot, address, count, fetched, uuid, host, lines, hosts, left, local, failures = ended.out.splitlines()
+            check(len(machines.kept()) == 1, "not one template", machines.kept(), ended.err)
+            check(address == address_of(name), f"the address of {name} is not its own", ended.out)
+            check(count == "1" and fetched == "over the network" and failures == "0", "the network is not there", ended.out, ended.err)
+            check((host, lines, hosts.split()) == (name, "1", ["127.0.1.1", name]), "another one's name", ended.out)
+            check("No such file" in left, "what the one before has left", ended.out)
+            # Made of the address that it has now (RFC 4291, appendix A).
+            check(local.startswith("fe80:") and local.split("/")[0].endswith(f"{address[12:14]}{address[15:17]}".lstrip("0")), "another's IPv6 address", ended.out)
+            seen.append((boot, address, uuid))
+        check(len({boot for boot, _, _ in seen}) == 1, "they boot", seen)
+        check(len({address for _, address, _ in seen}) == len({uuid for _, _, uuid in seen}) == 3, "they are not others", seen)
+        # The given address, and another kind: two interfaces.
+        ended = machines.start("cat /sys/class/net/eth0/address", "--net", "user,mac=02:11:22:33:44:55", kernel=kernel)
+        check(ended.out == "02:11:22:33:44:55\n", "not the address that was asked for", ended.out, ended.err)
+        check(len(machines.kept()) == 1, "another kind by its address", machines.kept())
+        for _ in range(2):
+            ended = machines.start(f"{BOOT}; cat /sys/class/net/eth1/address", "--net", "user", "--net", "user,mac=02:11:22:33:44:66", kernel=kernel)
+            check(ended.out.splitlines()[1] == "02:11:22:33:44:66", "not the address of the second one", ended.out, ended.err)
+        check(len(machines.kept()) == 2, "two interfaces are no other kind", machines.kept())
+
+
+add("templates_of_machines_with_networks_tiny", functools.partial(with_networks, TINY))
+add("templates_of_machines_with_networks_stock", functools.partial(with_networks, STOCK))
+
+
+@test
+def templates_with_published_ports_are_no_others():
+    """An interface that nobody has named."""
+    need_uplink()
+    with Templates() as machines:
+        first = machines.start(BOOT, "-p", "0:80").out
+        check(len(machines.kept()) == 1 and machines.start(BOOT, "--net", "user").out == first, "another kind", machines.kept())
+        check(machines.start(BOOT).out != first, "one without an interface is the same")
+
+
+@test
+def templates_with_disks_that_forget():
+    with Templates() as machines:
+        disk = machines.folder.name + "/disk.img"
+        with open(disk, "wb") as file:
+            file.write(b"as it was".ljust(1 << 20, b"\0"))
+        time.sleep(3)  # what was changed just now may change once more without that being seen
+        flags = ["--disk", f"{disk},ephemeral=true"]
+        script = f"{BOOT}; head -c 9 /dev/vda; echo; printf 'changed' > /dev/vda; sync; head -c 9 /dev/vda; echo"
+        seen = [machines.start(script, *flags).out for _ in range(3)]
+        check(len(set(seen)) == 1 and seen[0].endswith("as it was\nchangedas\n"), "the disk of another run", *seen)
+        check(len(machines.kept()) == 1, "not one template", machines.kept())
+        # Another content is another kind.
+        with open(disk, "r+b") as file:
+            file.write(b"otherwise")
+        time.sleep(3)
+        ended = machines.start(script, *flags).out
+        check("\notherwise\n" in ended and ended.splitlines()[0] != seen[0].splitlines()[0], "the disk as it was before", ended)
+        check(len(machines.kept()) == 2, "no template of it", machines.kept())
+        # One that keeps what is written has none.
+        ended = machines.start("true", "--disk", disk)
+        check("template: not for this machine: it has disks that keep what is written to them" in ended.err, "not said", ended.err)
+
+
+@test
+def templates_of_images():
+    need_uplink()
+    with Images() as images:
+        flags = ["-u", "root", "--template", "true", "--net", "user", "--log-level", "info"]
+        script = " | ".join("/bin/busybox " + part for part in BOOT.split(" | "))
+        script += "; cat /etc/version /etc/resolv.conf; /bin/busybox hostname; cat /etc/hosts; ls /srv; touch /srv/mine; cat /sys/class/net/eth0/address"
+        store = images.path + "/cache/snug/templates"
+        seen = []
+        for name in ("one", "two"):
+            ended = images.run(script, flags=[*flags, "--name", name]).expect(0)
+            lines = ended.out.splitlines()
+            check(lines[1] == "2" and name in lines and f"127.0.1.1 {name}" in lines and "mine" not in lines and lines[-1] == address_of(name),
+                  "not what the image has", ended.out, ended.err)
+            seen.append(lines[0])
+        check(seen[0] == seen[1] and len(os.listdir(store)) == 1, "it boots", seen, ended.err)
+        # Another image is another kind.
+        other = images.with_layer("other", [File("etc/version", "3\n")], {})
+        ended = images.run("sh", "-c", "cat /etc/version", flags=flags, name=other).expect(0)
+        check(ended.out == "3\n" and len(os.listdir(store)) == 2, "another image", ended.out, ended.err)
+
+
+@test
+def templates_that_lead_nowhere_are_booted_after_all():
+    with Templates() as machines:
+        first = machines.start(BOOT).out
+        name, = machines.kept()
+        memory = f"{machines.store}/{name}/memory"
+
+        def expect_a_boot(what):
+            ended = machines.start(BOOT)
+            check(ended.out != first and len(ended.out) == 33 and "template:" in ended.err, what, ended.out, ended.err)
+            check(machines.kept() == [], "it is kept", ended.err)
+            again = machines.start(BOOT)
+            check(len(machines.kept()) == 1 and machines.start(BOOT).out == again.out, "no new one is made", again.err)
+
+        # A guest whose memory is gone crashes at once, or hangs.
+        size = os.path.getsize(memory)
+        with open(memory, "r+b") as file:
+            file.truncate(0)
+            file.truncate(size)
+        expect_a_boot("a guest without memory")
+        first = machines.start(BOOT).out
+        with open(memory, "r+b") as file:
+            file.truncate(size // 2)
+        expect_a_boot("half of a memory")
+        first = machines.start(BOOT).out
+        with open(f"{machines.store}/{name}/state", "r+b") as file:
+            file.seek(200)
+            file.write(b"\xff" * 50)
+        expect_a_boot("a broken state")
+
+
+@test
+def templates_of_others_are_not_taken():
+    with Templates() as machines:
+        first = machines.start(BOOT).out
+        name, = machines.kept()
+        for path in (machines.store, f"{machines.store}/{name}/state", f"{machines.store}/{name}/memory"):
+            mode = os.stat(path).st_mode & 0o7777
+            os.chmod(path, mode | 0o022)
+            check(machines.start(BOOT).out != first, f"one that others may write to: {path}")
+            os.chmod(path, mode)
+        if os.geteuid() == 0:
+            os.chown(f"{machines.store}/{name}/memory", 65534, 65534)
+            check(machines.start(BOOT).out != first, "one that belongs to another user")
+
+
+@test
+def templates_are_dropped_with_their_files():
+    with Templates() as machines:
+        kernel = machines.folder.name + "/vmlinux"
+        initrd = machines.folder.name + "/initrd"
+        shutil.copy(TINY, kernel)
+        shutil.copy(INITRD, initrd)
+        time.sleep(3)
+
+        def run():
+            return machines.snug("run", "-k", kernel, "--initrd", initrd, "-m", "128M", "--template", "true", "--", "sh", "-c", BOOT).expect(0).out
+
+        first = run()
+        check(run() == first, "it boots")
+        for path in (kernel, initrd):
+            os.utime(path)
+            # It may still change: none is made of it, and none is found.
+            check(run() != first, f"the one of another {path}")
+            time.sleep(3)
+            second = run()
+            check(second != first and run() == second, "none of the file as it is")
+            first = second
