@@ -56,7 +56,8 @@ Result<std::unique_ptr<LifeCycle>> LifeCycle::create(const Environment& environm
             .called = [life = life.get()] { life->limits_.boot_is_over(); },
             .share_failed = [life = life.get()](const std::string& why) { life->on_share_failure(why); },
             .ready = [life = life.get()] { life->on_agent_ready(); }});
-  SNUG_TRY(life->open_commands());
+  life->open_commands();
+  SNUG_TRY(life->open_health());
   return life;
 }
 
