@@ -3,9 +3,13 @@ and a next try that goes on. No guest: what is looked at is the root file system
 import contextlib
 import filecmp
 import hashlib
+import http.server
 import json
 import random
 import shutil
+import socketserver
+import threading
+import urllib.parse
 
 from harness import *  # noqa: F403
 from fake_registry import Registry
@@ -135,7 +139,7 @@ def pulling_side_by_side_is_safe():
 @test
 def pulling_wants_credentials():
     with Pulls(user="me:secret") as pulls:
-        clear(pulls.pull(), pulls.name, "unauthorized")
+        clear(pulls.pull(), pulls.name, "unauthorized", f"skopeo login {pulls.registry.host}", "is its name right?")
         login = ["skopeo", "login", "--tls-verify=false", "-u", "me", "--password-stdin", pulls.registry.host]
         done = subprocess.run(login, env=pulls.env(), input="secret", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         check(done.returncode == 0, "skopeo login", done.stdout)
@@ -145,19 +149,73 @@ def pulling_wants_credentials():
 @test
 def pulling_what_is_not_there():
     with Pulls() as pulls:
-        clear(pulls.pull(pulls.registry.host + "/none"), pulls.registry.host + "/none", "not known here")
-        clear(pulls.pull(pulls.name + ":other"), pulls.name + ":other", "not known here")
+        host = pulls.registry.host
+        clear(pulls.pull(host + "/none"), host + "/none", "not known here", f"skopeo list-tags docker://{host}/none")
+        clear(pulls.pull(pulls.name + ":other"), pulls.name + ":other", "not known here", f"skopeo list-tags docker://{pulls.name}")
         clear(pulls.pull(f"{pulls.name}@sha256:{'0' * 64}"), "not known here")
         pulls.registry.misbehave("manifests", 500)
         clear(pulls.pull(), pulls.name)
         pulls.registry.behave()
         pulls.registry.misbehave("manifests", 403)
-        clear(pulls.pull(), pulls.name, "not today")
+        clear(pulls.pull(), pulls.name, "not today", f"skopeo login {host}")
+        pulls.registry.behave()
+        pulls.registry.misbehave(digest_of_layer(pulls, 1), 404)
+        clear(pulls.pull(), pulls.name, "lacks a part of it")
         pulls.registry.behave()
         pulls.registry.server.shutdown()
         pulls.registry.server.server_close()
         clear(pulls.pull(), pulls.name, "connection refused")
         check(pulls.files("names") == [] and pulls.files("work") == [], "something is left", pulls.files("names"), pulls.files("work"))
+
+
+class Daemon:
+    """What docker says to who asks it for an image: `archive` of it, or that there is none."""
+
+    def __init__(self, path, archive):
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                query = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)
+                found = "/images/get" in self.path and query.get("names") == ["app:latest"]
+                with open(archive, "rb") as file:
+                    body = file.read() if found else json.dumps({"message": f"No such image: {query.get('names')}"}).encode()
+                self.send_response(200 if found else 404)
+                self.send_header("Content-Type", "application/x-tar" if found else "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def address_string(self):
+                return "a client"
+
+            def log_message(self, *_):
+                pass
+
+        self.server = socketserver.ThreadingUnixStreamServer(path, Handler)
+
+    def __enter__(self):
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@test
+def pulling_from_docker():
+    with Pulls() as pulls:
+        archive, socket = pulls.path + "/app.tar", pulls.path + "/docker.sock"
+        done = subprocess.run(["skopeo", "copy", "-q", f"oci:{pulls.layout}:latest", f"docker-archive:{archive}:app:latest"], env=pulls.env(),
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        check(done.returncode == 0, "skopeo cannot write an archive", done.stdout)
+        env = {**pulls.env(), "DOCKER_HOST": "unix://" + socket}
+        clear(snug("image", "pull", "-q", "docker-daemon:app", env=env), "docker-daemon:app:latest", socket, "does docker run here?", "docker-archive:FILE")
+        with Daemon(socket, archive):
+            clear(snug("image", "pull", "-q", "docker-daemon:none", env=env), "docker-daemon:none:latest", "No such image", "docker images")
+            snug("image", "pull", "-q", "docker-daemon:app", env=env).expect(0)
+            snug("image", "pull", "-q", f"oci:{pulls.layout}:latest", env=pulls.env("other")).expect(0)
+            check(filecmp.cmp(pulls.root(), pulls.root("other"), shallow=False), "another root")
+        check(pulls.files("work") == [], "something half-finished is left", pulls.files("work"))
 
 
 def digest_of_layer(pulls, number):

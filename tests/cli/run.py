@@ -354,6 +354,7 @@ import documentation  # noqa: E402,F401
 import images  # noqa: E402,F401
 import lab_files  # noqa: E402,F401
 import layers  # noqa: E402,F401
+import pulling  # noqa: E402,F401
 import service  # noqa: E402,F401
 import streams  # noqa: E402,F401
 import waiting  # noqa: E402,F401

@@ -133,12 +133,10 @@ Result<oci::ImageConfig> prepare_image(Spec& spec, ShowProgress show) {
   return image.config;
 }
 
-HealthPlan health_plan(const oci::ImageHealth& health, const CommandPlan& plan) {
+HealthPlan health_plan(const oci::ImageHealth& health, protocol::ExecRequest command) {
   HealthPlan made;
+  made.command = std::move(command);
   made.command.arguments = health.command;
-  made.command.variables = plan.variables;
-  made.command.folder = plan.folder;
-  made.command.user = plan.user;
   made.interval = health.interval.value_or(made.interval);
   made.timeout = health.timeout.value_or(made.timeout);
   made.start_period = health.start_period.value_or(made.start_period);
@@ -150,19 +148,24 @@ Result<void> plan_image(const oci::ImageConfig& config, const Spec& spec,
                         const std::vector<std::string>& words, CommandPlan& plan) {
   for (const std::string& variable : config.environment)
     if (!is_named(plan.variables, name_of(variable))) plan.variables.push_back(variable);
+  // As what the image starts is run.
+  protocol::ExecRequest as_image;
+  as_image.variables = plan.variables;
+  as_image.folder = !plan.folder.empty() ? plan.folder : config.folder.empty() ? "/" : config.folder;
+  as_image.user = plan.user.empty() ? config.user : plan.user;
+  if (!spec.no_healthcheck && !config.health.command.empty())
+    plan.health = health_plan(config.health, as_image);
+  plan.stop_signal = stop_signal_of(config.stop_signal);
   // The image's command is the first program, and not the plan's.
   if (spec.init == InitMode::kImage) {
     if (!words.empty())
       plan.commands.insert(plan.commands.begin(), {words, fmt::format("{}", fmt::join(words, " "))});
     if (plan.folder.empty()) plan.folder = "/";
-  } else {
-    if (plan.commands.empty()) SNUG_TRY(plan_entrypoint(config, words, plan));
-    if (plan.folder.empty()) plan.folder = config.folder.empty() ? "/" : config.folder;
-    if (plan.user.empty()) plan.user = config.user;
-    if (!spec.no_healthcheck && !config.health.command.empty())
-      plan.health = health_plan(config.health, plan);
+    return {};
   }
-  plan.stop_signal = stop_signal_of(config.stop_signal);
+  if (plan.commands.empty()) SNUG_TRY(plan_entrypoint(config, words, plan));
+  plan.folder = as_image.folder;
+  plan.user = as_image.user;
   return {};
 }
 

@@ -28,12 +28,12 @@ Result<BroughtImage> bring_image(const oci::Store& store, const oci::Reference& 
 Result<oci::ImageConfig> prepare_image(Spec& spec, ShowProgress show);
 
 // What the image starts, where nothing else is said: its entrypoint with `words`, or with its own command
-// when there are none; with init: image, `words` beside it. And how it is seen that it is well. Errors: the
-// image has neither, and there are no words.
+// when there are none; with init: image, `words` beside it. And how it is seen that it is well, either way.
+// Errors: the image has neither, and there are no words.
 Result<void> plan_image(const oci::ImageConfig& config, const Spec& spec,
                         const std::vector<std::string>& words, CommandPlan& plan);
-// Run as the plan's command is: with its variables, in its folder, as its user.
-HealthPlan health_plan(const oci::ImageHealth& health, const CommandPlan& plan);
+// `command`: its variables, folder and user.
+HealthPlan health_plan(const oci::ImageHealth& health, protocol::ExecRequest command);
 
 // "SIGQUIT", "QUIT", "3", "SIGRTMIN+3". SIGTERM for anything else.
 int stop_signal_of(const std::string& name);

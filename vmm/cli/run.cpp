@@ -176,6 +176,7 @@ int run_here(Spec& spec, bool named, CommandPlan& plan, const RunArguments& argu
   if (!directory) return fail_run(directory.error());
   RunnerOptions options;
   options.commands = plan.commands.empty() ? nullptr : &plan;
+  options.health = plan.health ? &*plan.health : nullptr;
   options.directory = *directory ? &**directory : nullptr;
   options.background = background != nullptr;
   options.snapshot = arguments.snapshot;

@@ -10,6 +10,7 @@
 
 #include "vmm/base/sha256.h"
 #include "vmm/images/layer_stream.h"
+#include "vmm/oci/advice.h"
 #include "vmm/oci/held_signals.h"
 #include "vmm/oci/store.h"
 

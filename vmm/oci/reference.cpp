@@ -13,8 +13,8 @@ namespace {
 // Those whose rest is a path, up to a colon.
 constexpr std::array kPathTransports{std::string_view("oci:"), std::string_view("oci-archive:"),
                                      std::string_view("docker-archive:"), std::string_view("dir:")};
-constexpr std::array kOtherTransports{std::string_view("containers-storage:"),
-                                      std::string_view("docker-daemon:")};
+constexpr std::string_view kDaemon = "docker-daemon:";
+constexpr std::array kOtherTransports{std::string_view("containers-storage:"), kDaemon};
 constexpr std::string_view kRegistry = "docker://";
 constexpr size_t kLongest = 512;
 
@@ -112,9 +112,14 @@ Result<Reference> Reference::parse(std::string_view text, const std::string& fol
         std::string(transport) + (path.front() == '/' ? "" : folder + "/") + std::string(path);
     return Reference{name, name, false};
   }
-  for (const std::string_view transport : kOtherTransports)
-    if (text.starts_with(transport) && text.size() > transport.size())
-      return Reference{std::string(text), std::string(text), false};
+  for (const std::string_view transport : kOtherTransports) {
+    if (!text.starts_with(transport) || text.size() == transport.size()) continue;
+    std::string name(text);
+    // As docker itself understands it, and skopeo does not.
+    const std::string_view last = text.substr(std::max(text.rfind('/') + 1, transport.size()));
+    if (transport == kDaemon && last.find_first_of(":@") == std::string_view::npos) name += ":latest";
+    return Reference{name, name, false};
+  }
   if (text.starts_with(kRegistry)) text.remove_prefix(kRegistry.size());
   return of_registry(text);
 }

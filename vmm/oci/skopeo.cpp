@@ -10,6 +10,7 @@
 
 #include <array>
 #include <csignal>
+#include <cstdlib>
 #include <filesystem>
 #include <set>
 #include <vector>
@@ -196,6 +197,13 @@ class Silence {
   uint64_t known_ = 0;
 };
 
+// skopeo does not look at docker's own word for where its daemon is.
+void name_daemon(std::vector<std::string>& words, const char* flag, const std::string& source) {
+  const char* host = std::getenv("DOCKER_HOST");  // NOLINT(concurrency-mt-unsafe): before other threads exist
+  if (!source.starts_with("docker-daemon:") || host == nullptr || *host == '\0') return;
+  words.insert(words.begin() + 1, {flag, host});
+}
+
 }  // namespace
 
 Result<void> copy_image(const CopyRequest& request, HeldSignals& signals, const PullCallback& progress) {
@@ -206,15 +214,18 @@ Result<void> copy_image(const CopyRequest& request, HeldSignals& signals, const 
     if (progress) progress(seen);
     return silence.check(seen.bytes + seen.done + said.output.size() + said.log.size());
   };
-  SNUG_TRY(run_skopeo(
-      {"copy", "--dest-shared-blob-dir", request.blobs, request.source, "oci:" + request.layout + ":image"},
-      signals, look));
+  std::vector<std::string> words{"copy", "--dest-shared-blob-dir", request.blobs, request.source,
+                                 "oci:" + request.layout + ":image"};
+  name_daemon(words, "--src-daemon-host", request.source);
+  SNUG_TRY(run_skopeo(words, signals, look));
   return {};
 }
 
 Result<std::string> original_config(const std::string& source, HeldSignals& signals) {
   Silence silence(std::chrono::minutes(1));
-  return run_skopeo({"inspect", "--config", "--raw", source}, signals,
+  std::vector<std::string> words{"inspect", "--config", "--raw", source};
+  name_daemon(words, "--daemon-host", source);
+  return run_skopeo(words, signals,
                     [&](const Said& said) { return silence.check(said.output.size() + said.log.size()); });
 }
 

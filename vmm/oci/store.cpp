@@ -20,6 +20,7 @@
 #include "vmm/images/image_fault.h"
 #include "vmm/images/layer_stream.h"
 #include "vmm/images/spool.h"
+#include "vmm/oci/advice.h"
 #include "vmm/oci/held_signals.h"
 
 namespace snug::oci {
@@ -83,14 +84,6 @@ uint64_t bytes_on_disk(const fs::path& path) {
 }
 
 }  // namespace
-
-Error with_room_hint(Error error) {
-  for (const char* full : {"o space left on device", "isk quota exceeded"})
-    if (error.message.find(full) != std::string::npos)
-      error.hint =
-          "make room: snug image prune --all removes what can be brought again; nothing half-made stays";
-  return error;
-}
 
 Result<Store> Store::open() {
   const std::string cache = cache_folder();
@@ -240,7 +233,7 @@ Result<void> Store::fetch(const Reference& reference, const PullCallback& progre
   }();
   // Half of it, or what it has replaced.
   fs::remove_all(work, error);
-  if (!brought) return tl::unexpected(with_room_hint(std::move(brought.error())));
+  if (!brought) return tl::unexpected(with_advice(std::move(brought.error()), reference));
   return {};
 }
 

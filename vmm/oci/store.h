@@ -47,9 +47,6 @@ struct ImageBytes {
   uint64_t shared = 0;  // of that, what other images have as well
 };
 
-// With what can be done about a full disk, if it is about one: errors of skopeo's are text, too.
-Error with_room_hint(Error error);
-
 class Store {
  public:
   // Errors: no cache folder.

@@ -31,7 +31,7 @@ struct CommandPlan {
   bool interactive = false;   // as CommandSession::Options has them
   bool tty = false;
   bool keep_output = false;          // results have what was printed
-  std::optional<HealthPlan> health;  // how it is seen that what runs is well
+  std::optional<HealthPlan> health;  // how it is seen that what runs is well, commands or not
 };
 
 // The end of what a command has printed. Bounded.

@@ -66,7 +66,8 @@ Result<std::unique_ptr<LifeCycle>> LifeCycle::create(const Environment& environm
                              bool waits,
                              const std::function<void()>& go_on) { life->on_untouched(waits, go_on); },
             .lost = [life = life.get()](const std::string& why) { return life->on_agent_lost(why); }});
-  SNUG_TRY(life->open_commands());
+  life->open_commands();
+  SNUG_TRY(life->open_health());
   return life;
 }
 

@@ -17,6 +17,7 @@
 #include "vmm/run/guest_agent.h"
 #include "vmm/run/guest_commands.h"
 #include "vmm/run/guest_networks.h"
+#include "vmm/run/health_check.h"
 #include "vmm/run/host_ends.h"
 #include "vmm/run/run_limits.h"
 #include "vmm/run/run_report.h"
@@ -37,6 +38,8 @@ class LifeCycle {
     WardenLink& warden;
     // What the machine is started for; it ends with them. nullptr: it runs until it ends by itself.
     const CommandPlan* commands = nullptr;
+    // How it is seen that what runs in it is well. nullptr: nothing tells.
+    const HealthPlan* health = nullptr;
     // What a thread of the machine does first; may be empty.
     std::function<void(ThreadKind)> thread_begins;
     // The machine is built, and nothing of the guest has run yet.
@@ -88,7 +91,8 @@ class LifeCycle {
   };
 
   explicit LifeCycle(const Environment& environment);
-  Result<void> open_commands();
+  void open_commands();
+  Result<void> open_health();
   Result<MachineConfig> prepare_boot();
   Result<void> build(MachineConfig config);
   Result<void> build_first();

@@ -16,8 +16,8 @@ bool keeps_state(const Spec& spec) {
 
 }  // namespace
 
-Result<void> LifeCycle::open_commands() {
-  if (environment_.commands == nullptr) return {};
+void LifeCycle::open_commands() {
+  if (environment_.commands == nullptr) return;
   GuestCommands::Printed printed;
   if (ends_.output_log) printed = [log = &*ends_.output_log](std::string_view bytes) { log->write(bytes); };
   commands_ = std::make_unique<GuestCommands>(
@@ -25,10 +25,15 @@ Result<void> LifeCycle::open_commands() {
       [this](GuestCommands::Connected connected) { agent_->connect(std::move(connected)); },
       [this](int status, std::string message) { on_commands_end(status, std::move(message)); },
       std::move(printed));
-  if (const auto& plan = environment_.commands->health)
-    health_ = SNUG_TRY(HealthCheck::create(
-        loop_, *plan, [this](HealthCheck::Connected connected) { agent_->connect(std::move(connected)); },
-        [this] { return machine_ && machine_->state() == RunState::kRunning; }));
+}
+
+// By the agent, whether or not the machine is started for a command.
+Result<void> LifeCycle::open_health() {
+  if (environment_.health == nullptr || !agent_) return {};
+  health_ = SNUG_TRY(HealthCheck::create(
+      loop_, *environment_.health,
+      [this](HealthCheck::Connected connected) { agent_->connect(std::move(connected)); },
+      [this] { return machine_ && machine_->state() == RunState::kRunning; }));
   return {};
 }
 

@@ -51,6 +51,7 @@ Result<void> MachineProcess::begin() {
                                       .ends = given_.ends,
                                       .warden = given_.warden,
                                       .commands = given_.commands,
+                                      .health = given_.health,
                                       .thread_begins = thread_begins_,
                                       .before_first_run = [this] { before_first_run(); },
                                       .native = given_.native,

@@ -35,6 +35,7 @@ class MachineProcess {
     WardenLink& warden;
     const jail::Split& split;
     const CommandPlan* commands = nullptr;
+    const HealthPlan* health = nullptr;
     VmDirectory* directory = nullptr;
     UniqueFd record;                        // for tests: where its system calls are noted (vmm/jail); or none
     FrontFiles front;                       // of the warden's side; none without `control`

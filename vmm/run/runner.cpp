@@ -133,6 +133,7 @@ void Runner::be_the_machine(const jail::Split& split, UniqueFd calls, UniqueFd n
                             .warden = **warden,
                             .split = split,
                             .commands = options_.commands,
+                            .health = options_.health,
                             .directory = options_.directory,
                             .record = std::move(record_),
                             .front = std::move(front_),

@@ -16,6 +16,7 @@
 #include "vmm/jail/process.h"
 #include "vmm/kvm/kvm.h"
 #include "vmm/run/guest_commands.h"
+#include "vmm/run/health_check.h"
 #include "vmm/run/host_ends.h"
 #include "vmm/run/machine_process.h"
 #include "vmm/run/run_report.h"
@@ -27,6 +28,9 @@ struct RunnerOptions {
   // What the machine is started for, through the agent in it; it ends with them. The caller's; nullptr: it
   // runs until it ends by itself.
   const CommandPlan* commands = nullptr;
+  // How it is seen that what runs in it is well, with commands or without. The caller's; nullptr: nothing
+  // tells.
+  const HealthPlan* health = nullptr;
   // Where the machine can be found: its control interface is served there. The caller's; nullptr: nowhere.
   VmDirectory* directory = nullptr;
   // Our own streams are nobody's: a console on stdio goes into the directory, as a log and for those who

@@ -29,6 +29,13 @@ TEST(ReferenceTest, NamesAsDockerHasThem) {
   EXPECT_EQ(name_of("alpine:3@" + kDigest), "docker.io/library/alpine@" + kDigest);
 }
 
+TEST(ReferenceTest, DockersOwnImagesHaveItsTag) {
+  EXPECT_EQ(name_of("docker-daemon:app"), "docker-daemon:app:latest");
+  EXPECT_EQ(name_of("docker-daemon:localhost:5000/app"), "docker-daemon:localhost:5000/app:latest");
+  EXPECT_EQ(name_of("docker-daemon:me/app:1"), "docker-daemon:me/app:1");
+  EXPECT_EQ(name_of("docker-daemon:" + kDigest), "docker-daemon:" + kDigest);
+}
+
 TEST(ReferenceTest, WhatSkopeoIsAskedFor) {
   EXPECT_EQ(Reference::parse("alpine", "/here")->source, "docker://docker.io/library/alpine:latest");
   EXPECT_FALSE(Reference::parse("alpine", "/here")->pinned);

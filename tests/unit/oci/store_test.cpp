@@ -114,8 +114,10 @@ TEST_F(StoreTest, WhatCannotBeHad) {
   EXPECT_THAT(store_->pull(reference_, PullPolicy::kNever).error().text(),
               HasSubstr("snug image pull quay.io/me/app:1"));
   skopeo("echo 'level=fatal msg=\"manifest unknown\"' >&2; exit 1");
-  EXPECT_EQ(store_->pull(reference_, PullPolicy::kMissing).error().text(),
-            "pull quay.io/me/app:1: manifest unknown");
+  EXPECT_EQ(
+      store_->pull(reference_, PullPolicy::kMissing).error().text(),
+      "pull quay.io/me/app:1: manifest unknown; are its name and tag right? those that are there: skopeo "
+      "list-tags docker://quay.io/me/app");
   skopeo("kill -9 $$");
   EXPECT_THAT(store_->pull(reference_, PullPolicy::kMissing).error().text(), HasSubstr("killed by signal 9"));
   EXPECT_TRUE(store_->list().empty());
