@@ -111,8 +111,16 @@ class VirtioDevice {
   virtual bool settle() { return true; }
   // After settle(): what the guest could observe, or what was on its way, with nothing of the host in it.
   virtual void save(SectionWriter& /*out*/) const {}
-  // Just after start(). What is wrong with it is the reader's to say.
+  // In the place of start(), for one that goes on where another stood. What is wrong with it is the reader's
+  // to say.
+  virtual void go_on(VirtioHost& host, uint64_t features, SectionReader& in) {
+    start(host, features);
+    restore(in);
+  }
+  // Just after start().
   virtual void restore(SectionReader& /*in*/) {}
+  // Whatever settle() has done is over: it works again.
+  virtual void wake() {}
 };
 
 }  // namespace snug

@@ -526,8 +526,7 @@ void VirtioPci::restore(SectionReader& in) {
     started_ = true;
     if (auto bound = doorbells_.bind(); !bound)
       log_debug("virtio {}: {}", device_.name(), bound.error().text());
-    device_.start(*this, driver_features_);
-    device_.restore(in);
+    device_.go_on(*this, driver_features_, in);
   }
   show_common();
   // The guest hears of what is other than it was.
@@ -536,6 +535,7 @@ void VirtioPci::restore(SectionReader& in) {
 }
 
 void VirtioPci::wake(bool interrupt) {
+  if (started_) device_.wake();
   if (!live()) return;
   for (uint16_t i = 0; i < queue_count(); ++i) {
     if (!queues_.ring(i).running()) continue;

@@ -87,6 +87,19 @@ def a_paused_machine_is_saved_and_stays_paused():
 
 
 @test
+def a_share_that_nobody_has_mounted_is_saved():
+    with Snapshots() as place:
+        os.mkdir(place.data.name + "/shared")
+        place.saved("--memory", "64M", "-v", place.data.name + "/shared:/work")
+        check(os.stat(place.path("s", "memory")).st_blocks * 512 < 4 << 20, "zeros are on the disk")
+        for _ in range(2):
+            check(place.goes_on("s"), "it does not go on")
+        os.rmdir(place.data.name + "/shared")
+        ended = place.snug("restore", "s").expect(125)
+        check("/shared" in ended.err and "no such folder" in ended.err, "odd words", ended.err)
+
+
+@test
 def what_cannot_be_saved_is_said():
     with Snapshots() as place:
         place.start("echo", "--name", "m")

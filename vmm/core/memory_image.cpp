@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "vmm/base/checked.h"
+#include "vmm/base/sparse_file.h"
 
 namespace snug {
 namespace {
@@ -129,6 +130,11 @@ Result<void> MemoryImageWriter::for_each_page(Skip skip, Each each) {
     for (uint64_t at = 0; at < region.size; at += kPage) {
       const std::byte* host = region.host + at;
       const uint64_t gpa = region.gpa + at;
+      // What another process has written is in its page map, and in the file: that lies there as here.
+      if (memory_.file() >= 0) {
+        SNUG_TRY(each(Page{host, base + at, 0, !holes.at(memory_.file(), base + at)}));
+        continue;
+      }
       if (const uint64_t skipped = skip(map.entries(host, (region.size - at) / kPage), (base + at) / kPage)) {
         at += (skipped - 1) * kPage;
         continue;
@@ -146,7 +152,7 @@ Result<void> MemoryImageWriter::for_each_page(Skip skip, Each each) {
 }
 
 bool MemoryImageWriter::begin_noting() {
-  if (!pages_.pagemap || !pages_.clear_refs) return false;
+  if (!pages_.pagemap || !pages_.clear_refs || memory_.file() >= 0) return false;
   // Soft-dirty bits only.
   constexpr char kSoftDirty = '4';
   if (::write(pages_.clear_refs.get(), &kSoftDirty, 1) != 1) return false;
@@ -157,7 +163,6 @@ bool MemoryImageWriter::begin_noting() {
 }
 
 Result<void> MemoryImageWriter::write_all() {
-  if (memory_.file() >= 0) return fail("the machine's memory is shared with another process");
   if (::ftruncate(file_, static_cast<off_t>(memory_.size())) != 0)
     return fail_errno(errno, "the file of the machine's memory");
   written_.assign(memory_.size() / kPage, false);
@@ -216,6 +221,23 @@ Result<void> MemoryImageWriter::clear(const Page& page) {
   return write_at(file_, zeros.data(), kPage, page.offset);
 }
 
+namespace {
+
+// Memory that another process has as well is read: what it wrote to a private mapping nobody else would see.
+Result<void> read_data(const GuestMemory& memory, int file, uint64_t base,
+                       const GuestMemory::Region& region) {
+  const uint64_t end = base + region.size;
+  for (uint64_t at = base; at < end;) {
+    const FileRange data = next_data(file, at, end);
+    if (data.to > data.from)
+      SNUG_TRY(memory.read_file(file, data.from, region.gpa + (data.from - base), data.to - data.from));
+    at = data.to;
+  }
+  return {};
+}
+
+}  // namespace
+
 Result<void> map_memory_image(const GuestMemory& memory, int file) {
   struct stat status {};
   if (::fstat(file, &status) != 0) return fail_errno(errno, "memory");
@@ -223,7 +245,9 @@ Result<void> map_memory_image(const GuestMemory& memory, int file) {
     return fail("memory: a file of {} bytes, and the machine has {}", status.st_size, memory.size());
   uint64_t base = 0;
   for (const GuestMemory::Region& region : memory.regions()) {
-    SNUG_TRY(with_context(memory.map_file(file, base, region.gpa, region.size, true), "memory"));
+    auto done = memory.file() >= 0 ? read_data(memory, file, base, region)
+                                   : memory.map_file(file, base, region.gpa, region.size, true);
+    SNUG_TRY(with_context(std::move(done), "memory"));
     base += region.size;
   }
   return {};

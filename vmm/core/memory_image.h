@@ -28,10 +28,11 @@ class MemoryImageWriter {
   MemoryImageWriter(const GuestMemory& memory, const OwnPages& pages, int file)
       : memory_(memory), pages_(pages), file_(file) {}
 
-  // Notes from now on which pages are written to, by whomever. False: this kernel does not tell; RAM has to
-  // stand still from before write_all() then. Memory that is pinned for a device meanwhile is not noted.
+  // Notes from now on which pages are written to, by whomever. False: this kernel does not tell, or another
+  // process has the memory as well; RAM has to stand still from before write_all() then. Memory that is
+  // pinned for a device meanwhile is not noted.
   bool begin_noting();
-  // All of it. Errors: of the file; of memory that other processes have as well.
+  // All of it. Errors: of the file.
   Result<void> write_all();
   // While nothing writes to RAM: what has changed since begin_noting(). Errors: of the file.
   Result<void> write_changed();
@@ -56,7 +57,8 @@ class MemoryImageWriter {
 };
 
 // In the place of RAM that is all zero, copy-on-write: nobody may write to the file any more, which stays
-// open for as long as `memory` lives. Errors: a file that is not one of so much RAM; it cannot be mapped.
+// open for as long as `memory` lives. Memory that another process has as well gets a copy. Errors: a file
+// that is not one of so much RAM; it cannot be mapped.
 Result<void> map_memory_image(const GuestMemory& memory, int file);
 
 }  // namespace snug

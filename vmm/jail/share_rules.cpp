@@ -82,9 +82,10 @@ std::vector<CallRule> share_rules() {
       {SYS_fstatfs, "room", {}},
       {SYS_flock, "locks between machines and programs", {{has(1, LOCK_NB)}}},
       {SYS_fcntl,
-       "locks between machines and programs; whether guest memory can shrink",
+       "locks between machines and programs; whether guest memory can shrink; how files of a guest that is "
+       "saved are open",
        {{one_of(1, {static_cast<uint32_t>(F_OFD_GETLK), static_cast<uint32_t>(F_OFD_SETLK),
-                    static_cast<uint32_t>(F_GET_SEALS)})}}},
+                    static_cast<uint32_t>(F_GET_SEALS), static_cast<uint32_t>(F_GETFL)})}}},
       // The device: guests come and go, each with its memory.
       {SYS_recvmsg, "calls of the device", {}},
       {SYS_sendmsg, "answers to it", {}},

@@ -67,16 +67,18 @@ Outcome<Entered> enter(Share& share, const InodeRef& folder, std::string_view na
   return entered;
 }
 
+Outcome<HostFiles::Found> find_name(Share& share, const InodeRef& folder, const std::string& name) {
+  if (!share.is_made_up(folder))
+    return share.with_descriptors([&] { return share.host.look_up(folder.fd(), name); });
+  if (name != share.options.file_name) return refuse(ENOENT);
+  HostFiles::Found found{SNUG_TRY(share.host.reopen(share.root.get(), O_PATH)), {}};
+  found.status = SNUG_TRY(share.host.status(found.fd.get()));
+  return found;
+}
+
 Outcome<Entered> look_up(Share& share, const InodeRef& folder, std::string_view name) {
   if (!folder.is_folder()) return refuse(ENOTDIR);
-  const std::string text(name);
-  if (share.is_made_up(folder)) {
-    if (text != share.options.file_name) return refuse(ENOENT);
-    HostFiles::Found found{SNUG_TRY(share.host.reopen(share.root.get(), O_PATH)), {}};
-    found.status = SNUG_TRY(share.host.status(found.fd.get()));
-    return enter(share, folder, name, std::move(found));
-  }
-  auto found = SNUG_TRY(share.with_descriptors([&] { return share.host.look_up(folder.fd(), text); }));
+  auto found = SNUG_TRY(find_name(share, folder, std::string(name)));
   return enter(share, folder, name, std::move(found));
 }
 

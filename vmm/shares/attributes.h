@@ -27,6 +27,8 @@ struct Entered {
 };
 Outcome<Entered> enter(Share& share, const InodeRef& folder, std::string_view name, HostFiles::Found found,
                        bool is_new = false);
+// What is called so in a folder.
+Outcome<HostFiles::Found> find_name(Share& share, const InodeRef& folder, const std::string& name);
 // Looks it up first.
 Outcome<Entered> look_up(Share& share, const InodeRef& folder, std::string_view name);
 

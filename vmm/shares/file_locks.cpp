@@ -65,7 +65,14 @@ Outcome<> FileLocks::set(const Handle& handle, uint64_t owner, const fuse_file_l
 Outcome<> FileLocks::set_whole(const Handle& handle, uint32_t type) {
   const int operation = type == F_RDLCK ? LOCK_SH : type == F_WRLCK ? LOCK_EX : LOCK_UN;
   if (operation == LOCK_UN && type != F_UNLCK) return refuse(EINVAL);
-  return outcome_of(::flock(handle.fd.get(), operation | LOCK_NB));
+  SNUG_TRY(outcome_of(::flock(handle.fd.get(), operation | LOCK_NB)));
+  handle.locked = operation != LOCK_UN;
+  return {};
+}
+
+bool FileLocks::any() const {
+  const std::lock_guard lock(mutex_);
+  return !owned_.empty();
 }
 
 // Who has it on the host is nothing to the guest; of its own owners it is known when there is only one.

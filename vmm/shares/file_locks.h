@@ -38,6 +38,8 @@ class FileLocks {
   // What anybody has of one that nobody has open any more.
   void drop_unused(const InodeRef& inode);
   void clear();
+  // Whether anybody may have a POSIX lock now.
+  bool any() const;
   // Whether there has been a POSIX lock since clear().
   bool in_use() const { return in_use_.load(std::memory_order_relaxed); }
 

@@ -4,10 +4,13 @@
 // done.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <shared_mutex>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "vmm/base/unique_fd.h"
 #include "vmm/shares/descriptor_budget.h"
@@ -21,7 +24,8 @@ struct Handle {
   DescriptorBudget::Share descriptor;
   InodeRef inode;
   UniqueFd fd;
-  DirectoryReader reader;  // of a folder
+  DirectoryReader reader;                    // of a folder
+  mutable std::atomic<bool> locked = false;  // by flock(2)
 };
 
 class HandleTable {
@@ -38,6 +42,16 @@ class HandleTable {
   // The same, which is no longer in the table.
   Outcome<std::shared_ptr<Handle>> remove(uint64_t number, uint64_t inode);
   void clear();
+
+  // Whether flock(2) holds for one of them.
+  bool any_locked() const;
+  // For a snapshot, while nothing is served.
+  void save(SectionWriter& out) const;
+  // After clear(). Each handle but for those of inodes that are `others` now is opened by `open`: of a folder
+  // without a file behind it, none.
+  using Open = std::function<Outcome<UniqueFd>(const InodeRef& inode, int flags)>;
+  void restore(SectionReader& in, InodeTable& inodes, const std::unordered_set<uint64_t>& others,
+               const Open& open);
 
  private:
   DescriptorBudget& budget_;

@@ -9,12 +9,15 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <unordered_set>
 #include <vector>
 
+#include "vmm/core/state.h"
 #include "vmm/shares/descriptor_budget.h"
 #include "vmm/shares/host_files.h"
 #include "vmm/shares/outcome.h"
@@ -116,6 +119,13 @@ class InodeTable {
   // Gives up descriptors that nobody uses: the host has none left.
   void shed();
 
+  // For a snapshot, while nothing is served. Names are the share's, numbers the host's.
+  void save(SectionWriter& out) const;
+  // After clear(). `find_name`: what is called so in a folder. Returns those whose name leads to another file
+  // now, which is theirs from now on, or to none: they are ESTALE.
+  using Find = std::function<Outcome<HostFiles::Found>(const InodeRef& folder, const std::string& name)>;
+  std::unordered_set<uint64_t> restore(SectionReader& in, const Find& find_name);
+
   // For tests.
   size_t inodes() const;
   size_t descriptors() const;
@@ -147,6 +157,9 @@ class InodeTable {
   void trim(size_t most, Closing& closing);
   Outcome<> bring_back(Inode& inode);
   Outcome<uint64_t> path_to(Inode& inode, std::vector<Step>& path);
+  bool read_one(SectionReader& in);
+  void link_free_places();
+  bool find_again(uint64_t id, const Find& find_name);
   Outcome<InodeRef> open_step(const InodeRef& folder, const Step& step);
 
   const HostFiles& host_;

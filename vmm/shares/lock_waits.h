@@ -34,6 +34,7 @@ class LockWaits {
   Outcome<> take(WantedLock wanted, uint64_t unique, Reply& reply);
   // Tries all that wait. False: none is left.
   bool poll();
+  bool any() const { return count_.load() > 0; }
   // Ends the one of this request by EINTR, if it waits.
   void interrupt(uint64_t unique);
   // Ends all of them by EINTR; the same without a word.

@@ -83,7 +83,7 @@ void QueueThreads::detach() {
   }
   if (!old) return;
   std::unique_lock lock(old->mutex);
-  old->running = old->stopping = false;
+  old->running = old->stopping = old->held = old->holding = false;
   for (const auto& queue : old->queues) {
     // The device has the same eventfd open: closing ours would not end it.
     ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, queue->kick.get(), nullptr);
@@ -93,18 +93,23 @@ void QueueThreads::detach() {
   old->at_rest.wait(lock, [&old] { return old->under_way == 0; });
 }
 
-std::string QueueThreads::start(const VirtQueueFeatures& features, std::vector<Ring> rings) {
+std::string QueueThreads::start(const VirtQueueFeatures& features, std::vector<Ring> rings,
+                                SectionReader* saved) {
   {
     const std::lock_guard lock(machine_->mutex);
     if (machine_->running || rings.size() != machine_->queues.size()) return "started twice";
+    if (saved != nullptr && saved->number<uint32_t>() != rings.size()) return "a state of other rings";
     for (size_t i = 0; i < rings.size(); ++i) {
       Queue& queue = *machine_->queues[i];
       if (rings[i].layout.size == 0) continue;
       if (std::string wrong = queue.ring.start(rings[i].layout, features); !wrong.empty()) return wrong;
+      if (saved != nullptr) queue.ring.restore(*saved);
       queue.interrupt = std::move(rings[i].interrupt);
     }
+    if (saved != nullptr)
+      if (const auto read = saved->finish(); !read) return read.error().text();
     machine_->running = true;
-    machine_->broken = false;
+    machine_->broken = machine_->held = machine_->holding = false;
     ++machine_->driver;
   }
   // What was asked for before this was known.
@@ -121,6 +126,34 @@ void QueueThreads::stop() {
     if (machine_->stopping) return;
   }
   events_.stopped(machine_->number);
+}
+
+bool QueueThreads::hold() {
+  {
+    const std::lock_guard lock(machine_->mutex);
+    if (!machine_->running) return false;
+    machine_->held = true;
+    machine_->holding = machine_->under_way > 0;
+    if (machine_->holding) return true;
+  }
+  events_.held(machine_->number);
+  return true;
+}
+
+// Doorbells that have rung meanwhile were heard, and nobody went.
+void QueueThreads::release() {
+  {
+    const std::lock_guard lock(machine_->mutex);
+    machine_->held = machine_->holding = false;
+  }
+  call_another();
+}
+
+void QueueThreads::save(SectionWriter& out) {
+  const std::lock_guard lock(machine_->mutex);
+  out.number(static_cast<uint32_t>(machine_->queues.size()));
+  for (const auto& queue : machine_->queues)
+    if (queue->ring.running()) queue->ring.save(out);
 }
 
 void QueueThreads::move_interrupt(size_t queue, UniqueFd interrupt) {
@@ -163,7 +196,7 @@ void QueueThreads::work(Machine& machine, uint16_t queue) {
 bool QueueThreads::take(Machine& machine, uint16_t index, VirtChain& chain, Ticket& ticket) {
   const std::unique_lock lock(machine.mutex);
   VirtQueue& ring = machine.queues[index]->ring;
-  if (!machine.running || machine.broken) return false;
+  if (!machine.running || machine.broken || machine.held) return false;
   for (;;) {
     const auto popped = ring.pop(chain);
     if (popped == VirtQueue::Pop::kBroken) {
@@ -199,6 +232,7 @@ void QueueThreads::put_down(Machine& machine) {
   const std::lock_guard lock(machine.mutex);
   if (--machine.under_way > 0) return;
   if (std::exchange(machine.stopping, false)) events_.stopped(machine.number);
+  if (std::exchange(machine.holding, false)) events_.held(machine.number);
   machine.at_rest.notify_all();
 }
 

@@ -20,6 +20,7 @@
 #include "vmm/base/result.h"
 #include "vmm/base/unique_fd.h"
 #include "vmm/core/guest_memory.h"
+#include "vmm/core/state.h"
 
 namespace snug {
 
@@ -32,6 +33,8 @@ class QueueThreads {
     // under way after stop(). `machine`: as it was attached.
     std::function<void(uint32_t machine, const std::string& why)> broken;
     std::function<void(uint32_t machine)> stopped;
+    // Nothing is under way after hold().
+    std::function<void(uint32_t machine)> held;
   };
   struct Ring {
     VirtQueueLayout layout;  // size 0: not in use
@@ -49,10 +52,18 @@ class QueueThreads {
   // Waits for what is under way: afterwards nobody touches the machine's memory.
   void detach();
   size_t queue_count() const { return machine_ ? machine_->queues.size() : 0; }
-  // "" or what is wrong with the rings, one for each queue.
-  std::string start(const VirtQueueFeatures& features, std::vector<Ring> rings);
+  // "" or what is wrong with the rings, one for each queue. `saved`: where they stand; nullptr: at their
+  // beginning.
+  std::string start(const VirtQueueFeatures& features, std::vector<Ring> rings,
+                    SectionReader* saved = nullptr);
   // No further request is taken; `stopped` is called when the last one is done, perhaps at once.
   void stop();
+  // The machine stands still: as stop(), but the rings stay, and release() goes on with them. False: it has
+  // no driver.
+  bool hold();
+  void release();
+  // Where the rings stand; only while held.
+  void save(SectionWriter& out);
   void move_interrupt(size_t queue, UniqueFd interrupt);
   void finish(uint64_t ticket, uint32_t written);
 
@@ -85,6 +96,8 @@ class QueueThreads {
     bool running = false;
     bool broken = false;
     bool stopping = false;
+    bool held = false;
+    bool holding = false;  // held, and something is under way
     unsigned under_way = 0;
     std::condition_variable at_rest;  // under_way is 0
   };

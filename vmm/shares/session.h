@@ -9,11 +9,13 @@
 #include <memory>
 #include <optional>
 #include <shared_mutex>
+#include <string>
 
 #include "devices/virtio/chain.h"
 #include "vmm/base/result.h"
 #include "vmm/base/unique_fd.h"
 #include "vmm/core/guest_memory.h"
+#include "vmm/core/state.h"
 #include "vmm/shares/share_options.h"
 
 namespace snug {
@@ -47,6 +49,14 @@ class ShareSession {
   // for what has no answer. Nothing: the request waits for a lock, and answered(ticket, ...) follows;
   // `memory` stays until that, or reset().
   std::optional<uint32_t> serve(const GuestMemory& memory, const VirtChain& chain, uint64_t ticket);
+
+  // While nothing is served: what the guest has, for a server of the same share to go on with. "" or, in
+  // words, why that cannot be told.
+  std::string save(SectionWriter& out);
+  // Instead of FUSE_INIT: goes on with that. Files are found again by their folders and names; what is not
+  // there any more is ESTALE, and what was open and is another file now is EBADF. What is wrong with it is
+  // the reader's to say.
+  void restore(SectionReader& in);
 
   // Tries the locks that are waited for once more. False: none is. To be called every now and then after
   // serve() has returned nothing: locks of other processes on the host are not told when they go.

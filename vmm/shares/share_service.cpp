@@ -8,7 +8,9 @@
 #include <cstring>
 
 #include "devices/virtio/device.h"
+#include "vmm/base/file_status.h"
 #include "vmm/base/packet_socket.h"
+#include "vmm/base/sparse_file.h"
 
 namespace snug {
 namespace {
@@ -22,6 +24,11 @@ constexpr int kCallsAtOnce = 64;
 // Between two looks at locks that are waited for.
 constexpr std::chrono::milliseconds kShortest{1};
 constexpr std::chrono::milliseconds kLongest{50};
+
+// Of its state.
+constexpr const char* kRings = "rings";
+constexpr const char* kSession = "session";
+constexpr uint16_t kStateVersion = 1;
 
 VirtQueueFeatures ring_features(uint64_t features) {
   return {.indirect = (features & kVirtioIndirect) != 0,
@@ -60,6 +67,11 @@ Result<std::unique_ptr<ShareService>> ShareService::create(EventLoop& loop, Shar
   events.stopped = [self](uint32_t machine) {
     self->loop_.post([self, machine] {
       if (self->is_attached(machine)) self->on_stopped();
+    });
+  };
+  events.held = [self](uint32_t machine) {
+    self->loop_.post([self, machine] {
+      if (self->is_attached(machine)) self->on_held();
     });
   };
   self->locks_ = SNUG_TRY(loop.timer([self] { self->look_at_locks(); }));
@@ -101,6 +113,14 @@ std::string ShareService::obey(const share::Call& call, std::vector<UniqueFd> de
     case share::CallKind::kStop:
       threads_->stop();
       return {};
+    case share::CallKind::kHold:
+      return hold(std::move(descriptors));
+    case share::CallKind::kRelease:
+      state_.reset();
+      threads_->release();
+      return {};
+    case share::CallKind::kGoOn:
+      return go_on(call, std::move(descriptors));
     case share::CallKind::kDetach:
       threads_->detach();
       session_->reset();
@@ -154,7 +174,8 @@ std::string ShareService::attach(const share::Call& call, std::vector<UniqueFd> 
   return {};
 }
 
-std::string ShareService::start(const share::Call& call, std::vector<UniqueFd> descriptors) {
+std::string ShareService::start(const share::Call& call, std::vector<UniqueFd> descriptors,
+                                SectionReader* rings_saved) {
   std::vector<QueueThreads::Ring> rings(threads_->queue_count());
   auto next = descriptors.begin();
   for (size_t i = 0; i < rings.size(); ++i) {
@@ -165,7 +186,51 @@ std::string ShareService::start(const share::Call& call, std::vector<UniqueFd> d
     rings[i].interrupt = std::move(*next++);
   }
   // The transport has looked at them already; memory has not changed since.
-  return threads_->start(ring_features(call.argument), std::move(rings));
+  return threads_->start(ring_features(call.argument), std::move(rings), rings_saved);
+}
+
+// --- snapshots --------------------------------------------------------------------------------------------
+
+std::string ShareService::hold(std::vector<UniqueFd> descriptors) {
+  if (descriptors.size() != 1) return "a machine that stands still, without a file";
+  state_ = std::move(descriptors.front());
+  return threads_->hold() ? "" : "a machine that stands still, without a driver";
+}
+
+void ShareService::on_held() {
+  // Released meanwhile.
+  if (!state_) return;
+  tell(share::NewsKind::kHeld, save());
+}
+
+// "" or why there is no state.
+std::string ShareService::save() {
+  StateWriter state;
+  threads_->save(state.section(kRings, kStateVersion));
+  if (std::string why = session_->save(state.section(kSession, kStateVersion)); !why.empty()) return why;
+  const std::vector<std::byte> bytes = state.finish();
+  if (bytes.size() > share::kStateMax) return "the guest knows more files than a snapshot has room for";
+  const auto written = write_at(state_.get(), bytes, 0);
+  return written ? "" : written.error().text();
+}
+
+std::string ShareService::go_on(const share::Call& call, std::vector<UniqueFd> descriptors) {
+  struct stat status {};
+  if (descriptors.empty() || !file_status(descriptors.front().get(), status) ||
+      static_cast<uint64_t>(status.st_size) > share::kStateMax)
+    return "a machine that goes on, without a state";
+  std::vector<std::byte> bytes(static_cast<size_t>(status.st_size));
+  if (const auto read = read_at(descriptors.front().get(), bytes, 0); !read) return read.error().text();
+  descriptors.erase(descriptors.begin());
+  auto state = StateReader::parse(std::move(bytes));
+  if (!state) return state.error().text();
+  auto rings = state->section(kRings, kStateVersion);
+  if (!rings) return rings.error().text();
+  auto session = state->section(kSession, kStateVersion);
+  if (!session) return session.error().text();
+  session_->restore(*session);
+  if (const auto read = session->finish(); !read) return read.error().text();
+  return start(call, std::move(descriptors), &*rings);
 }
 
 void ShareService::on_stopped() {

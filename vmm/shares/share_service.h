@@ -13,6 +13,7 @@
 #include "vmm/base/result.h"
 #include "vmm/base/unique_fd.h"
 #include "vmm/core/event_loop.h"
+#include "vmm/core/state.h"
 #include "vmm/shares/queue_threads.h"
 #include "vmm/shares/session.h"
 
@@ -39,9 +40,14 @@ class ShareService {
   void on_calls();
   std::string obey(const share::Call& call, std::vector<UniqueFd> descriptors);
   std::string attach(const share::Call& call, std::vector<UniqueFd> descriptors);
-  std::string start(const share::Call& call, std::vector<UniqueFd> descriptors);
+  std::string start(const share::Call& call, std::vector<UniqueFd> descriptors,
+                    SectionReader* rings = nullptr);
+  std::string go_on(const share::Call& call, std::vector<UniqueFd> descriptors);
+  std::string hold(std::vector<UniqueFd> descriptors);
   void tell(share::NewsKind kind, const std::string& text = {});
   void on_stopped();
+  void on_held();
+  std::string save();
   void look_at_locks();
 
   EventLoop& loop_;
@@ -50,6 +56,7 @@ class ShareService {
   std::unique_ptr<ShareSession> session_;
   uint32_t generation_ = 0;
   bool attached_ = false;
+  UniqueFd state_;                         // where the state goes, while the machine is held
   std::unique_ptr<QueueThreads> threads_;  // goes before the session
   EventLoop::Watch watch_;
   EventLoop::Timer locks_;  // requests wait for some

@@ -1,13 +1,18 @@
 #include "devices/virtio/fs/fs.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "vmm/base/assertion.h"
 #include "vmm/base/endian.h"
+#include "vmm/base/file_status.h"
 #include "vmm/base/packet_socket.h"
+#include "vmm/base/sparse_file.h"
 
 namespace snug {
 namespace {
@@ -91,6 +96,11 @@ void VirtioFs::read_config(uint64_t offset, std::span<std::byte> data) const {
 }
 
 void VirtioFs::start(VirtioHost& host, uint64_t features) {
+  state_.reset();
+  begin(host, features);
+}
+
+void VirtioFs::begin(VirtioHost& host, uint64_t features) {
   host_ = &host;
   features_ = features;
   start_unsaid_ = true;
@@ -137,6 +147,13 @@ bool VirtioFs::said(int error) {
 
 void VirtioFs::say() {
   if (gone_ || host_ == nullptr) return;
+  if (release_unsaid_) {
+    share::Call call;
+    call.kind = static_cast<uint32_t>(share::CallKind::kRelease);
+    call.generation = generation_;
+    if (!said(send_call(config_.socket, call))) return;
+    release_unsaid_ = false;
+  }
   if (start_unsaid_) {
     if (!said(say_start())) return;
     start_unsaid_ = false;
@@ -158,10 +175,11 @@ void VirtioFs::say() {
 
 int VirtioFs::say_start() {
   share::Call call;
-  call.kind = static_cast<uint32_t>(share::CallKind::kStart);
+  call.kind = static_cast<uint32_t>(state_ ? share::CallKind::kGoOn : share::CallKind::kStart);
   call.generation = generation_;
   call.argument = features_;
   std::vector<int> descriptors;
+  if (state_) descriptors.push_back(state_.get());
   for (uint16_t queue = 0; queue < queue_sizes_.size(); ++queue) {
     const auto place = host_->ring_place(queue);
     if (!place) continue;
@@ -169,7 +187,9 @@ int VirtioFs::say_start() {
     call.rings[queue] = {layout.descriptors, layout.available, layout.used, layout.size};
     descriptors.push_back(interrupt_of(queue));
   }
-  return send_call(config_.socket, call, descriptors);
+  const int error = send_call(config_.socket, call, descriptors);
+  if (error == 0) state_.reset();
+  return error;
 }
 
 int VirtioFs::say_moved(uint16_t queue) {
@@ -185,6 +205,62 @@ int VirtioFs::say_moved(uint16_t queue) {
 int VirtioFs::interrupt_of(uint16_t queue) const {
   const auto place = host_->ring_place(queue);
   return place && place->interrupt_fd >= 0 ? place->interrupt_fd : interrupts_.get();
+}
+
+// --- snapshots --------------------------------------------------------------------------------------------
+
+namespace {
+
+// A file without a name, as guest memory is: the thread that saves a machine may make such.
+UniqueFd make_state_file() {
+  return UniqueFd(::memfd_create("share-state", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+}
+
+}  // namespace
+
+std::string VirtioFs::unsaveable() const { return gone_ ? kGone : why_not_; }
+
+// The server answers on the loop: settle() is asked again.
+bool VirtioFs::settle() {
+  if (hold_ != Hold::kNone) return hold_ == Hold::kHeld;
+  // A server that is told to stop has no driver any more; its answer is on its way.
+  if (stopping_) return false;
+  say();
+  if (start_unsaid_ || moved_unsaid_ != 0) return false;
+  state_ = make_state_file();
+  share::Call call;
+  call.kind = static_cast<uint32_t>(share::CallKind::kHold);
+  call.generation = generation_;
+  const int file = state_.get();
+  if (state_ && said(send_call(config_.socket, call, {&file, 1}))) hold_ = Hold::kAsked;
+  return false;
+}
+
+void VirtioFs::save(SectionWriter& out) const {
+  struct stat status {};
+  std::vector<std::byte> state;
+  if (file_status(state_.get(), status))
+    state.resize(std::min(share::kStateMax, static_cast<size_t>(status.st_size)));
+  // What cannot be read is no state, which whoever goes on with it finds.
+  if (!read_at(state_.get(), state, 0)) state.clear();
+  out.blob(state);
+}
+
+void VirtioFs::wake() {
+  const Hold held = std::exchange(hold_, Hold::kNone);
+  why_not_.clear();
+  if (held == Hold::kNone) return;
+  state_.reset();
+  release_unsaid_ = true;
+  say();
+}
+
+void VirtioFs::go_on(VirtioHost& host, uint64_t features, SectionReader& in) {
+  const auto state = in.blob(share::kStateMax);
+  if (!in.good()) return in.refuse("its server's state is too long");
+  state_ = make_state_file();
+  if (!state_ || !write_at(state_.get(), state, 0)) return in.refuse("no file for its server's state");
+  begin(host, features);
 }
 
 // --- from the server --------------------------------------------------------------------------------------
@@ -223,6 +299,10 @@ void VirtioFs::server_ready() {
 void VirtioFs::on_news(const share::News& news, const std::string& text) {
   if (host_ == nullptr) return;
   if (news.kind == static_cast<uint32_t>(share::NewsKind::kBroken) && !stopping_) host_->needs_reset(text);
+  if (news.kind == static_cast<uint32_t>(share::NewsKind::kHeld) && hold_ == Hold::kAsked) {
+    why_not_ = text;
+    if (text.empty()) hold_ = Hold::kHeld;
+  }
   if (news.kind != static_cast<uint32_t>(share::NewsKind::kStopped) || !stopping_) return;
   stopping_ = false;
   std::exchange(host_, nullptr)->stopped();

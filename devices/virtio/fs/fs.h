@@ -46,10 +46,15 @@ class VirtioFs final : public VirtioDevice {
   std::span<const uint16_t> queue_sizes() const override { return queue_sizes_; }
   void read_config(uint64_t offset, std::span<std::byte> data) const override;
   void start(VirtioHost& host, uint64_t features) override;
+  void go_on(VirtioHost& host, uint64_t features, SectionReader& in) override;
   void queue_ready(uint16_t) override {}
   bool stop() override;
   bool stop_queue(uint16_t) override { return true; }
   void interrupt_moved(uint16_t queue) override;
+  std::string unsaveable() const override;
+  bool settle() override;
+  void save(SectionWriter& out) const override;
+  void wake() override;
 
  private:
   explicit VirtioFs(FsConfig config);
@@ -57,6 +62,7 @@ class VirtioFs final : public VirtioDevice {
   // What is still to be said, as far as the server listens.
   void say();
   int say_start();
+  void begin(VirtioHost& host, uint64_t features);
   int say_moved(uint16_t queue);
   bool said(int error);
   void on_news(const share::News& news, const std::string& text);
@@ -73,11 +79,17 @@ class VirtioFs final : public VirtioDevice {
   uint64_t features_ = 0;
 
   // Still to be said, in this order.
+  bool release_unsaid_ = false;
   bool start_unsaid_ = false;
   uint32_t moved_unsaid_ = 0;  // a bit for each queue
   bool stop_unsaid_ = false;
   bool stopping_ = false;  // the server has not answered
   bool gone_ = false;      // the server is
+
+  enum class Hold { kNone, kAsked, kHeld };
+  Hold hold_ = Hold::kNone;
+  std::string why_not_;  // the server has no state to tell
+  UniqueFd state_;       // of the server: while it is held, or until it has been told where to go on
 };
 
 }  // namespace snug

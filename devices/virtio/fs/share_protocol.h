@@ -31,7 +31,18 @@ enum class CallKind : uint32_t {
   kStop,
   // The machine is gone.
   kDetach,
+  // The machine stands still: no further request is taken. The answer, kHeld, comes when nothing is under way
+  // any more. Descriptor: an empty file, in which the server's state is then.
+  kHold,
+  // It goes on.
+  kRelease,
+  // In the place of kStart: the driver was ready in another machine, and goes on. Descriptors: the state of
+  // the server there, as kHold had it, and those of kStart.
+  kGoOn,
 };
+
+// Bytes of a server's state, at most.
+constexpr size_t kStateMax = size_t{16} << 20;
 
 struct Ring {
   uint64_t descriptors = 0;
@@ -60,6 +71,7 @@ static_assert(std::is_trivially_copyable_v<Call>);
 enum class NewsKind : uint32_t {
   kStopped = 1,
   kBroken,  // the driver has broken the rules; text behind the head: how
+  kHeld,    // text behind the head: why there is no state to be had; none: it is in the file
 };
 
 struct News {

@@ -203,7 +203,7 @@ TEST_F(HostileShareTest, OneHundredThousandRandomCalls) {
     share::Call made;
     // Of an earlier machine most of the time, and then of no account.
     made.kind =
-        random() % 200 == 0 ? static_cast<uint32_t>(random()) : static_cast<uint32_t>(1 + random() % 5);
+        random() % 200 == 0 ? static_cast<uint32_t>(random()) : static_cast<uint32_t>(1 + random() % 8);
     made.generation = static_cast<uint32_t>(random() % 8);
     made.argument = random() % 4 == 0 ? random() : random() % 3;
     for (share::Ring& ring : made.rings)
