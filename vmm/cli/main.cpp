@@ -6,6 +6,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdio>
 #include <functional>
@@ -104,6 +105,11 @@ struct Arguments {
   std::string page = "snug";
 };
 
+// Of `run`, besides those of the spec.
+constexpr std::array<std::string_view, 12> kRunFlags{"-i",      "--interactive", "-t",     "--tty", "--junit",
+                                                     "-d",      "--detach",      "--wait", "--rm",  "-q",
+                                                     "--quiet", "--stats"};
+
 // What is to be done, with `given` then. The parser goes before it is done: a machine that runs for days has
 // no use for its memory.
 std::function<int()> parse(int argc, char** argv, Arguments& given) {
@@ -125,7 +131,9 @@ std::function<int()> parse(int argc, char** argv, Arguments& given) {
   auto* run = app.add_subcommand("run", "Boot a guest and stay with it until it ends");
   flags.when_given(run, [&] {
     run->add_option("SPEC", run_spec, "YAML file that describes the guest; flags win over it");
-    add_spec_flags(*run, run_arguments.flags);
+    const std::span words(argv, static_cast<size_t>(own_arguments));
+    if (!run->parsed() || !add_given_spec_flags(*run, run_arguments.flags, words.subspan(1), kRunFlags))
+      add_spec_flags(*run, run_arguments.flags);
     run->add_flag("-i,--interactive", run_arguments.interactive, "Give our stdin to the command behind --")
         ->group("Command");
     run->add_flag("-t,--tty", run_arguments.tty,
