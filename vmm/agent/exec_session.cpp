@@ -5,11 +5,14 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "vmm/base/socket_io.h"
 
 namespace snug {
 namespace {
+
+constexpr size_t kAtOnce = 16 * 1024;
 
 using protocol::FrameType;
 
@@ -57,6 +60,8 @@ Result<std::unique_ptr<ExecSession>> ExecSession::start(EventLoop& loop, UniqueF
   const int fd = session->connection_.get();
   ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK);
   protocol::put_hello(session->out_, {});
+  // A short one need not wait for the greeting: it is the same in all versions.
+  if (session->request_.size() <= kAtOnce) session->out_ += std::exchange(session->request_, {});
   session->patience_ = SNUG_TRY(loop.timer([s = session.get(), patience] {
     s->abandon(fmt::format("the guest's agent did not answer within {:g} s",
                            std::chrono::duration<double>(patience).count()));

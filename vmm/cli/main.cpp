@@ -6,6 +6,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdio>
 #include <functional>
@@ -69,6 +70,7 @@ void limit_stacks() {
 }
 
 struct Arguments {
+  std::span<char* const> own;       // the words in front of "--"
   std::vector<std::string> behind;  // the words behind "--"
   bool has_separator = false;
   std::string run_spec;
@@ -78,10 +80,17 @@ struct Arguments {
   std::string page = "snug";
 };
 
+// Of `run`, besides those of the spec.
+constexpr std::array<std::string_view, 12> kRunFlags{"-i",      "--interactive", "-t",     "--tty", "--junit",
+                                                     "-d",      "--detach",      "--wait", "--rm",  "-q",
+                                                     "--quiet", "--stats"};
+
 void describe_run(CLI::App& run, Arguments& given) {
   cli::RunArguments& arguments = given.run;
   run.add_option("SPEC", given.run_spec, "YAML file that describes the guest; flags win over it");
-  add_spec_flags(run, arguments.flags);
+  const bool asked = given.own.size() > 1 && std::string_view(given.own[1]) == "run";
+  if (!asked || !add_given_spec_flags(run, arguments.flags, given.own.subspan(1), kRunFlags))
+    add_spec_flags(run, arguments.flags);
   run.add_flag("-i,--interactive", arguments.interactive, "Give our stdin to the command behind --")
       ->group("Command");
   run.add_flag("-t,--tty", arguments.tty, "Run the command on a terminal; Ctrl-] three times leaves it")
@@ -153,6 +162,7 @@ cli::CommandSet::Action parse(int argc, char** argv, Arguments& given) {
   char** const separator =
       std::find_if(argv, argv + argc, [](const char* word) { return std::string_view(word) == "--"; });
   const int own_arguments = static_cast<int>(separator - argv);
+  given.own = std::span(argv, static_cast<size_t>(own_arguments));
   given.has_separator = separator != argv + argc;
   if (given.has_separator) given.behind.assign(separator + 1, argv + argc);
 
@@ -183,7 +193,7 @@ cli::CommandSet::Action parse(int argc, char** argv, Arguments& given) {
       cli::put_text(stdout, help.str());
       return ends_with(0);
     }
-    return ends_with(cli::explain_usage(app, std::span(argv, static_cast<size_t>(own_arguments)), error));
+    return ends_with(cli::explain_usage(app, given.own, error));
   }
   return chosen ? chosen : ends_with(kStatusFailure);
 }

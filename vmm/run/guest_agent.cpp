@@ -7,7 +7,7 @@ namespace snug {
 namespace {
 
 constexpr std::chrono::seconds kRequestPatience{5};
-// Name servers, addresses: whoever gives them may be slow.
+// To go on and to begin: a guest that is given up for it boots, and whoever gives addresses may be slow.
 constexpr std::chrono::seconds kBeginPatience{30};
 
 }  // namespace
@@ -95,7 +95,7 @@ void GuestAgent::ask_to_go_on(UniqueFd stream, const std::string& host_name, boo
   put_go_on(frames, request);
   if (waits) put_begin(frames, begin_);
   auto asked = AgentRequest::start(
-      loop_, std::move(stream), frames, waits ? kBeginPatience : kRequestPatience,
+      loop_, std::move(stream), frames, kBeginPatience,
       [this](const Result<void>& done) { on_gone_on(done); },
       waits ? protocol::kBeginVersion : protocol::kGoOnVersion, waits ? 2 : 1);
   if (asked) go_on_ = std::move(*asked);

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <CLI/CLI.hpp>
+#include <array>
 
 #include "tests/unit/spec/problems.h"
 #include "vmm/spec/load.h"
@@ -64,6 +65,31 @@ TEST(Flags, RepeatedOnesAreAllKept) {
 }
 
 TEST(Flags, EmptyValues) { EXPECT_THAT(parsed({"--cmdline", ""}).by_key.at("cmdline"), ElementsAre("")); }
+
+TEST(Flags, ThoseThatAreGivenDoWithoutTheOthers) {
+  const auto given = [](std::vector<std::string> words, FlagValues& values) {
+    std::vector<char*> pointers;
+    for (std::string& word : words) pointers.push_back(word.data());
+    CLI::App app;
+    std::string rest;
+    bool stats = false;
+    app.add_option("spec", rest);
+    constexpr std::array<std::string_view, 1> kOthers{"--stats"};
+    if (!add_given_spec_flags(app, values, pointers, kOthers)) return -1;
+    app.add_flag("--stats", stats);
+    std::reverse(words.begin(), words.end());
+    app.parse(words);
+    return static_cast<int>(app.get_options().size());
+  };
+  FlagValues values;
+  // And --help, spec and --stats.
+  EXPECT_EQ(given({"vm.yaml", "-c", "2", "--memory=1G", "--log-level", "info", "--stats"}, values), 6);
+  EXPECT_THAT(values.by_key.at("cpus"), ElementsAre("2"));
+  EXPECT_THAT(values.by_key.at("memory"), ElementsAre("1G"));
+  EXPECT_THAT(values.by_key.at("log.level"), ElementsAre("info"));
+  for (const char* word : {"--help", "-h", "-c2", "--memroy", "-", "--", "-it", ""})
+    EXPECT_EQ(given({"-c", "2", word}, values) < 0, *word != '\0') << word;
+}
 
 TEST(Flags, HelpHasExampleAndDefault) {
   CLI::App app;
