@@ -30,6 +30,7 @@ finish_tree() {
   link_unit "$tree" systemd-networkd.service multi-user.target
   link_unit "$tree" systemd-networkd.socket sockets.target
   link_unit "$tree" systemd-resolved.service sysinit.target
+  ln -s ../snug-give-back.service "$tree/etc/systemd/system/multi-user.target.wants/snug-give-back.service"
   ln -s ../run/systemd/resolve/stub-resolv.conf "$tree/etc/resolv.conf"
   for unit in "${masked[@]}"; do ln -sf /dev/null "$tree/etc/systemd/system/$unit"; done
   mkdir -p "$tree/etc/systemd/system-generators"

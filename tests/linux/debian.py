@@ -266,7 +266,7 @@ def nothing_is_written(machines):
         check(not any(taken), f"files without a name take {taken} bytes")
 
 
-PRIVATE_MIB = 110  # what one of several Debian guests has for itself after its boot, at most: 60 is the goal
+PRIVATE_MIB = 95  # what one of several Debian guests has for itself after its boot, at most; 60 is the goal
 
 
 def memory_kib(pid):
