@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2016,SC2034,SC2154
-about="Debian, this machine's release of it, with stock cloud kernel and systemd on a disk of 1 GiB: disk, kernel, initrd"
+about="Debian, this machine's release of it, with stock cloud kernel and systemd on a disk of 1 GiB: disk, root, kernel, initrd"
 needs=(image rootfs)
 depends=(agent)
 packages=(base-files busybox dbus initramfs-tools iperf3 libc6 linux-image-cloud-amd64 systemd systemd-resolved udev)
@@ -24,8 +24,8 @@ masked_generators=(bless-boot cryptsetup gpt-auto hibernate-resume integritysetu
 epoch=1686355200
 disk_id=5b2b4c5e-7c1d-4a53-9f0e-64656269616e
 
-# In the folder: disk (ext4, no partitions), kernel and initrd (both also on the disk, under /boot), checksum (of the
-# disk, for b2sum -c), packages.
+# In the folder: disk (ext4, no partitions), root (EROFS of the same files, to be read by many at once), kernel and initrd (both
+# also on the disk, under /boot), checksum (of disk and root, for b2sum -c), packages.
 make_image() {
   need_space 2000
   make_tree "$work/tree.tar"
@@ -33,7 +33,8 @@ make_image() {
   # Files of a tree unpacked here belong to whoever builds; fakeroot remembers who they should belong to.
   SOURCE_DATE_EPOCH=$epoch E2FSPROGS_FAKE_TIME=$epoch PATH=$PATH:/usr/sbin:/sbin \
     fakeroot -- bash -c 'set -euo pipefail; source "$1/debian-rootfs/tree.sh"; source "$1/debian-rootfs/recipe.sh"
-      finish_tree "$2" "$3" "$1/debian-rootfs/files" "$5" && make_disk "$3" "$4/disk"' \
+      finish_tree "$2" "$3" "$1/debian-rootfs/files" "$5" && make_disk "$3" "$4/disk" &&
+        make_root "$3" "$4/root"' \
     - "$guest_images" "$work/tree.tar" "$work/tree" "$1" "${built[agent]}" >"$work/disk.log" 2>&1 || {
     tail -n 20 "$work/disk.log" >&2
     die "could not make the disk (the end of the output is above)"
@@ -43,7 +44,7 @@ make_image() {
     die "not one kernel and one initramfs on the disk"
   cp "${kernel[0]}" "$1/kernel"
   cp "${initrd[0]}" "$1/initrd"
-  (cd "$1" && b2sum disk >checksum)
+  (cd "$1" && b2sum disk root >checksum)
   dpkg-query --admindir "$work/tree/var/lib/dpkg" -W >"$1/packages"
   chmod -R u+rwX "$work/tree"
 }
@@ -67,6 +68,7 @@ make_tree() {
   apt-config dump | grep -E '^Acquire::(http|https|ftp)::.*"[^"]' >"$work/apt.conf" || true
   note "installing Debian ($release) into a tree (some minutes)"
   SOURCE_DATE_EPOCH=$epoch TMPDIR=$work mmdebstrap --quiet --variant=minbase --format=tar --include="$list" \
+    --essential-hook="copy-in '$guest_images/debian-rootfs/initramfs-tools' /etc" \
     --aptopt="$work/apt.conf" --aptopt='Acquire::Retries "3"' --dpkgopt=force-unsafe-io \
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \

@@ -13,6 +13,7 @@ finish_tree() {
   mkdir -p "$tree"
   tar -C "$tree" -xpf "$1" --exclude='./dev/*' --exclude='./var/cache/apt/*.bin' --exclude='./var/log/*.log' \
     --exclude='./var/log/apt/*' --exclude='./var/log/journal'
+  chown -R 0:0 "$tree/etc/initramfs-tools"
   cp -r --no-preserve=all "$3/." "$tree/"
   install -m 755 "$4" "$tree/usr/local/sbin/snug-agent"
 
@@ -29,6 +30,7 @@ finish_tree() {
   link_unit "$tree" systemd-networkd.service multi-user.target
   link_unit "$tree" systemd-networkd.socket sockets.target
   link_unit "$tree" systemd-resolved.service sysinit.target
+  ln -s ../snug-give-back.service "$tree/etc/systemd/system/multi-user.target.wants/snug-give-back.service"
   ln -s ../run/systemd/resolve/stub-resolv.conf "$tree/etc/resolv.conf"
   for unit in "${masked[@]}"; do ln -sf /dev/null "$tree/etc/systemd/system/$unit"; done
   mkdir -p "$tree/etc/systemd/system-generators"
@@ -49,4 +51,12 @@ make_disk() {
   mke2fs -q -t ext4 -L debian -U "$disk_id" -J size=16 -m 0 -M / -I 256 -N 65536 \
     -E "hash_seed=$disk_id,lazy_itable_init=0,lazy_journal_init=0,assume_storage_prezeroed=1,root_owner=0:0" \
     -d "$1" "$2"
+}
+
+# make_root TREE FILE: for machines that have the file as memory, and what they write in their own (snug.overlay). Files are
+# whole pages, as DAX wants them; no table has entries for what is not there, since each page of the file costs a guest a
+# sixty-fourth of one. Without the kernel, which is not read from here. It changes the tree, so it comes last.
+make_root() {
+  printf '# The root is mounted by the initramfs.\n' >"$1/etc/fstab"
+  mkfs.erofs -E noinline_data -T "$epoch" -U "$disk_id" --exclude-regex='^boot/.' --quiet "$2" "$1"
 }

@@ -63,7 +63,7 @@ def select_read(stream, seconds):
 
 
 def mappings(pid):
-    """Of each mapping of a process the lines of smaps by name, sizes as KiB; of none that root alone may look into. Guest RAM
+    """Of each mapping of a process its "file", and the lines of smaps by name, sizes as KiB; of none that root alone may look into. Guest RAM
     is what no child may inherit (MADV_DONTFORK, flag "dc"): a cached kernel splits it into several, so size alone does not
     tell."""
     try:
@@ -79,6 +79,8 @@ def mappings(pid):
                 found[name] = int(value.split()[0])
             elif name == "VmFlags":
                 yield {**found, name: value.split()}
+            elif re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+                found = {"file": " ".join(line.split()[5:])}
 
 
 @functools.cache

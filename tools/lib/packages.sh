@@ -30,7 +30,7 @@ packages_of() {
     # Assembling initrds and micro-guests, unpacking Debian's kernels.
     image) printf '%s\n' cpio kmod gcc g++ binutils gzip xz-utils zstd ;;
     # Installing Debian into a disk image (mmdebstrap without root uses fakechroot or uidmap).
-    rootfs) printf '%s\n' mmdebstrap fakeroot fakechroot uidmap e2fsprogs ;;
+    rootfs) printf '%s\n' mmdebstrap fakeroot fakechroot uidmap e2fsprogs erofs-utils ;;
     # Compiling the tiny kernel, in every payload format.
     kernel) printf '%s\n' make flex bison bc libc6-dev libelf-dev libssl-dev lz4 bzip2 ;;
     # Running the lab (tools/lab).
