@@ -204,6 +204,13 @@ cat written
 """
 
 
+def need_direct(folder):
+    try:
+        os.close(os.open(f"{folder}/direct", os.O_CREAT | os.O_WRONLY | os.O_DIRECT))
+    except OSError as error:
+        raise Skip(f"no direct I/O in {folder}: {error.strerror}") from error
+
+
 def written_disk(keys, kernel):
     with Machines() as machines:
         disk = machines.folder.name + "/disk.img"
@@ -211,6 +218,8 @@ def written_disk(keys, kernel):
             file.truncate(64 << 20)
             file.seek(32 << 20)
             file.write(os.urandom(1 << 20))
+        if "direct" in keys:
+            need_direct(machines.folder.name)
         machines.boot("m", "--cpus", "2", "--disk", disk + keys, kernel=kernel)
         check(machines.run("m", WRITER) == "started\n", "the load does not start")
 
