@@ -16,10 +16,10 @@ import guests  # noqa: E402
 
 PARTS = {
     # The machine and its devices.
-    "machine": ("kernels", "kaslr", "ends", "figures", "devices", "balloon_console", "disks", "pmem", "snapshots", "templates"),
+    "machine": ("kernels", "ends", "figures", "devices", "balloon_console", "disks", "pmem", "snapshots", "snapshot_clock", "moves", "templates"),
     # What people do with it: a console, commands, whole systems, networks and sockets between them.
-    "sandbox": ("console", "network", "rings", "sandbox", "limits", "systemd", "integrity", "debian", "taps", "vsock", "shares", "builds",
-                "posix_cases", "pjdfstest", "images", "applications", "snapshot_clock", "moves"),
+    "sandbox": ("console", "network", "rings", "sandbox", "kaslr", "limits", "systemd", "integrity", "debian", "taps", "vsock", "shares", "builds",
+                "posix_cases", "pjdfstest", "images", "applications"),
 }
 
 chosen = [sys.argv.pop(1)] if sys.argv[1:2] and sys.argv[1] in PARTS else list(PARTS)

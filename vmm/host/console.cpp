@@ -44,7 +44,8 @@ Result<void> Console::open_stdio(std::function<void()> on_quit) {
   struct stat status {};
   const bool open = ::fstat(STDIN_FILENO, &status) == 0;
   // It would be an empty input without a word.
-  if (open && S_ISDIR(status.st_mode)) return fail_with_hint("stdin: is a folder", "give it a file, or nothing: </dev/null");
+  if (open && S_ISDIR(status.st_mode))
+    return fail_with_hint("stdin: is a folder", "give it a file, or nothing: </dev/null");
   const bool terminal = ::isatty(STDIN_FILENO) == 1;
   UniqueFd fd;
   // In the background a read of the terminal would stop us.

@@ -123,7 +123,7 @@ TEST_F(VirtioPmemTest, AFlushThatFailsIsAnsweredSo) {
 TEST_F(VirtioPmemTest, OneFlushIsForAllThatCameBeforeItBegan) {
   request(0);
   ring();
-  for (const uint16_t n : {1, 2, 3}) request(n);
+  for (const uint16_t n : std::initializer_list<uint16_t>{1, 2, 3}) request(n);
   ring();
   EXPECT_EQ(backend_->flushes, 1);
   done();
@@ -131,13 +131,13 @@ TEST_F(VirtioPmemTest, OneFlushIsForAllThatCameBeforeItBegan) {
   EXPECT_EQ(backend_->flushes, 2);
   done();
   EXPECT_EQ(ring_.used_index(), 4);
-  for (const uint16_t n : {0, 1, 2, 3}) EXPECT_EQ(answer(n), 0u);
+  for (const uint16_t n : std::initializer_list<uint16_t>{0, 1, 2, 3}) EXPECT_EQ(answer(n), 0u);
   EXPECT_FALSE(backend_->under_way);
 }
 
 TEST_F(VirtioPmemTest, AFlushThatIsDoneAtOnceIsAnsweredAtOnce) {
   backend_->at_once = true;
-  for (const uint16_t n : {0, 1}) request(n);
+  for (const uint16_t n : std::initializer_list<uint16_t>{0, 1}) request(n);
   ring();
   EXPECT_EQ(ring_.used_index(), 2);
   EXPECT_EQ(backend_->flushes, 1);
@@ -253,7 +253,7 @@ TEST_F(ReadOnlyPmemTest, AFlushBehindWritesThatWereRefusedFails) {
   refused_.write(0x1000, std::array<std::byte, 8>{});
   refused_.write(0x1008, std::array<std::byte, 8>{});
   EXPECT_EQ(refused_.count(), 2u);
-  for (const uint16_t n : {0, 1}) request(n);
+  for (const uint16_t n : std::initializer_list<uint16_t>{0, 1}) request(n);
   ring();
   EXPECT_EQ(answer(0), kFailed);
   EXPECT_EQ(answer(1), 0u) << "it is told once";

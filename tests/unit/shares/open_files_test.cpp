@@ -181,8 +181,8 @@ TEST_P(OpenFiles, HolesAreNotToldToAGuestThatWritesBack) {
 
 TEST_P(OpenFiles, ChangingNothingIsAChange) {
   const uint64_t node = made("file", 0640).first;
-  for (const fuse_setattr_in in : {fuse_setattr_in{.valid = FATTR_MODE, .mode = 0640},
-                                   fuse_setattr_in{.valid = FATTR_UID | FATTR_GID}}) {
+  for (const fuse_setattr_in& in : {fuse_setattr_in{.valid = FATTR_MODE, .mode = 0640},
+                                    fuse_setattr_in{.valid = FATTR_UID | FATTR_GID}}) {
     const fuse_attr before = driver->attributes(node);
     ::usleep(30'000);  // longer than a tick of the clock
     const fuse_attr after = driver->setattr(node, in).as<fuse_attr_out>().attr;
