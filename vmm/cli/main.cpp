@@ -22,6 +22,7 @@
 #include "vmm/cli/snapshot_commands.h"
 #include "vmm/cli/usage.h"
 #include "vmm/run/runner.h"
+#include "vmm/spec/given_flags.h"
 
 namespace {
 
