@@ -25,6 +25,7 @@
 #include "vmm/cli/snapshot_moves.h"
 #include "vmm/cli/usage.h"
 #include "vmm/run/runner.h"
+#include "vmm/spec/given_flags.h"
 
 namespace {
 

@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 
+#include "vmm/spec/given_flags.h"
 #include "vmm/spec/spec.h"
 
 namespace snug {

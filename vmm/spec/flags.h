@@ -2,7 +2,6 @@
 #pragma once
 
 #include <map>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -27,10 +26,6 @@ struct FlagValues {
 // Adds a flag for every key, in help groups. `values` must outlive the parsing. A flag that takes one value
 // and is repeated: the last wins (wrapper scripts). Flags of list keys repeat.
 void add_spec_flags(CLI::App& app, FlagValues& values);
-// Those alone that `words` of a command line have, which costs less. False, and none is added: a word may be
-// another flag than these and `others`, or a mistake, and whoever explains it needs all of them.
-bool add_given_spec_flags(CLI::App& app, FlagValues& values, std::span<char* const> words,
-                          std::span<const std::string_view> others);
 
 // The same for any table of keys.
 void add_flags(CLI::App& app, const KeyList& keys, FlagValues& values);

@@ -7,6 +7,7 @@
 #include <array>
 
 #include "tests/unit/spec/problems.h"
+#include "vmm/spec/given_flags.h"
 #include "vmm/spec/load.h"
 #include "vmm/spec/spec.h"
 
