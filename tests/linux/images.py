@@ -57,6 +57,14 @@ class Images:
         rows = [json.loads(line) for line in self.snug("ps", "-a", "--json").out.splitlines()]
         return next((row for row in rows if row["name"] == machine), None)
 
+    def until_it_is(self, state, machine):
+        """What is said of its health once it is that."""
+        deadline = time.monotonic() + BOUND
+        while (row := self.row(machine)).get("health", {}).get("state") != state:
+            check(time.monotonic() < deadline, f"never {state}", row)
+            time.sleep(0.2)
+        return row["health"]
+
 
 @test
 def images_run_as_they_say_or_as_they_are_told():
@@ -227,23 +235,15 @@ def images_tell_how_they_are():
             "Cmd": ["/bin/sh", "-c", "sleep 1000"], "Healthcheck": {
                 "Test": ["CMD-SHELL", "echo looked; test -e /tmp/well"], "Interval": 500_000_000, "Timeout": 60_000_000_000, "Retries": 2}})
         images.run(name=name, flags=["-d", "--wait", "--name", "box"]).expect(0)
-
-        def wait_for(state):
-            deadline = time.monotonic() + BOUND
-            while (row := images.row("box"))["health"]["state"] != state:
-                check(time.monotonic() < deadline, f"never {state}", row)
-                time.sleep(0.2)
-            return row["health"]
-
-        health = wait_for("unhealthy")
+        health = images.until_it_is("unhealthy", "box")
         check(health["failures"] >= 2 and health["last_status"] == 1 and health["last_output"] == "looked\n", "another reason", health)
         check("running (unhealthy)" in images.snug("ps").out, "not shown", images.snug("ps").out)
         images.snug("exec", "box", "--", "/bin/touch", "/tmp/well").expect(0)
-        check(wait_for("healthy")["failures"] == 0, "failures stay")
+        check(images.until_it_is("healthy", "box")["failures"] == 0, "failures stay")
         images.snug("pause", "box").expect(0)
         check("healthy" not in images.snug("ps").out, "a paused one is healthy", images.snug("ps").out)
         images.snug("resume", "box").expect(0)
-        wait_for("healthy")
+        images.until_it_is("healthy", "box")
         images.snug("rm", "--force", "box").expect(0)
         images.run(name=name, flags=["-d", "--wait", "--name", "box", "--no-healthcheck"]).expect(0)
         check("health" not in images.row("box"), "checked all the same")
@@ -269,6 +269,25 @@ def images_with_an_init_of_their_own():
         check(ended.out == "init\n", "not beside it", ended.out, ended.err)
         ended = images.run(name=images.with_layer("none", [File("x")], {"Cmd": ["/no/such/init"]}), flags=["--init", "image"])
         check("/no/such/init" in ended.out + ended.err, "nothing is said", ended.out, ended.err)
+
+
+@test
+def images_with_an_init_of_their_own_tell_how_they_are():
+    """With commands beside it and without; as the image's user, in its folder, with its variables."""
+    with Images() as images:
+        name = images.with_layer("init", [File("etc/inittab", "::respawn:/bin/sleep 1000\n"), File("sbin/"), File("sbin/init", link="../bin/busybox"), File("srv/")], {
+            "Cmd": ["/sbin/init"], "Env": ["PATH=/bin", "GREETING=hi"], "User": "12", "WorkingDir": "/srv", "Healthcheck": {
+                "Test": ["CMD-SHELL", "cat /proc/1/comm; id -u; pwd; echo $GREETING; test -e /tmp/well"], "Interval": 500_000_000, "Timeout": 60_000_000_000, "Retries": 2}})
+        for words in ((), ("/bin/sleep", "1000")):
+            images.run(*words, name=name, flags=["-d", "--wait", "--name", "box", "--init", "image"]).expect(0)
+            health = images.until_it_is("unhealthy", "box")
+            check(health["last_output"] == "init\n12\n/srv\nhi\n", "not as the image says", health)
+            images.snug("exec", "box", "--", "/bin/touch", "/tmp/well").expect(0)
+            images.until_it_is("healthy", "box")
+            check("running (healthy)" in images.snug("ps").out, "not shown", images.snug("ps").out)
+            images.snug("rm", "--force", "box").expect(0)
+        images.run(name=name, flags=["-d", "--wait", "--name", "box", "--init", "image", "--no-healthcheck"]).expect(0)
+        check("health" not in images.row("box"), "checked all the same")
 
 
 @test
