@@ -7,7 +7,7 @@ from guests import *  # noqa: F403
 from network import free_port, need_uplink
 from oci_layout import File, layer, write_layout
 
-APPLETS = ("sh", "cat", "ls", "id", "pwd", "env", "mount", "sleep", "httpd", "stat", "touch", "rm", "df", "grep", "ip", "init", "test", "sync")
+APPLETS = ("sh", "cat", "dd", "ls", "id", "pwd", "env", "mount", "sleep", "httpd", "stat", "touch", "rm", "df", "grep", "ip", "init", "test", "sync")
 
 
 class Images:
@@ -322,3 +322,49 @@ def images_are_counted_apart_from_what_guests_have():
         usage = json.loads(images.snug("stats", "--json", "box").expect(0).out)
         check(usage["guest_shared_bytes"] > 8 << 20 and usage["memory_bytes"] > usage["guest_memory_bytes"] + usage["guest_shared_bytes"],
               "not apart", usage)
+
+
+def of_image_kib(machine, text):
+    """What a machine has for itself of its image: pages of the root's file that no other has mapped, and what the guest keeps in its own
+    memory of it since it began: `text` is /proc/meminfo of before and after, of which the files that it wrote itself are none (Shmem)."""
+    own, inside = 0, False
+    with open(f"/proc/{machine_process(machine)}/smaps") as maps:
+        for line in maps:
+            name, _, value = line.partition(":")
+            if "-" in name and " " in name:
+                inside = line.rstrip().endswith(".erofs")
+            elif inside and name in ("Private_Clean", "Private_Dirty"):
+                own += int(value.split()[0])
+    values = {name: [int(kib) for kib in re.findall(f"^{name}: +(\\d+) kB", text, re.M)] for name in ("Buffers", "Cached", "Shmem")}
+    check(all(len(found) == 2 for found in values.values()), "no /proc/meminfo", text)
+    cached = [buffers + files - written for buffers, files, written in zip(*values.values())]
+    return own + max(cached[1] - cached[0], 0)
+
+
+@test
+def images_cost_one_more_machine_what_it_writes():
+    """A fourth of the same image that reads all of it, and writes some of its own."""
+    if os.geteuid() != 0:
+        raise Skip("root alone may look into a machine's memory")
+    written = 4  # MiB
+    script = (f"cat /proc/meminfo; cat /srv/* /bin/* /etc/* >/dev/null; ls -R /srv /bin /etc >/dev/null; "
+              f"dd if=/dev/urandom of=/mine bs=1M count={written} 2>/dev/null; cat /proc/meminfo; echo done; sleep 1000")
+    with Images() as images:
+        prepared(images, "default", kernel=TINY, initrd=INITRD)
+        costs = []
+        for name in ("one", "two", "three", "four"):
+            images.run(script, kernel=(), flags=["-d", "--wait", "--name", name, "-u", "root"]).expect(0)
+            deadline = time.monotonic() + BOUND
+            while "done" not in (said := images.snug("logs", name).out):
+                check(time.monotonic() < deadline, "it does not come to its end", said)
+                time.sleep(0.2)
+            pid = json.loads(images.snug("inspect", name).expect(0).out)["pid"]
+            costs.append(of_image_kib(pid, said))
+            shmem = [int(kib) for kib in re.findall(r"^Shmem: +(\d+) kB", said, re.M)]
+            # Not to the page: what was the initrd's goes meanwhile.
+            check(shmem[1] - shmem[0] > (written << 10) - 256, "what it wrote is not in its memory", shmem, said)
+        usage = json.loads(images.snug("stats", "--json", "four").expect(0).out)
+        print(f"    of an image, {usage['guest_shared_bytes'] >> 10} KiB are memory of each of four machines; for itself the fourth has "
+              f"{costs[-1]} KiB of it, beside {written} MiB that it wrote", flush=True)
+        check(usage["guest_shared_bytes"] > 8 << 20, "it has not read its image", usage)
+        check(costs[-1] <= 1024, "it has a copy of the image", costs)
