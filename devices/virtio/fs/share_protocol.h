@@ -18,9 +18,8 @@ constexpr size_t kFilesMax = 16;  // GuestMemory::kFilesMax
 
 enum class CallKind : uint32_t {
   // A machine has been built. `argument`: bytes of its memory. Descriptors: that (GuestMemory::attach()), the
-  // files that are memory beside it, one for each that has a size, and what its doorbells add to, one for
-  // each
-  // queue. What was there before is over.
+  // files that are memory beside it, one for each that has a size, and what its doorbells add to, one
+  // for each queue. What was there before is over.
   kAttach = 1,
   // Its driver is ready. `argument`: the features that were negotiated. Descriptors: what interrupts, one for
   // each ring that has a size, in their order.

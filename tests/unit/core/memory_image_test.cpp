@@ -127,10 +127,22 @@ TEST_P(MemoryImageTest, AFileOfAnotherSizeIsRefused) {
   EXPECT_FALSE(map_memory_image(*memory, file.get()));
 }
 
-TEST_P(MemoryImageTest, MemoryOfSeveralProcessesIsRefused) {
+// Of another process's writes only the file tells.
+TEST_P(MemoryImageTest, MemoryOfSeveralProcessesIsWrittenAndCopied) {
   const auto memory = GuestMemory::create_shared(2 * kMiB);
+  ASSERT_TRUE(memory->store(uint64_t{4096 * 3}, uint8_t{7}));
+  const uint8_t other = 8;
+  ASSERT_EQ(::pwrite(memory->file(), &other, 1, 4096 * 100), 1);
   const UniqueFd file = empty_file();
-  EXPECT_FALSE(write(*memory, file));
+  EXPECT_FALSE(MemoryImageWriter(*memory, pages_, file.get()).begin_noting());
+  ASSERT_TRUE(write(*memory, file));
+  EXPECT_LE(bytes_stored(file), 2 * 4096u);
+  for (const auto& again : {GuestMemory::create_shared(2 * kMiB), GuestMemory::create(2 * kMiB)}) {
+    ASSERT_TRUE(map_memory_image(*again, file.get()));
+    EXPECT_EQ(again->load<uint8_t>(4096 * 3), 7);
+    EXPECT_EQ(again->load<uint8_t>(4096 * 100), 8);
+    EXPECT_EQ(again->load<uint8_t>(4096 * 101), 0);
+  }
 }
 
 }  // namespace

@@ -121,7 +121,7 @@ TEST_F(HostileShareTest, ACallThatMakesNoSenseIsTheEnd) {
   const std::span<const int> three = all;
   const auto one = three.first(1);
   after_attach(call(share::CallKind{0}), {}, "no sense");
-  after_attach(call(share::CallKind{6}), {}, "no sense");
+  after_attach(call(share::CallKind{9}), {}, "no sense");
   after_attach(call(share::CallKind{~0U}), {}, "no sense");
   after_attach(call(share::CallKind::kAttach, kRam), three.first(2), "without memory or queues");
   after_attach(call(share::CallKind::kAttach, kRam), {}, "without memory or queues");
