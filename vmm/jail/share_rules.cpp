@@ -24,7 +24,7 @@ ArgumentTest type_is(uint8_t argument, mode_t type) {
 }
 
 constexpr uint64_t kFlagsOfFound = O_ACCMODE | O_CLOEXEC | O_NOCTTY | O_PATH | O_NOFOLLOW | O_DIRECTORY |
-                                   O_TRUNC | O_SYNC | O_DSYNC | O_TMPFILE | O_LARGEFILE;
+                                   O_TRUNC | O_SYNC | O_DSYNC | O_TMPFILE | O_LARGEFILE | O_APPEND;
 constexpr uint64_t kNew = O_CREAT | O_EXCL | O_NOFOLLOW;
 
 ArgumentTest makes_new(uint8_t argument) {

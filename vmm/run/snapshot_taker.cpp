@@ -45,8 +45,6 @@ void SnapshotTaker::take(Machine& machine, SnapshotFiles files, Done done) {
   const RunState state = machine.state();
   if (state != RunState::kRunning && state != RunState::kPaused)
     return done(fail("the machine is {}", run_state_name(state)));
-  // What its server keeps can be saved, but several machines that go on there append where others have.
-  if (machine.memory().file() >= 0) return done(fail("shares: a machine with them cannot be saved"));
   // Before it stands still for nothing.
   if (const std::string why = machine.virtio().unsaveable(); !why.empty())
     return done(fail("{}: a machine with it cannot be saved", why));

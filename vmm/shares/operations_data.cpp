@@ -1,7 +1,9 @@
 // What is in files. Data goes straight between them and guest memory.
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <linux/magic.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -30,6 +32,19 @@ int write_flags(const Share& share, uint32_t guest_flags) {
   if ((guest_flags & O_APPEND) != 0 && !share.agreed.has(FUSE_WRITEBACK_CACHE)) flags |= RWF_APPEND;
   if ((guest_flags & O_DSYNC) != 0) flags |= (guest_flags & O_SYNC) == O_SYNC ? RWF_SYNC : RWF_DSYNC;
   return flags;
+}
+
+// overlayfs forgets RWF_APPEND on its way to the file below (Linux 6.1), but not how a file was opened.
+bool forgets_append(int fd) {
+  struct statfs found {};
+  return ::fstatfs(fd, &found) == 0 && found.f_type == OVERLAYFS_SUPER_MAGIC;
+}
+
+// Opened anew for one write, where that takes it; none: as it is.
+UniqueFd opened_to_append(Share& share, const Handle& handle, int how) {
+  if ((how & RWF_APPEND) == 0 || !forgets_append(handle.fd.get())) return {};
+  auto fd = share.with_descriptors([&] { return share.host.reopen(handle.inode.fd(), O_WRONLY | O_APPEND); });
+  return fd ? std::move(*fd) : UniqueFd();
 }
 
 Outcome<> check_range(uint64_t offset, uint64_t length) {
@@ -84,9 +99,11 @@ Outcome<> write(Share& share, Request& request, Reply& reply) {
   if (in.size > kMaxTransfer || !request.data(in.size, iovecs)) return refuse(EINVAL);
   const int how = write_flags(share, in.flags);
   drop_privileges(share, handle->inode, handle->fd.get(), (in.write_flags & FUSE_WRITE_KILL_SUIDGID) != 0);
+  const UniqueFd appending = opened_to_append(share, *handle, how);
+  const int file = appending ? appending.get() : handle->fd.get();
   const uint64_t count =
       SNUG_TRY(transfer(iovecs, in.offset, [&](const iovec* parts, int size, off_t offset) {
-        return ::pwritev2(handle->fd.get(), parts, size, offset, how);
+        return ::pwritev2(file, parts, size, offset, how);
       }));
   fuse_write_out out{};
   out.size = static_cast<uint32_t>(count);

@@ -120,8 +120,8 @@ std::unordered_set<uint64_t> InodeTable::restore(SectionReader& in, const Find& 
   return others;
 }
 
-// Whether it is the file that it was. Another one of that name takes its place for the guest, which asks for
-// attributes again before it believes what it has.
+// Whether it is the file that it was. Another folder of that name takes its place for the guest; another file
+// does not, since the guest may have pages of it, which are read without asking.
 bool InodeTable::find_again(uint64_t id, const Find& find_name) {
   std::string name;
   uint64_t parent = 0;
@@ -139,6 +139,7 @@ bool InodeTable::find_again(uint64_t id, const Find& find_name) {
   Inode& inode = *known(id);
   if (inode.type != (found->status.stx_mode & S_IFMT) || find_same(found->status) != nullptr) return false;
   const bool same = is_the_same(inode, found->status);
+  if (!same && inode.type != S_IFDIR) return false;
   inode.device = device_of(found->status);
   inode.number = found->status.stx_ino;
   inode.born = birth_of(found->status);

@@ -91,6 +91,17 @@ TEST_F(ShareState, NumbersAndOpenFilesGoOn) {
   EXPECT_EQ(driver->open(file, O_RDONLY).error, ESTALE);
 }
 
+// Another machine that goes on from the same state has written meanwhile.
+TEST_F(ShareState, WhatIsOpenForAppendingAppends) {
+  const uint64_t file = driver->node(1, "file");
+  constexpr uint32_t kFlags = O_WRONLY | O_APPEND;
+  const uint64_t handle = driver->open(file, kFlags).as<fuse_open_out>().fh;
+  EXPECT_TRUE(driver->write(file, handle, 11, ".", 0, kFlags));
+  go_on([this] { Scratch::write(scratch.shared("file"), "of the host, and longer"); });
+  EXPECT_TRUE(driver->write(file, handle, 12, "!", 0, kFlags));
+  EXPECT_EQ(Scratch::read(scratch.shared("file")), "of the host, and longer!");
+}
+
 TEST_F(ShareState, AsOftenAsOneLikes) {
   const uint64_t deep = driver->walk("folder/below/deep");
   const uint64_t handle = driver->open(deep, O_RDWR).as<fuse_open_out>().fh;
@@ -120,7 +131,10 @@ TEST_F(ShareState, WhatIsGoneOrAnotherFileIsSaid) {
     EXPECT_EQ(::unlink(scratch.shared("folder/below/deep").c_str()), 0);
   });
   EXPECT_EQ(driver->read(file, other, 0, 10).error, EBADF) << "it was open, and is another file";
-  EXPECT_EQ(driver->content(file), "another one") << "the name leads to it";
+  EXPECT_EQ(driver->open(file, O_RDONLY).error, ESTALE) << "the guest may have pages of the one before";
+  const uint64_t now = driver->node(1, "file");
+  EXPECT_NE(now, file);
+  EXPECT_EQ(driver->content(now), "another one") << "the name leads to it";
   EXPECT_EQ(driver->read(deep, gone, 0, 10).error, EBADF);
   EXPECT_EQ(driver->open(deep, O_RDONLY).error, ESTALE);
   EXPECT_EQ(driver->lookup(below, "deep").error, ENOENT);
