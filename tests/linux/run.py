@@ -26,4 +26,5 @@ chosen = [sys.argv.pop(1)] if sys.argv[1:2] and sys.argv[1] in PARTS else list(P
 for part in chosen:
     for module in PARTS[part]:
         importlib.import_module(module)
+guests.keep_those_of({module for part in chosen for module in PARTS[part]})
 guests.main("linux")

@@ -106,6 +106,7 @@ def unrecorded():
 
 
 def test(function):
+    function.home = function.__module__
     _tests.append(function)
     return function
 
@@ -113,7 +114,13 @@ def test(function):
 def add(name, function):
     """Registers a case made in a loop."""
     function.__name__ = name
+    function.home = sys._getframe(1).f_globals["__name__"]
     _tests.append(function)
+
+
+def keep_those_of(modules):
+    """Of the tests registered so far: not those of modules that others take something from."""
+    _tests[:] = [function for function in _tests if function.home in modules]
 
 
 def choose(names):
@@ -463,7 +470,7 @@ def main(title):
     sys.exit(1 if failed else 0)
 
 
-__all__ = ["Skip", "test", "unrecorded", "add", "check", "Ended", "snug", "Terminal", "children_of", "inner_processes", "tasks_of", "status_of",
+__all__ = ["Skip", "test", "unrecorded", "add", "keep_those_of", "check", "Ended", "snug", "Terminal", "children_of", "inner_processes", "tasks_of", "status_of",
            "state_of", "machine_process", "share_server", "processes_of", "stop_machine", "continue_machine", "hold", "check_gone", "kill_machine",
            "processes_in", "limits_here", "cgroup_mount", "cgroups_of", "resident_kib", "descriptors", "main", "PROGRAM", "jail_missing", "SNUG", "BOUND", "os", "re", "signal", "subprocess",
            "tempfile", "time"]
