@@ -360,6 +360,7 @@ const std::vector<Unseen>& unseen_entries() {
        By::kLinuxGuests,
        "a reset of a machine with a disk of mode pmem"},
       {{kBuilder}, SYS_madvise, {102}, By::kAnyTest, "C libraries from 2.42 on"},
+      {{kShare}, SYS_madvise, {MADV_DONTNEED}, By::kAnyTest, "malloc gives memory back, if there is enough"},
       {{kBuilder, kShare}, SYS_fstat, {}, By::kAnyTest, "fstat(2) of other releases of the C library"},
       {{kShare}, SYS_fgetxattr, {}, By::kAnyTest, "only where the server's own files cannot be its folder"},
       {{kShare},
