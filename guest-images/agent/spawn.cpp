@@ -94,7 +94,7 @@ bool become(const User& user) {
          ::setuid(user.uid) == 0;
 }
 
-// In the new process. Comes back only when it fails.
+// In the new process, which has the old one's memory while that waits for it. Comes back only when it fails.
 Failure become_command(const protocol::ExecRequest& request, const User& user, char** argv, char** envp,
                        const Ends& ends) {
   default_signals();
@@ -115,6 +115,7 @@ Failure become_command(const protocol::ExecRequest& request, const User& user, c
   } else if (::chdir(user.home.c_str()) != 0) {
     (void)!::chdir("/");
   }
+  // Where the program is looked for is the command's to say; the old one gets its own back (spawn()).
   environ = envp;
   ::execvp(argv[0], argv);
   return {Step::kProgram, errno};
@@ -163,7 +164,9 @@ bool spawn(const protocol::ExecRequest& request, Child& child, protocol::ErrorMe
   std::vector<std::string> variables = environment(request, *user);
   const std::vector<char*> argv = pointers(arguments);
   const std::vector<char*> envp = pointers(variables);
-  child.pid = ::fork();
+  // A copy of our memory for what lives so short would cost most of what it takes to start a command.
+  char** const own_environment = environ;
+  child.pid = ::vfork();
   if (child.pid < 0) {
     error.text = std::string("fork in the guest: ") + ::strerror(errno);
     return false;
@@ -174,6 +177,7 @@ bool spawn(const protocol::ExecRequest& request, Child& child, protocol::ErrorMe
     (void)!::write(report_end.get(), &failure, sizeof failure);
     ::_exit(127);
   }
+  environ = own_environment;
   report_end.reset();
   Failure failure{};
   ssize_t count;
