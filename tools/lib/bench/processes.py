@@ -164,6 +164,12 @@ class Guest:
     def type(self, line):
         os.write(self.process.stdin.fileno(), line.encode() + b"\n")
 
+    def end(self):
+        """As a person does, with Ctrl-C."""
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(BOUND)
+        self.kill()
+
     def kill(self):
         """Ends it and all that it started."""
         kill_all(self.pid)

@@ -33,6 +33,7 @@ class Setting:
             file.truncate(DISK_MIB << 20)
         self.warm = set()  # monitors whose program has run
         self.environment = dict(os.environ, XDG_CACHE_HOME=os.path.join(self.folder, "cache"),
+                                SNUG_TEMPLATE="false",  # what begins with one says so
                                 XDG_RUNTIME_DIR=self.folder)  # not /tmp/snug-UID, which may be another user's in the lab
         self.qemu_cpu = "host"
         if icount:

@@ -1,4 +1,6 @@
 """command: `snug run -- true` beside other monitors with the same kernel and a script that does as much."""
+import itertools
+
 from bench import archives, processes
 from bench.monitors import GuestSpec
 
@@ -55,19 +57,26 @@ def measure_stock(setting, figures):
 
 
 def measure_snug(setting, figures, case, command):
-    """Booted, and from a template, which the run that is thrown away makes."""
+    """Booted, and from a template, which the run that is thrown away makes; and what that costs, once a kind."""
+    def with_template(*words):
+        return [*command[:2], "--template", "true", *words, *command[2:]]
+
     measure_one(setting, figures, case, "snug run -- true", command, None)
-    measure_one(setting, figures, case, "snug run --template true -- true", [*command[:2], "--template", "true", *command[2:]], None)
+    measure_one(setting, figures, case, "snug run --template true -- true", with_template(), None)
+    number = itertools.count()
+    measure_one(setting, figures, case, "snug run --template true -- true, the run that leaves the template",
+                lambda: with_template("--cmdline", f"kind={next(number)}"), None)
 
 
 def measure_one(setting, figures, case, name, command, text):
-    """`text`: what the guest must have printed."""
+    """`command`: or a function that gives one for each run. `text`: what the guest must have printed."""
     if not figures.begin("command", case, name):
         return
     values = []
     try:
         for number in range(setting.runs + 1):
-            usage, output = processes.tried(lambda: processes.run_to_end(command, setting.environment))
+            words = command() if callable(command) else command
+            usage, output = processes.tried(lambda words=words: processes.run_to_end(words, setting.environment))
             if text and text not in output:
                 raise processes.Failed(f"the guest did not run the script: {output.strip()[-200:]}")
             if number:  # the first is thrown away: it fills caches

@@ -27,6 +27,7 @@ def measure(setting, figures):
             measure_beyond(setting, figures, guest, monitor)
     for count in (1, 10) if setting.quick else (1, 10, 50):
         measure_shared(setting, figures, base, count)
+        measure_clones(setting, figures, base, count)
 
 
 def measure_beyond(setting, figures, guest, monitor):
@@ -47,6 +48,33 @@ def measure_beyond(setting, figures, guest, monitor):
     figures.add("memory", guest.case(), BEYOND, monitor.name, values, "MiB", METHOD,
                 detail={f"{name} (KiB)": kib for name, kib in parts.items()}, tolerance=0.15,
                 budget=BUDGET_MIB if monitor is setting.snug_monitor() and guest.devices() else None)
+
+
+def measure_clones(setting, figures, guest, count):
+    """Machines that sleep, of one template, which one before them leaves."""
+    case = f"{guest.case()}, {count} idle guest{'s' if count > 1 else ''}"
+    name = "snug, from a template, sleep"
+    if not figures.begin("memory", case, name):
+        return
+    command = [setting.snug, "run", "--kernel", setting.snug_monitor().kernel_file(guest), "--initrd", guest.initrd, "--memory",
+               f"{guest.memory_mib}M", "--template", "true", "--", "sh", "-c", "echo sleeping; exec sleep 100000"]
+    running = []
+    try:
+        for number in range(count + 1):
+            running.append(processes.Guest(command, setting.environment))
+            running[-1].wait_for(b"sleeping")
+            if number == 0:  # it is copied beside its command, and kept when it ends at the latest
+                running.pop().end()
+        time.sleep(processes.SETTLED)
+        values = [processes.pss_kib(one.pid) / 1024 for one in running]
+    except processes.Failed as problem:
+        figures.missing("memory", case, "PSS of each guest, guest RAM included", name, str(problem))
+        return
+    finally:
+        for one in running:
+            one.kill()
+    figures.add("memory", case, "PSS of each guest, guest RAM included", name, values, "MiB",
+                "smaps_rollup of all processes of each", along=("idle guests", count))
 
 
 def measure_shared(setting, figures, guest, count):
