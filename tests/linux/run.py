@@ -11,6 +11,8 @@ import sys
 sys.dont_write_bytecode = True
 # Whatever a guest does is done by one that is locked in.
 os.environ.setdefault("SNUG_JAIL", "require")
+# Machines boot: that is what most tests are about, and two of a kind are to be alike. Those of templates say so.
+os.environ.setdefault("SNUG_TEMPLATE", "false")
 
 import guests  # noqa: E402
 

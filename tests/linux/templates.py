@@ -24,8 +24,13 @@ class Templates(Machines):
         return self.snug("run", "-k", kernel, *initrds, "-m", "128M", "--template", "true", "--log-level", "info", *flags, "--",
                          "sh", "-c", script).expect(status)
 
+    def unasked(self, *arguments, status=0):
+        """As people do, who do not know of templates."""
+        env = {name: value for name, value in self.env.items() if name != "SNUG_TEMPLATE"}
+        return snug("run", "-k", TINY, "--initrd", INITRD, "-m", "128M", *arguments, env=env).expect(status)
+
     def kept(self):
-        names = os.listdir(self.store) if os.path.isdir(self.store) else []
+        names = [name for name in (os.listdir(self.store) if os.path.isdir(self.store) else []) if not name.endswith(".seen")]
         check(not [name for name in names if name.startswith("new-")], "one that was begun is left", names)
         return sorted(names)
 
@@ -153,6 +158,78 @@ def templates_of_images():
             check(ended.out == "3\n", "another image", ended.out, ended.err)
             time.sleep(3)
         check(len(os.listdir(store)) == 2, "no other kind", os.listdir(store))
+
+
+@test
+def templates_of_kinds_that_come_again():
+    with Templates() as machines:
+        command = ["--", "sh", "-c", f"ls /run/left 2>&1; echo > /run/left; {BOOT}; exit 7"]
+        seen = []
+        for number, kept in enumerate((0, 1, 1, 1)):
+            ended = machines.unasked(*command, status=7)
+            check(ended.err == "" and "No such file" in ended.out, f"run {number + 1} is not like the others", ended.out, ended.err)
+            check(len(machines.kept()) == kept, f"templates after run {number + 1}", machines.kept())
+            seen.append(ended.out)
+        check(len(set(seen[:2])) == 2 and len(set(seen[1:])) == 1, "not the third one first begins so", *seen)
+        # Where they are not wanted, by whichever way, and where there can be none.
+        folder = machines.folder.name
+        for flags in (["--template", "false"], ["-v", f"{folder}:/mnt"]):
+            for _ in range(3):
+                ended = machines.unasked(*flags, *command, status=7)
+                check(ended.out not in seen and ended.err == "", f"with {flags} it does not boot", ended.out, ended.err)
+                seen.append(ended.out)
+        machines.env["SNUG_TEMPLATE"] = "false"
+        ended = machines.snug("run", "-k", TINY, "--initrd", INITRD, "-m", "128M", *command).expect(7)
+        check(ended.out not in seen, "it begins so in spite of the environment", ended.out)
+        machines.env["SNUG_TEMPLATE"] = "sometimes"
+        ended = machines.snug("run", "-k", TINY, "--initrd", INITRD, "-m", "128M", *command).expect(125)
+        check("SNUG_TEMPLATE" in ended.err and "set it to auto, true or false" in ended.err, "odd words", ended.err)
+        check(len(machines.kept()) == 1, "more templates", machines.kept())
+
+
+@test
+def templates_that_lead_nowhere_are_not_tried_again():
+    with Templates() as machines:
+        command = ["--", "sh", "-c", BOOT]
+        first, second, third = (machines.unasked(*command).out for _ in range(3))
+        check(first != second == third, "no template", first, second, third)
+        name, = machines.kept()
+        with open(f"{machines.store}/{name}/state", "r+b") as file:
+            file.truncate(100)
+        seen = {first, second}
+        for _ in range(3):
+            ended = machines.unasked(*command)
+            check(ended.out not in seen and ended.err == "" and machines.kept() == [], "it is tried again", ended.out, ended.err)
+            seen.add(ended.out)
+
+
+@test
+def templates_for_several_commands_and_their_streams():
+    with Templates() as machines:
+        spec = machines.folder.name + "/spec.yaml"
+        with open(spec, "w") as file:
+            file.write(f"kernel: {TINY}\ninitrd: {INITRD}\nmemory: 128M\ntemplate: true\n"
+                       "command: ['echo one; dmesg | head -40 | md5sum', 'echo two; exit 3', 'echo three']\n")
+        seen = []
+        for _ in range(3):
+            junit = machines.folder.name + "/junit.xml"
+            ended = machines.snug("run", spec, "--junit", junit).expect(3)
+            lines = ended.out.split("\n")
+            check((lines[0], lines[2:]) == ("one", ["two", "three", ""]), "not each of them once", ended.out, ended.err)
+            with open(junit) as file:
+                text = file.read()
+            check('tests="3"' in text and 'failures="1"' in text, "not what ran", text)
+            seen.append(lines[1])
+        check(len(set(seen)) == 1, "they boot", seen)
+        # One with an input, one that is more than fits into a packet, one that there is none of, one that is too long.
+        check(machines.start("true").out == "", "it prints")
+        flags = ["-k", TINY, "--initrd", INITRD, "-m", "128M", "--template", "true"]
+        with open(spec) as file:
+            ended = machines.snug("run", "-i", *flags, "--", "cat", stdin=file).expect(0)
+        check(ended.out.startswith("kernel:"), "not its input", ended.out, ended.err)
+        ended = machines.snug("run", *flags, "--", "sh", "-c", "echo ${#1}", "sh", "x" * 100_000).expect(0)
+        check(ended.out == "100000\n", "not its argument", ended.out, ended.err)
+        machines.snug("run", *flags, "--", "no-such-program").expect(127)
 
 
 @test

@@ -53,13 +53,16 @@ int ExecEnd::shell_status() const {
 
 Result<std::unique_ptr<ExecSession>> ExecSession::start(EventLoop& loop, UniqueFd connection,
                                                         const protocol::ExecRequest& request, Streams streams,
-                                                        Events events, std::chrono::milliseconds patience) {
+                                                        Events events, std::chrono::milliseconds patience,
+                                                        ExecBefore before) {
   std::unique_ptr<ExecSession> session(new ExecSession(loop, std::move(events)));
   if (!put_exec(session->request_, request)) return fail("{}", why_too_long(request));
   session->connection_ = std::move(connection);
   const int fd = session->connection_.get();
   ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK);
+  session->before_ = std::move(before);
   protocol::put_hello(session->out_, {});
+  session->out_ += session->before_.frames;
   // A short one need not wait for the greeting: it is the same in all versions.
   if (session->request_.size() <= kAtOnce) session->out_ += std::exchange(session->request_, {});
   session->patience_ = SNUG_TRY(loop.timer([s = session.get(), patience] {
@@ -171,17 +174,10 @@ bool ExecSession::take_frame(const protocol::Frame& frame) {
     return false;
   }
   switch (state_) {
-    case State::kGreeting: {
-      const auto hello = protocol::decode_hello(frame.payload);
-      if (frame.type != FrameType::kHello || !hello) return lose("the guest's agent speaks something else");
-      if (!protocol::chosen_version(*hello))
-        return lose(fmt::format("the guest's agent speaks version {} of the protocol, this snug {} to {}",
-                                hello->highest, protocol::kOldestVersion, protocol::kVersion));
-      out_ += request_;
-      request_ = {};
-      state_ = State::kStarting;
-      return true;
-    }
+    case State::kGreeting:
+      return take_greeting(frame);
+    case State::kBefore:
+      return take_answer(frame);
     case State::kStarting:
       if (frame.type != FrameType::kStarted) return lose("the guest's agent did not start the command");
       state_ = State::kRunning;
@@ -195,6 +191,30 @@ bool ExecSession::take_frame(const protocol::Frame& frame) {
       break;
   }
   return lose("the guest's agent spoke out of turn");
+}
+
+bool ExecSession::take_greeting(const protocol::Frame& frame) {
+  const auto hello = protocol::decode_hello(frame.payload);
+  if (frame.type != FrameType::kHello || !hello) return lose("the guest's agent speaks something else");
+  const auto version = protocol::chosen_version(*hello);
+  if (!version)
+    return lose(fmt::format("the guest's agent speaks version {} of the protocol, this snug {} to {}",
+                            hello->highest, protocol::kOldestVersion, protocol::kVersion));
+  if (*version < before_.version)
+    return lose("the guest's agent is older than this snug and does not know how");
+  out_ += request_;
+  request_ = {};
+  state_ = before_.answers > 0 ? State::kBefore : State::kStarting;
+  return true;
+}
+
+bool ExecSession::take_answer(const protocol::Frame& frame) {
+  if (frame.type != FrameType::kDone)
+    return lose("the guest's agent did not do what comes before the command");
+  if (--before_.answers > 0) return true;
+  state_ = State::kStarting;
+  if (auto done = std::exchange(before_.done, nullptr)) done({});
+  return true;
 }
 
 bool ExecSession::take_running_frame(const protocol::Frame& frame) {
@@ -298,7 +318,9 @@ void ExecSession::maybe_end() {
   told_ = true;
   if (end_->kind == ExecEnd::Kind::kEnded) end_->stream_error = stream_error_;
   loop_.post([this, alive = std::weak_ptr<int>(alive_)] {
-    if (!alive.expired()) events_.ended(*end_);
+    if (alive.expired()) return;
+    if (auto done = std::exchange(before_.done, nullptr)) return done(fail("{}", end_->error.text));
+    events_.ended(*end_);
   });
 }
 

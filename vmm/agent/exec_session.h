@@ -35,6 +35,16 @@ struct ExecEnd {
   int shell_status() const;
 };
 
+// Requests that come before the command, on its connection: the command does not begin unless they are done.
+struct ExecBefore {
+  std::string frames;    // "": none
+  size_t answers = 0;    // so many of `done` answer them
+  uint16_t version = 0;  // that the agent has to speak
+  // They are done, or why not: the session is over then, this takes the place of ended(), and the session may
+  // be destroyed.
+  std::function<void(const Result<void>&)> done;
+};
+
 class ExecSession {
  public:
   struct Streams {
@@ -59,7 +69,8 @@ class ExecSession {
   static Result<std::unique_ptr<ExecSession>> start(EventLoop& loop, UniqueFd connection,
                                                     const protocol::ExecRequest& request, Streams streams,
                                                     Events events,
-                                                    std::chrono::milliseconds patience = kPatience);
+                                                    std::chrono::milliseconds patience = kPatience,
+                                                    ExecBefore before = {});
   ~ExecSession();
 
   bool started() const { return state_ == State::kRunning; }
@@ -69,7 +80,7 @@ class ExecSession {
   void abandon(const std::string& why);
 
  private:
-  enum class State { kGreeting, kStarting, kRunning, kOver };
+  enum class State { kGreeting, kBefore, kStarting, kRunning, kOver };
   struct Output {
     std::unique_ptr<OutputEnd> end;
     protocol::ReceiveWindow window;
@@ -81,6 +92,8 @@ class ExecSession {
   void on_connection(uint32_t epoll_events);
   bool receive();
   bool take_frame(const protocol::Frame& frame);
+  bool take_greeting(const protocol::Frame& frame);
+  bool take_answer(const protocol::Frame& frame);
   bool take_running_frame(const protocol::Frame& frame);
   bool take_output(const protocol::Frame& frame);
   void consume(uint8_t channel, size_t count);
@@ -94,6 +107,7 @@ class ExecSession {
 
   EventLoop& loop_;
   Events events_;
+  ExecBefore before_;  // its done() is none once they are
   State state_ = State::kGreeting;
   bool gone_ = false;  // the connection
   UniqueFd connection_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <optional>
 #include <system_error>
@@ -210,6 +211,18 @@ int run_here(Spec& spec, bool named, CommandPlan& plan, const RunArguments& argu
   return written || end->exit_status != 0 ? end->exit_status : kStatusFailure;
 }
 
+// What `template` is where it is left to snug.
+Result<void> heed_environment(Spec& spec) {
+  const char* text = std::getenv("SNUG_TEMPLATE");  // NOLINT(concurrency-mt-unsafe): nothing sets it
+  const std::string_view word = text == nullptr ? "" : text;
+  if (word.empty() || word == "auto" || spec.templates != TemplateMode::kAuto) return {};
+  if (word != "true" && word != "false")
+    return fail_with_hint(fmt::format("SNUG_TEMPLATE is {}", in_quotes(word)),
+                          "set it to auto, true or false");
+  spec.templates = word == "true" ? TemplateMode::kTrue : TemplateMode::kFalse;
+  return {};
+}
+
 // snug run alpine: what is no file is an image, unless it looks like a file that is missing.
 std::string image_in_place_of_spec(const std::optional<std::string>& path) {
   std::error_code error;
@@ -244,6 +257,7 @@ int run(const RunArguments& arguments) {
     put(stderr, "snug: error: log: {}\n", opened.error().text());
     return kStatusFailure;
   }
+  if (auto heeded = heed_environment(spec); !heeded) return fail_run(heeded.error());
   if (spec.storage && !outcome.named)
     return fail_run(
         Error{"storage is kept under the machine's name, and it has none", "give it one: --name NAME"});

@@ -90,8 +90,9 @@ std::vector<std::string> entries_of(int directory) {
 
 std::string read_small(int directory, const char* file) {
   const UniqueFd fd(::openat(directory, file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  if (!fd) return {};
   std::string text(65536, '\0');
-  const ssize_t count = fd ? ::read(fd.get(), text.data(), text.size()) : -1;
+  const ssize_t count = ::read(fd.get(), text.data(), text.size());
   text.resize(count > 0 ? static_cast<size_t>(count) : 0);
   return text;
 }

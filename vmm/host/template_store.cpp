@@ -23,9 +23,13 @@ namespace {
 
 constexpr const char* kState = "state";
 constexpr const char* kMemory = "memory";
+constexpr const char* kTouched = "touched";
+constexpr const char* kTouchedNew = "touched.new";
 constexpr size_t kTemplatesMax = 8;
+constexpr size_t kNotesMax = 256;
 constexpr uint64_t kBytesMax = 4 * kGiB;  // on the disk
 constexpr std::string_view kUnfinished = "new-";
+constexpr std::string_view kNote = ".seen";
 constexpr time_t kAbandoned = 3600;   // seconds
 constexpr time_t kLives = 24 * 3600;  // seconds: the guest's addresses are others each day
 // A file changed this short ago could change again without its time of change telling.
@@ -46,7 +50,8 @@ UniqueFd open_in(int folder, const std::string& name, const char* file) {
 }
 
 void remove_one(int folder, const std::string& name) {
-  for (const char* file : {kState, kMemory}) ::unlinkat(folder, (name + "/" + file).c_str(), 0);
+  for (const char* file : {kState, kMemory, kTouched, kTouchedNew})
+    ::unlinkat(folder, (name + "/" + file).c_str(), 0);
   ::unlinkat(folder, name.c_str(), AT_REMOVEDIR);
 }
 
@@ -108,7 +113,8 @@ TemplateStore& TemplateStore::operator=(TemplateStore&& other) noexcept {
 
 TemplateStore::Files TemplateStore::find() {
   if (!folder_ || ::faccessat(folder_.get(), name_.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) != 0) return {};
-  Files files{open_in(folder_.get(), name_, kState), open_in(folder_.get(), name_, kMemory)};
+  Files files{open_in(folder_.get(), name_, kState), open_in(folder_.get(), name_, kMemory),
+              open_in(folder_.get(), name_, kTouched)};
   struct stat status {};
   if (!files.state || !files.memory || ::fstat(files.state.get(), &status) != 0 ||
       ::time(nullptr) - status.st_ctim.tv_sec > kLives) {
@@ -117,6 +123,27 @@ TemplateStore::Files TemplateStore::find() {
   }
   ::utimensat(folder_.get(), name_.c_str(), nullptr, 0);  // used: prune() takes others first
   return files;
+}
+
+std::string TemplateStore::note() const { return name_ + std::string(kNote); }
+
+bool TemplateStore::seen() {
+  if (!folder_) return false;
+  struct stat status {};
+  if (::fstatat(folder_.get(), note().c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0)
+    return status.st_size == 0 || ::time(nullptr) - status.st_mtim.tv_sec > kLives;
+  const UniqueFd made(
+      ::openat(folder_.get(), note().c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (made) prune_notes();
+  return false;
+}
+
+void TemplateStore::refuse() {
+  if (!folder_) return;
+  const UniqueFd file(
+      ::openat(folder_.get(), note().c_str(), O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0600));
+  constexpr std::string_view kRefused = "no template\n";
+  if (file) (void)!::write(file.get(), kRefused.data(), kRefused.size());
 }
 
 Result<TemplateStore::Files> TemplateStore::begin() {
@@ -131,7 +158,7 @@ Result<TemplateStore::Files> TemplateStore::begin() {
     return UniqueFd(::openat(folder_.get(), (unfinished + "/" + file).c_str(),
                              O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600));
   };
-  Files files{make(kState), make(kMemory)};
+  Files files{make(kState), make(kMemory), UniqueFd()};
   if (!files.state || !files.memory) {
     const int error = errno;
     drop();
@@ -154,6 +181,20 @@ Result<void> TemplateStore::keep() {
   return {};
 }
 
+void TemplateStore::keep_touched(std::string_view touched) {
+  if (!folder_) return;
+  const std::string unfinished = name_ + "/" + kTouchedNew;
+  const UniqueFd file(::openat(folder_.get(), unfinished.c_str(),
+                               O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0600));
+  // Another one does it, or the template has gone.
+  if (!file) return;
+  const bool whole =
+      ::write(file.get(), touched.data(), touched.size()) == static_cast<ssize_t>(touched.size());
+  if (!whole ||
+      ::renameat(folder_.get(), unfinished.c_str(), folder_.get(), (name_ + "/" + kTouched).c_str()) != 0)
+    ::unlinkat(folder_.get(), unfinished.c_str(), 0);
+}
+
 void TemplateStore::drop() {
   if (!unfinished_.empty()) remove_one(folder_.get(), std::exchange(unfinished_, {}));
 }
@@ -167,40 +208,57 @@ void TemplateStore::leave() {
   unfinished_.clear();
 }
 
-void TemplateStore::prune() const {
-  struct Entry {
-    time_t used;
-    uint64_t bytes;
-    std::string name;
-  };
+namespace {
+
+// What is in the folder, the latest first.
+struct Entry {
+  timespec used;
+  std::string name;
+};
+
+std::vector<Entry> list(int folder) {
   // A descriptor of its own: closedir() closes it.
-  UniqueFd listing(::openat(folder_.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  UniqueFd listing(::openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   const std::unique_ptr<DIR, int (*)(DIR*)> dir(::fdopendir(listing.get()), ::closedir);
-  if (!dir) return;
-  listing.release();
   std::vector<Entry> entries;
+  if (!dir) return entries;
+  listing.release();
   while (const dirent* found = ::readdir(dir.get())) {  // NOLINT(concurrency-mt-unsafe): its own stream
     const std::string name = static_cast<const char*>(found->d_name);
     struct stat status {};
+    if (!name.starts_with('.') && ::fstatat(folder, name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0)
+      entries.push_back({status.st_mtim, name});
+  }
+  std::ranges::sort(entries, [](const Entry& a, const Entry& b) {
+    return std::pair(a.used.tv_sec, a.used.tv_nsec) > std::pair(b.used.tv_sec, b.used.tv_nsec);
+  });
+  return entries;
+}
+
+}  // namespace
+
+void TemplateStore::prune() const {
+  size_t count = 0;
+  uint64_t bytes = 0;
+  for (const Entry& entry : list(folder_.get())) {
     struct stat memory {};
-    if (name.starts_with('.') || ::fstatat(folder_.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0)
-      continue;
-    const time_t age = ::time(nullptr) - status.st_mtim.tv_sec;
-    if (name.starts_with(kUnfinished)) {
-      if (age > kAbandoned) remove_one(folder_.get(), name);
+    if (entry.name.starts_with(kUnfinished)) {
+      if (::time(nullptr) - entry.used.tv_sec > kAbandoned) remove_one(folder_.get(), entry.name);
       continue;
     }
-    if (::fstatat(folder_.get(), (name + "/" + kMemory).c_str(), &memory, AT_SYMLINK_NOFOLLOW) != 0) continue;
-    entries.push_back({status.st_mtim.tv_sec, static_cast<uint64_t>(memory.st_blocks) * 512, name});
-  }
-  std::ranges::sort(entries, std::greater(), &Entry::used);
-  uint64_t bytes = 0;
-  for (size_t i = 0; i < entries.size(); ++i) {
-    bytes += entries[i].bytes;
+    if (::fstatat(folder_.get(), (entry.name + "/" + kMemory).c_str(), &memory, AT_SYMLINK_NOFOLLOW) != 0)
+      continue;
+    bytes += static_cast<uint64_t>(memory.st_blocks) * 512;
     // Guests that have mapped it keep it until they end.
-    if (entries[i].name != name_ && (i >= kTemplatesMax || bytes > kBytesMax))
-      remove_one(folder_.get(), entries[i].name);
+    if (++count > kTemplatesMax || bytes > kBytesMax)
+      if (entry.name != name_) remove_one(folder_.get(), entry.name);
   }
+}
+
+void TemplateStore::prune_notes() const {
+  size_t count = 0;
+  for (const Entry& entry : list(folder_.get()))
+    if (entry.name.ends_with(kNote) && ++count > kNotesMax) ::unlinkat(folder_.get(), entry.name.c_str(), 0);
 }
 
 }  // namespace snug

@@ -4,6 +4,8 @@
 //
 //   NAME/state, NAME/memory    as vmm/core/state.h and vmm/core/memory_image.h have them; never written to
 //   again
+//   NAME/touched               what guests that begin with it write to at once (vmm/core/touched_pages.h)
+//   NAME.seen                  there was a machine of the kind. Not empty: no template can be made of it
 //
 // The folder is the user's alone. Templates go with their age, since guests of one share their random
 // addresses.
@@ -40,6 +42,7 @@ class TemplateStore {
   struct Files {
     UniqueFd state;
     UniqueFd memory;
+    UniqueFd touched;  // of one that was found, or none
   };
 
   // Keeps nothing.
@@ -54,11 +57,18 @@ class TemplateStore {
   // The files of the template, open for reading; none when there is none. One that is too old, or that others
   // may have written to, goes.
   Files find();
+  // Whether there was a machine of this kind before; from now on there was. Not of a kind that was refused
+  // less than a day ago.
+  bool seen();
+  // No template can be made of this kind, or nothing can begin with one.
+  void refuse();
   // Empty files for it. Errors: the file system.
   Result<Files> begin();
   bool begun() const { return !unfinished_.empty(); }
   // They are whole: found from now on. Others make room. Errors: the file system; there are none.
   Result<void> keep();
+  // Of the one that was found: once, and nobody is lost without it.
+  void keep_touched(std::string_view touched);
   // They are not wanted.
   void drop();
   // Nor is the one that was found: nothing can begin with it.
@@ -68,6 +78,8 @@ class TemplateStore {
 
  private:
   void prune() const;
+  void prune_notes() const;
+  std::string note() const;
 
   UniqueFd folder_;
   std::string name_;

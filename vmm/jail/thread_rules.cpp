@@ -271,8 +271,10 @@ constexpr uint64_t kThreadFlags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SYSV
 Rules builder_rules() {
   // linux/mman.h since 6.13: guard pages of stacks.
   constexpr uint32_t kGuardInstall = 102;
+  // Since 5.14.
+  constexpr uint32_t kPopulateWrite = 23;
   Rules rules{ioctl_of(builder_requests())};
-  add(rules, memory_rules({MADV_DONTFORK, MADV_HUGEPAGE, MADV_DONTDUMP, kGuardInstall}));
+  add(rules, memory_rules({MADV_DONTFORK, MADV_HUGEPAGE, MADV_DONTDUMP, kPopulateWrite, kGuardInstall}));
   add(rules, device_rules());
   add(rules, vcpu_rules());
   add(rules, {timer_rule(),
@@ -360,6 +362,7 @@ const std::vector<Unseen>& unseen_entries() {
        By::kLinuxGuests,
        "a reset of a machine with a disk of mode pmem"},
       {{kBuilder}, SYS_madvise, {102}, By::kAnyTest, "C libraries from 2.42 on"},
+      {{kBuilder}, SYS_madvise, {23}, By::kLinuxGuests, "a machine begins with a template"},
       {{kShare}, SYS_madvise, {MADV_DONTNEED}, By::kAnyTest, "malloc gives memory back, if there is enough"},
       {{kBuilder, kShare}, SYS_fstat, {}, By::kAnyTest, "fstat(2) of other releases of the C library"},
       {{kShare}, SYS_fgetxattr, {}, By::kAnyTest, "only where the server's own files cannot be its folder"},

@@ -12,6 +12,7 @@
 #include "vmm/base/log.h"
 #include "vmm/core/address_map.h"
 #include "vmm/core/memory_image.h"
+#include "vmm/core/touched_pages.h"
 #include "vmm/kvm/cpuid.h"
 #include "vmm/kvm/vcpu_state.h"
 #include "vmm/machine/kernel_placement.h"
@@ -56,6 +57,7 @@ Result<std::unique_ptr<Machine>> Machine::build(const kvm::Kvm& kvm, MachineConf
     state = SNUG_TRY(StateReader::parse(std::move(config.saved->state)));
     SNUG_TRY(machine->check_shape(*state));
     SNUG_TRY(map_memory_image(machine->memory_, config.saved->memory));
+    own_pages(machine->memory_, config.saved->touched);
   } else {
     SNUG_TRY(machine->load(config));
   }

@@ -59,7 +59,8 @@ struct MachineConfig {
   // may write to any more.
   struct Saved {
     std::vector<std::byte> state;
-    int memory = -1;  // the caller's
+    int memory = -1;      // the caller's
+    std::string touched;  // what own_pages() takes
   };
   std::optional<Saved> saved;
   // What each thread of the machine does before all else; may be empty.

@@ -50,7 +50,8 @@ std::optional<protocol::WindowSize> window_size() {
 
 Result<std::unique_ptr<CommandSession>> CommandSession::start(EventLoop& loop, UniqueFd connection,
                                                               protocol::ExecRequest request, Options options,
-                                                              std::function<void(ExecEnd)> ended) {
+                                                              std::function<void(ExecEnd)> ended,
+                                                              ExecBefore before) {
   std::unique_ptr<CommandSession> command(new CommandSession);
   CommandSession* self = command.get();
   request.tty = options.tty;
@@ -77,13 +78,14 @@ Result<std::unique_ptr<CommandSession>> CommandSession::start(EventLoop& loop, U
   }
   ExecSession::Events events;
   events.output = std::move(options.printed);
+  events.started = std::move(options.started);
   events.ended = [self, ended = std::move(ended)](ExecEnd end) {
     self->terminal_.reset();
     ended(std::move(end));
   };
   if (self->terminal_) events.input = [self](std::string_view bytes) { self->on_input(bytes); };
-  self->session_ = SNUG_TRY(
-      ExecSession::start(loop, std::move(connection), request, std::move(streams), std::move(events)));
+  self->session_ = SNUG_TRY(ExecSession::start(loop, std::move(connection), request, std::move(streams),
+                                               std::move(events), ExecSession::kPatience, std::move(before)));
   return command;
 }
 

@@ -30,12 +30,14 @@ class CommandSession {
     bool prints_here = true;                  // its outputs are ours; otherwise only `printed` has them
     // What it prints, by its channel (protocol::kOutput, kErrors); may be empty.
     std::function<void(uint8_t channel, std::string_view)> printed;
+    std::function<void()> started;  // the guest has begun it; may be empty
   };
   // `request`: the terminal's type and size are filled in. `connection`: a stream to the agent.
   // `ended`: once, our terminal itself again; the session may be destroyed then.
   static Result<std::unique_ptr<CommandSession>> start(EventLoop& loop, UniqueFd connection,
                                                        protocol::ExecRequest request, Options options,
-                                                       std::function<void(ExecEnd)> ended);
+                                                       std::function<void(ExecEnd)> ended,
+                                                       ExecBefore before = {});
 
   bool started() const { return session_->started(); }
   void signal(int number) { session_->signal(number); }

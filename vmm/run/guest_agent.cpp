@@ -73,17 +73,17 @@ void GuestAgent::on_begun(const Result<void>& done) {
 }
 
 // Its device holds this back until the guest knows that its connections of before are gone.
-void GuestAgent::guest_goes_on(const std::string& host_name, bool waits) {
+void GuestAgent::go_on(const std::string& host_name, bool waits, bool with_more) {
   goes_on_ = true;
-  connect_now(waits ? protocol::kWaitingPort : protocol::kAgentPort, [this, host_name, waits](UniqueFd stream,
-                                                                                              int error) {
-    if (error == 0) return ask_to_go_on(std::move(stream), host_name, waits);
+  const uint32_t port = waits ? protocol::kWaitingPort : protocol::kAgentPort;
+  connect_now(port, [this, host_name, waits, with_more](UniqueFd stream, int error) {
+    if (error == 0) return ask_to_go_on(std::move(stream), host_name, waits, with_more);
     if (events_.lost && events_.lost(fmt::format("reach the guest's agent: {}", errno_text(error)))) return;
     log_debug("no agent has gone on: {}", errno_text(error));
   });
 }
 
-void GuestAgent::ask_to_go_on(UniqueFd stream, const std::string& host_name, bool waits) {
+void GuestAgent::ask_to_go_on(UniqueFd stream, const std::string& host_name, bool waits, bool with_more) {
   using std::chrono::nanoseconds;
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   protocol::GoOn request{
@@ -94,6 +94,14 @@ void GuestAgent::ask_to_go_on(UniqueFd stream, const std::string& host_name, boo
   std::string frames;
   put_go_on(frames, request);
   if (waits) put_begin(frames, begin_);
+  if (with_more) {
+    ExecBefore before{frames, 1, protocol::kGoOnVersion,
+                      [this, round = std::weak_ptr<int>(round_)](const Result<void>& done) {
+                        if (!round.expired()) on_gone_on(done);
+                      }};
+    if (!going_on_(std::move(stream), std::move(before))) go_on(host_name, waits, false);
+    return;
+  }
   auto asked = AgentRequest::start(
       loop_, std::move(stream), frames, kBeginPatience,
       [this](const Result<void>& done) { on_gone_on(done); },

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "vmm/agent/agent_request.h"
+#include "vmm/agent/exec_session.h"
 #include "vmm/core/event_loop.h"
 #include "vmm/host/vsock_hub.h"
 #include "vmm/run/guest_shares.h"
@@ -38,18 +39,25 @@ class GuestAgent {
     std::vector<protocol::MountRequest> mounts;
     protocol::Begin begin;  // of a guest that waits
   };
+  // Asks for what a guest is started for, on the stream on which it is told to go on, behind `before`. False:
+  // nothing is asked for, and the stream is gone.
+  using GoingOn = std::function<bool(UniqueFd stream, ExecBefore before)>;
   // Listens on `hub`, which is the caller's.
   GuestAgent(EventLoop& loop, VsockHub& hub, Wishes wishes, Events events);
 
   const GuestShares& shares() const { return shares_; }
   bool has_called() const { return called_; }
 
+  // Before the first boot.
+  void when_it_goes_on(GoingOn going_on) { going_on_ = std::move(going_on); }
   // A boot begins; it has not called yet.
   void guest_boots();
   // One begins that was saved when its agent had called, or before: it does not call once more.
   // `host_name`: that it gets; it has random numbers of its own and the time of day from then on. `waits`: as
   // the guest did that was saved.
-  void guest_goes_on(const std::string& host_name, bool waits);
+  void guest_goes_on(const std::string& host_name, bool waits) {
+    go_on(host_name, waits, !waits && !shares_.any() && going_on_);
+  }
   // "ready", "awaited" for `patience` of a boot, then "silent".
   const char* state(std::chrono::milliseconds patience) const;
 
@@ -67,7 +75,9 @@ class GuestAgent {
   void when_saved(bool waits, std::function<void()> go_on);
   void connect_now(uint32_t port, VsockHub::Connected connected);
   void begin();
-  void ask_to_go_on(UniqueFd stream, const std::string& host_name, bool waits);
+  // `with_more`: a guest that neither begins first nor mounts shares is ready at once.
+  void go_on(const std::string& host_name, bool waits, bool with_more);
+  void ask_to_go_on(UniqueFd stream, const std::string& host_name, bool waits, bool with_more);
   void on_gone_on(const Result<void>& done);
   void on_begun(const Result<void>& done);
   void on_ready();
@@ -75,6 +85,7 @@ class GuestAgent {
   EventLoop& loop_;
   VsockHub& hub_;
   const Events events_;
+  GoingOn going_on_;  // none: it is started for nothing
   const protocol::Begin begin_;
   GuestShares shares_;
   bool called_ = false;

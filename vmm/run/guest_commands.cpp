@@ -26,7 +26,26 @@ GuestCommands::GuestCommands(EventLoop& loop, const CommandPlan& plan, const Com
 void GuestCommands::agent_ready() {
   if (ready_ || over_) return;
   ready_ = true;
-  next();
+  if (!std::exchange(ahead_, false)) next();
+}
+
+bool GuestCommands::start_with(UniqueFd stream, ExecBefore before) {
+  if (ready_ || over_) return false;
+  began_ = std::chrono::steady_clock::now();
+  before.done = [this, done = std::move(before.done)](const Result<void>& result) {
+    // The session is what calls us.
+    if (!result) forget();
+    done(result);
+  };
+  // Why not is said when it is asked for alone.
+  ahead_ = start_session(std::move(stream), std::move(before)).has_value();
+  return ahead_;
+}
+
+void GuestCommands::forget() {
+  if (!std::exchange(ahead_, false)) return;
+  session_->suspend_terminal();
+  loop_.post([session = std::shared_ptr<CommandSession>(std::move(session_))] {});
 }
 
 void GuestCommands::next() {
@@ -42,6 +61,13 @@ void GuestCommands::start(UniqueFd stream, int error) {
     failure.error.text = fmt::format("reach the guest's agent: {}", errno_text(error));
     return on_end(std::move(failure));
   }
+  if (auto started = start_session(std::move(stream), {}); !started) {
+    failure.error.text = started.error().text();
+    on_end(std::move(failure));
+  }
+}
+
+Result<void> GuestCommands::start_session(UniqueFd stream, ExecBefore before) {
   protocol::ExecRequest request;
   request.arguments = plan_.commands[results_.size()].words;
   request.variables = plan_.variables;
@@ -52,16 +78,13 @@ void GuestCommands::start(UniqueFd stream, int error) {
   options.interactive = plan_.interactive;
   options.tty = plan_.tty;
   options.prints_here = !printed_;
+  options.started = started_;
   if (printed_ || plan_.keep_output)
     options.printed = [this](uint8_t channel, std::string_view bytes) { take_output(channel, bytes); };
-  auto session = CommandSession::start(loop_, std::move(stream), std::move(request), std::move(options),
-                                       [this](ExecEnd end) { on_end(std::move(end)); });
-  if (session) {
-    session_ = std::move(*session);
-    return;
-  }
-  failure.error.text = session.error().text();
-  on_end(std::move(failure));
+  session_ = SNUG_TRY(CommandSession::start(
+      loop_, std::move(stream), std::move(request), std::move(options),
+      [this](ExecEnd end) { on_end(std::move(end)); }, std::move(before)));
+  return {};
 }
 
 void GuestCommands::take_output(uint8_t channel, std::string_view bytes) {

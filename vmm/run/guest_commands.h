@@ -68,6 +68,14 @@ class GuestCommands {
   GuestCommands(EventLoop& loop, const CommandPlan& plan, const CommandStreams& streams, Connect connect,
                 Ended ended, Printed printed);
 
+  // The first one, on the stream on which the guest is asked for something else before it, ahead of
+  // agent_ready(). False, and the stream is gone: it cannot be sent so. If `before` fails it has not begun,
+  // and is as it was.
+  bool start_with(UniqueFd stream, ExecBefore before);
+  // Called when the guest has begun a command.
+  void on_started(std::function<void()> started) { started_ = std::move(started); }
+  // What start_with() has begun is not to be: the guest boots.
+  void forget();
   // The agent can take commands. Again: the guest has been started anew, which loses the one that ran.
   void agent_ready();
   bool agent_was_ready() const { return ready_; }
@@ -88,6 +96,7 @@ class GuestCommands {
  private:
   void next();
   void start(UniqueFd stream, int error);
+  Result<void> start_session(UniqueFd stream, ExecBefore before);
   void take_output(uint8_t channel, std::string_view bytes);
   void on_end(ExecEnd end);
   void finish();
@@ -98,7 +107,9 @@ class GuestCommands {
   Connect connect_;
   Ended ended_;
   Printed printed_;
+  std::function<void()> started_;
   bool ready_ = false;
+  bool ahead_ = false;  // the first one has been sent already
   bool over_ = false;
   std::string gone_;  // why the guest is
   std::unique_ptr<CommandSession> session_;

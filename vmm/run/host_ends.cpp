@@ -70,7 +70,8 @@ void HostEnds::open_template(const Spec& spec) {
   for (const DiskFile& disk : disks) boot_files.push_back(disk.file());
   templates = TemplateEnds::open(spec, nics, boot_files);
   if (!templates) return;
-  if (auto found = templates->find()) saved = std::move(*found);
+  saved = templates->find();
+  if (!saved && !templates->wanted()) templates.reset();
 }
 
 Result<void> HostEnds::open_streams(const Spec& spec, EventLoop& loop, const Options& options) {

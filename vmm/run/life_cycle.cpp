@@ -160,6 +160,10 @@ void LifeCycle::stop_machine(RunState state) {
   snapshots_->machine_goes();
   if (ends_.vsock) ends_.vsock->detach();
   networks_.detach();
+  if (std::exchange(notes_touched_, false)) {
+    builder_->call([] {});
+    tell_touched();
+  }
   machine_->stop(state);
   // Before the machine lets go of its socket: a passt that ends by itself would be mourned and started anew.
   networks_.stop();

@@ -121,6 +121,8 @@ class LifeCycle {
   // A template of the guest, if one is to be made of it. `waits`, `go_on`: see GuestAgent::Events.
   void on_untouched(bool waits, const std::function<void()>& go_on);
   bool on_agent_lost(const std::string& why);
+  void note_touched();
+  void tell_touched();
   // For a machine that began with a template and has done nothing yet. True: it boots, or is about to.
   bool boots_after_all(const std::string& why);
   void on_share_failure(const std::string& why);
@@ -147,6 +149,8 @@ class LifeCycle {
   RunReport report_;
   bool finished_ = false;
   bool boots_after_all_ = false;  // its template was none
+  bool notes_touched_ = false;    // the builder has looked at its memory, or does
+  std::string touched_;           // what it has found, to be told
   int ending_signal_ = 0;         // the signal that pressed the power button
   TimeLimit ending_grace_;
 };

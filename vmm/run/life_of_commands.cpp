@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "vmm/base/log.h"
+#include "vmm/core/touched_pages.h"
 #include "vmm/run/life_cycle.h"
 
 namespace snug {
@@ -25,6 +26,11 @@ void LifeCycle::open_commands() {
       [this](GuestCommands::Connected connected) { agent_->connect(std::move(connected)); },
       [this](int status, std::string message) { on_commands_end(status, std::move(message)); },
       std::move(printed));
+  commands_->on_started([this] { note_touched(); });
+  if (agent_)
+    agent_->when_it_goes_on([this](UniqueFd stream, ExecBefore before) {
+      return commands_->start_with(std::move(stream), std::move(before));
+    });
 }
 
 // By the agent, whether or not the machine is started for a command.
@@ -66,6 +72,20 @@ void LifeCycle::on_untouched(bool waits, const std::function<void()>& go_on) {
   });
 }
 
+// What the guest has written to so far is what the next one will write to.
+void LifeCycle::note_touched() {
+  if (!ends_.templates || !machine_ || report_.boots > 1 || !ends_.templates->take_touched_wanted()) return;
+  notes_touched_ = true;
+  builder_->loop().post([this, machine = machine_.get()] {
+    touched_ = touched_pages(machine->memory(), environment_.pages);
+    loop_.post([this] { tell_touched(); });
+  });
+}
+
+void LifeCycle::tell_touched() {
+  if (!touched_.empty()) ends_.templates->keep_touched(std::exchange(touched_, {}));
+}
+
 bool LifeCycle::boots_after_all(const std::string& why) {
   // What other vCPUs tell until it does.
   if (boots_after_all_ && report_.boots == 1) return true;
@@ -74,6 +94,7 @@ bool LifeCycle::boots_after_all(const std::string& why) {
   boots_after_all_ = true;
   ends_.templates->drop();
   ends_.saved.reset();
+  if (commands_) commands_->forget();
   restart();
   return true;
 }

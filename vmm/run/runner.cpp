@@ -63,7 +63,8 @@ Result<void> Runner::open() {
   SNUG_TRY(limit());
   // A signal ends us as any program, as long as we wait for what comes through a pipe.
   ends_ = SNUG_TRY(HostEnds::open(spec_, options_.snapshot));
-  if (spec_.from_template && options_.commands != nullptr) ends_->open_template(spec_);
+  if (spec_.templates != TemplateMode::kFalse && options_.commands != nullptr && options_.snapshot.empty())
+    ends_->open_template(spec_);
   loop_ = SNUG_TRY(EventLoop::create());
   SignalWatch::block(SignalWatch::of_a_run(options_.commands != nullptr));
   HostEnds::Options ends;

@@ -68,7 +68,7 @@ Result<MachineConfig::Saved> SavedEnds::read() const {
   if (::fstat(state.get(), &status) != 0) return fail_errno(errno, "state");
   if (!S_ISREG(status.st_mode) || static_cast<uint64_t>(status.st_size) > kStateMax)
     return fail("state: no machine's state has {} bytes", status.st_size);
-  MachineConfig::Saved saved{std::vector<std::byte>(static_cast<size_t>(status.st_size)), memory.get()};
+  MachineConfig::Saved saved{std::vector<std::byte>(static_cast<size_t>(status.st_size)), memory.get(), {}};
   for (size_t at = 0; at < saved.state.size();) {
     const ssize_t count =
         ::pread(state.get(), saved.state.data() + at, saved.state.size() - at, static_cast<off_t>(at));
@@ -77,13 +77,20 @@ Result<MachineConfig::Saved> SavedEnds::read() const {
     if (count == 0) return fail("state: it became shorter");
     at += static_cast<size_t>(count);
   }
+  if (touched && ::fstat(touched.get(), &status) == 0 &&
+      status.st_size <= static_cast<off_t>(warden::kTextMax)) {
+    saved.touched.resize(static_cast<size_t>(status.st_size));
+    const ssize_t count = ::pread(touched.get(), saved.touched.data(), saved.touched.size(), 0);
+    saved.touched.resize(count > 0 ? static_cast<size_t>(count) : 0);
+  }
   return saved;
 }
 
 std::optional<TemplateEnds> TemplateEnds::open(const Spec& spec, std::span<const NetSpec> nics,
                                                std::span<const int> boot_files) {
   if (const std::string why = without_template(spec, nics); !why.empty()) {
-    log_info("template: not for this machine: {}", why);
+    // Said where somebody has asked for one.
+    if (spec.templates == TemplateMode::kTrue) log_info("template: not for this machine: {}", why);
     return std::nullopt;
   }
   TemplateKind kind;
@@ -110,13 +117,18 @@ std::optional<TemplateEnds> TemplateEnds::open(const Spec& spec, std::span<const
   }
   TemplateEnds ends;
   ends.store_ = std::move(*store);
+  ends.refuses_ = spec.templates == TemplateMode::kAuto;
   ends.waits_ = !nics.empty() || (!spec.image.empty() && spec.init == InitMode::kImage);
   return ends;
 }
 
 std::optional<SavedEnds> TemplateEnds::find() {
-  if (auto files = store_.find(); files.state)
-    return SavedEnds{std::move(files.state), std::move(files.memory)};
+  if (auto files = store_.find(); files.state) {
+    touched_wanted_ = !files.touched;
+    return SavedEnds{std::move(files.state), std::move(files.memory), std::move(files.touched)};
+  }
+  // One is made of a kind that comes again.
+  if (refuses_ && !store_.seen()) return std::nullopt;
   auto files = store_.begin();
   if (files)
     made_ = std::move(*files);
@@ -129,6 +141,7 @@ void TemplateEnds::go_behind(WardenLink& warden) {
   store_.leave();
   keep_ = [&warden] { warden.keep_template(); };
   drop_ = [&warden] { warden.drop_template(); };
+  keep_touched_ = [&warden](const std::string& touched) { warden.keep_touched(touched); };
 }
 
 bool TemplateEnds::keep_for_machine() {
@@ -137,7 +150,14 @@ bool TemplateEnds::keep_for_machine() {
   return true;
 }
 
+bool TemplateEnds::keep_touched_for_machine(std::string_view touched) {
+  if (!std::exchange(touched_wanted_, false)) return false;
+  store_.keep_touched(touched);
+  return true;
+}
+
 void TemplateEnds::drop_for_machine() {
+  if (refuses_) store_.refuse();
   if (store_.begun()) return store_.drop();
   store_.forget();
 }

@@ -23,6 +23,7 @@ namespace snug {
 struct SavedEnds {
   UniqueFd state;
   UniqueFd memory;
+  UniqueFd touched;  // what guests that begin there write to at once; or none
 
   // `folder`: of the snapshot. Errors: no files of one.
   static Result<SavedEnds> open(const std::string& folder);
@@ -41,7 +42,7 @@ class TemplateEnds {
   static std::optional<TemplateEnds> open(const Spec& spec, std::span<const NetSpec> nics,
                                           std::span<const int> boot_files);
 
-  // Nothing: there is none, and one is begun.
+  // Nothing: there is none, and one is begun if it is time for that (wanted()).
   std::optional<SavedEnds> find();
   // The process of the machine, before it is locked in.
   void go_behind(WardenLink& warden);
@@ -53,20 +54,28 @@ class TemplateEnds {
   // In that process. Whether one is to be made; its files, once.
   bool wanted() const { return made_.state && made_.memory; }
   SnapshotFiles take_files() { return {std::move(made_.state), std::move(made_.memory), {}, true}; }
+  // Whether one was found of which it is not known yet what its guests write to at once; once. Then it is
+  // to be told.
+  bool take_touched_wanted() { return std::exchange(touched_wanted_, false); }
+  void keep_touched(const std::string& touched) { keep_touched_(touched); }
   // They are whole, or will never be.
   void keep() { keep_(); }
   void drop() { drop_(); }
 
-  // In the warden: what the machine's process asks for by these two. False: there is nothing to keep.
+  // In the warden: what the machine's process asks for by these three. False: there is nothing to keep.
   bool keep_for_machine();
+  bool keep_touched_for_machine(std::string_view touched);
   void drop_for_machine();
 
  private:
+  bool touched_wanted_ = false;
+  bool refuses_ = false;  // is to be asked for no more where none can be made
   TemplateStore store_;
   TemplateStore::Files made_;
   bool waits_ = false;
   std::function<void()> keep_;
   std::function<void()> drop_;
+  std::function<void(const std::string&)> keep_touched_;
 };
 
 }  // namespace snug

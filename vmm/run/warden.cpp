@@ -27,6 +27,8 @@ constexpr std::chrono::seconds kSuspendPatience{1};
 constexpr std::chrono::seconds kEndPatience{10};
 // What serves a machine that has been killed can be gone before the machine is.
 constexpr std::chrono::seconds kMachinePatience{5};
+// A machine that ends before has no use for what the warden gives back: it touches that again at its end.
+constexpr std::chrono::seconds kSettled{1};
 // Calls answered before the loop looks at something else.
 constexpr int kCallsAtOnce = 16;
 
@@ -82,6 +84,7 @@ Result<std::unique_ptr<Warden>> Warden::create(Machine machine, Duties duties) {
         }));
   self->machine_late_ =
       SNUG_TRY(self->loop_->timer([self] { self->end_machine("the process that serves shares has ended"); }));
+  self->settled_ = SNUG_TRY(self->loop_->timer(drop_setup_memory));
   self->suspend_late_ = SNUG_TRY(self->loop_->timer([self] { self->stop_both(); }));
   self->end_late_ =
       SNUG_TRY(self->loop_->timer([self] { self->end_machine("the machine's process does not end"); }));
@@ -159,7 +162,7 @@ bool Warden::answer(const warden::Call& call, const std::string& text) {
       started_ = kernels_sealed_ = true;
       const bool replied = reply(call, 0, own_cpu_ns());
       if (duties_.started) duties_.started();
-      drop_setup_memory();
+      settled_.arm(kSettled);
       return replied;
     }
     case CallKind::kEnding:
@@ -175,6 +178,9 @@ bool Warden::answer(const warden::Call& call, const std::string& text) {
     }
     case CallKind::kKeepTemplate:
       if (!duties_.ends.templates || !duties_.ends.templates->keep_for_machine()) return false;
+      return reply(call, 0);
+    case CallKind::kKeepTouched:
+      if (!duties_.ends.templates || !duties_.ends.templates->keep_touched_for_machine(text)) return false;
       return reply(call, 0);
     case CallKind::kDropTemplate:
       if (!duties_.ends.templates) return false;

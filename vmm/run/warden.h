@@ -93,6 +93,7 @@ class Warden {
   EventLoop::Watch calls_watch_;
   EventLoop::Watch process_watch_;
   EventLoop::Watch share_server_watch_;
+  EventLoop::Timer settled_;  // set-up is long over
   EventLoop::Timer suspend_late_;
   EventLoop::Timer end_late_;
   EventLoop::Timer machine_late_;

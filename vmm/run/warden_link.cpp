@@ -95,6 +95,7 @@ void WardenLink::suspended() { call(CallKind::kSuspended); }
 
 void WardenLink::keep_template() { call(CallKind::kKeepTemplate); }
 void WardenLink::drop_template() { call(CallKind::kDropTemplate); }
+void WardenLink::keep_touched(const std::string& touched) { call(CallKind::kKeepTouched, 0, touched); }
 
 void WardenLink::ended(int exit_status, const std::string& message) {
   call(CallKind::kEnded, static_cast<uint32_t>(exit_status), message);

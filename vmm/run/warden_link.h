@@ -48,6 +48,7 @@ class WardenLink {
   void suspended();
   void keep_template();
   void drop_template();
+  void keep_touched(const std::string& touched);
   // The last words, one or the other.
   void ended(int exit_status, const std::string& message);
   void failed(const Error& error);

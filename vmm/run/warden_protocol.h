@@ -35,6 +35,7 @@ enum class CallKind : uint32_t {
   kEnded,         // `argument`: the exit status. Text: the message
   kFailed,        // set-up failed. Text: message, NUL, hint
   kKeepTemplate,  // its files are whole. Once at most, before anything was asked of the guest
+  kKeepTouched,   // of the one that was found. Text: pages (vmm/core/touched_pages.h). Once at most
   kDropTemplate,  // it is not to be; or nothing can begin with the one that was found
 };
 constexpr uint64_t kLongest = uint64_t{1} << 40;  // 34 years: any unit of time can count them

@@ -58,16 +58,17 @@ Keys<Spec> all_keys() {
        .value = boolean(&Spec::kernel_cache)},
       {.name = "template",
        .flags = "--template",
-       .placeholder = "BOOL",
+       .placeholder = "WHEN",
        .group = "Boot",
        .help =
            "Whether a machine that is started for a command begins where another of its kind stood when it "
-           "had booted. The first one of a kind boots and leaves that behind, for a day. Guests of one "
-           "template have the same random addresses. Not with interfaces of mode tap, shares, or disks that "
-           "keep "
-           "what is written to them.",
-       .example = "true",
-       .value = boolean(&Spec::from_template)},
+           "had booted: from the third of a kind on, where the second has left that behind, for a day "
+           "(auto); "
+           "from the second on (true); never (false). Guests of one template have the same random addresses. "
+           "Not with interfaces of mode tap, shares, or disks that keep what is written to them, which boot.",
+       .example = "false",
+       .value =
+           auto_or_boolean(&Spec::templates, TemplateMode::kAuto, TemplateMode::kTrue, TemplateMode::kFalse)},
       {.name = "kaslr",
        .flags = "--kaslr",
        .placeholder = "BOOL",

@@ -69,6 +69,12 @@ enum class InitMode {
   kImage,  // the image's own
 };
 
+enum class TemplateMode {
+  kAuto,   // from the third of a kind on
+  kTrue,   // from the second on
+  kFalse,  // never
+};
+
 enum class JailMode {
   kAuto,     // as far as the host allows
   kRequire,  // or not at all
@@ -200,18 +206,18 @@ inline constexpr std::array<std::string_view, 2> kKernelImages{"default", "stock
 // Paths are absolute wherever the loader knew the folder they are relative to; all text is UTF-8 without
 // control characters, but for what is the guest's: any bytes but zero.
 struct Spec {
-  std::string name = "snug";              // [a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}
-  uint32_t cpus = 1;                      // 1 to 64
-  uint64_t memory = uint64_t{256} << 20;  // bytes: 16 MiB to 1 TiB, whole pages of 4 KiB
-  std::string kernel;                     // empty: none given; or a path, or one of kKernelImages
-  bool kernel_cache = true;               // keep the kernel ready to be mapped
-  bool from_template = false;             // begin where another of the kind stood
-  bool kaslr = true;                      // random addresses for a kernel that can be moved
-  std::vector<std::string> initrd;        // loaded one behind the other; at most 64
-  std::string cmdline;                    // appended to snug's own defaults
-  std::vector<DiskSpec> disks;            // the guest sees them in this order; at most 16
-  std::vector<NetSpec> net;               // at most 8; the guest sees them in this order
-  std::vector<ShareSpec> shares;          // at most 16; the guest sees them in this order
+  std::string name = "snug";                     // [a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}
+  uint32_t cpus = 1;                             // 1 to 64
+  uint64_t memory = uint64_t{256} << 20;         // bytes: 16 MiB to 1 TiB, whole pages of 4 KiB
+  std::string kernel;                            // empty: none given; or a path, or one of kKernelImages
+  bool kernel_cache = true;                      // keep the kernel ready to be mapped
+  TemplateMode templates = TemplateMode::kAuto;  // begin where another of the kind stood
+  bool kaslr = true;                             // random addresses for a kernel that can be moved
+  std::vector<std::string> initrd;               // loaded one behind the other; at most 64
+  std::string cmdline;                           // appended to snug's own defaults
+  std::vector<DiskSpec> disks;                   // the guest sees them in this order; at most 16
+  std::vector<NetSpec> net;                      // at most 8; the guest sees them in this order
+  std::vector<ShareSpec> shares;                 // at most 16; the guest sees them in this order
   std::string image;                   // of a container, whose root and command the machine gets; empty: none
   PullMode pull = PullMode::kMissing;  // when it is brought from where it comes from
   InitMode init = InitMode::kAgent;    // its first program

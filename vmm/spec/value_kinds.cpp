@@ -19,6 +19,12 @@ Value boolean_value() {
           .is_literal = true};
 }
 
+Value auto_or_boolean_value() {
+  return {.expected = "'auto', 'true' or 'false'",
+          .schema = R"("enum": ["auto", true, false])",
+          .words = {"auto", "true", "false"}};
+}
+
 Value tap_value() {
   return {.expected = "the name of an interface (at most 15 characters) or fd:N",
           .schema = R"("type": "string", "pattern": "^(fd(:[0-9]{1,6})+|[a-zA-Z0-9_.-]{1,15})$")"};

@@ -108,12 +108,12 @@ Result<size_t> parse_word(const std::string& text, const std::vector<std::string
 }
 
 // The words of YAML 1.1 as well: what one of them means is never in doubt.
-Result<bool> parse_boolean(const std::string& text) {
+Result<bool> parse_boolean(const std::string& text, std::string_view besides) {
   for (const char* word : {"true", "yes", "on"})
     if (text == word) return true;
   for (const char* word : {"false", "no", "off"})
     if (text == word) return false;
-  return fail("expected 'true' or 'false', got {}", in_quotes(text));
+  return fail("expected {}'true' or 'false', got {}", besides, in_quotes(text));
 }
 
 // IFNAMSIZ of <linux/if.h> less the NUL, and characters that need no quoting anywhere.

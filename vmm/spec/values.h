@@ -42,7 +42,8 @@ Result<std::string> parse_path(const std::string& text, FileUse::Kind kind, SetC
 Result<std::string> parse_kernel(const std::string& text, SetContext& context);
 Result<std::string> parse_name(const std::string& text);
 Result<size_t> parse_word(const std::string& text, const std::vector<std::string>& words);
-Result<bool> parse_boolean(const std::string& text);
+// `besides`: what else the value may be, to be said.
+Result<bool> parse_boolean(const std::string& text, std::string_view besides = {});
 Result<std::string> parse_serial(const std::string& text);
 Result<std::string> parse_tap(const std::string& text);
 Result<MacAddress> parse_mac(const std::string& text);
@@ -72,6 +73,7 @@ std::string print_vsock(const VsockSocket& socket);
 Value whole_value(uint64_t min, uint64_t max);
 Value size_value(uint64_t min, uint64_t max);
 Value boolean_value();
+Value auto_or_boolean_value();
 Value serial_value();
 Value tap_value();
 Value mac_value();
@@ -156,6 +158,20 @@ ValueOf<T> bare_boolean(bool T::*member) {
   Value value = *boolean(member).value;
   value.bare_flag = true;
   return {std::make_shared<const Value>(std::move(value))};
+}
+
+// The same, or left to snug: "auto".
+template <class T, class E>
+ValueOf<T> auto_or_boolean(E T::*member, E automatic, E on, E off) {
+  return detail::bind(
+      detail::auto_or_boolean_value(), member,
+      [=](E& out, const std::string& text, SetContext&) -> Result<void> {
+        out = text == "auto" ? automatic : SNUG_TRY(detail::parse_boolean(text, "'auto', ")) ? on : off;
+        return {};
+      },
+      [=](E value) {
+        return std::vector<std::string>{value == automatic ? "auto" : value == on ? "true" : "false"};
+      });
 }
 
 // The serial number of a disk.

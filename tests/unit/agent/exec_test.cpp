@@ -198,6 +198,56 @@ TEST_F(AgentTest, ManyShortArguments) {
               HasSubstr(std::to_string(request.arguments.size()) + " arguments and variables"));
 }
 
+// What is asked for before a command, on its connection.
+class BeforeTest : public AgentTest {
+ protected:
+  void run_behind(const std::string& host_name, uint16_t version = protocol::kGoOnVersion) {
+    ExecBefore before{.answers = 1, .version = version};
+    protocol::GoOn request{
+        .nanoseconds = 1, .seed = std::string(protocol::GoOn::kSeed, 's'), .host_name = host_name};
+    put_go_on(before.frames, request);
+    before.done = [this](const Result<void>& done) {
+      EXPECT_FALSE(end_);
+      ++answers_;
+      if (done) return;
+      why_ = done.error().text();
+      loop_->stop();
+    };
+    ExecSession::Events events;
+    events.ended = [this](ExecEnd end) {
+      end_ = std::move(end);
+      loop_->stop();
+    };
+    auto session = ExecSession::start(*loop_, connect_agent(), shell_request("exit 7"), {}, std::move(events),
+                                      ExecSession::kPatience, std::move(before));
+    ASSERT_TRUE(session);
+    EXPECT_TRUE(loop_->run());
+    EXPECT_EQ(answers_, 1);
+  }
+  std::string why_;
+  int answers_ = 0;
+  std::optional<ExecEnd> end_;
+};
+
+TEST_F(BeforeTest, IsDoneAndThenTheCommandRuns) {
+  run_behind("one");
+  EXPECT_EQ(why_, "");
+  ASSERT_TRUE(end_);
+  EXPECT_EQ(end_->shell_status(), 7);
+}
+
+TEST_F(BeforeTest, RefusedIsNoEndOfACommand) {
+  run_behind("refused");
+  EXPECT_THAT(why_, HasSubstr("cannot be called refused"));
+  EXPECT_FALSE(end_);
+}
+
+TEST_F(BeforeTest, NotOfAnAgentThatIsOlder) {
+  run_behind("one", protocol::kVersion + 1);
+  EXPECT_THAT(why_, HasSubstr("older than this snug"));
+  EXPECT_FALSE(end_);
+}
+
 // Sessions whose test takes part in what happens.
 struct Live {
   Pipe output;

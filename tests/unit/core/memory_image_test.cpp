@@ -9,9 +9,13 @@
 #include <unistd.h>
 
 #include <array>
+#include <cstring>
+#include <string>
+#include <vector>
 
 #include "vmm/base/checked.h"
 #include "vmm/core/address_map.h"
+#include "vmm/core/touched_pages.h"
 
 namespace snug {
 namespace {
@@ -143,6 +147,77 @@ TEST_P(MemoryImageTest, MemoryOfSeveralProcessesIsWrittenAndCopied) {
     EXPECT_EQ(again->load<uint8_t>(4096 * 100), 8);
     EXPECT_EQ(again->load<uint8_t>(4096 * 101), 0);
   }
+}
+
+// --- pages that a guest writes to at once ----------------------------------------------------------------
+
+class TouchedPages : public testing::Test {
+ protected:
+  // RAM that begins with a file, of which each page has its number.
+  GuestMemory begin() {
+    auto memory = GuestMemory::create(kSize);
+    EXPECT_TRUE(memory);
+    EXPECT_TRUE(map_memory_image(*memory, file_.get()));
+    return std::move(*memory);
+  }
+  void SetUp() override {
+    const auto memory = GuestMemory::create(kSize);
+    ASSERT_TRUE(memory);
+    for (uint64_t gpa = 0; gpa < kSize; gpa += 4096) ASSERT_TRUE(memory->store(gpa, gpa / 4096 + 1));
+    ASSERT_TRUE(MemoryImageWriter(*memory, pages_, file_.get()).write_all());
+  }
+  // Which pages the process has as its own.
+  std::vector<uint64_t> own(const GuestMemory& memory) {
+    std::vector<uint64_t> found;
+    const std::string text = touched_pages(memory, pages_);
+    for (size_t at = 0; at < text.size(); at += 8) {
+      std::array<uint32_t, 2> run{};
+      std::memcpy(run.data(), text.data() + at, 8);
+      for (uint32_t i = 0; i < run[1]; ++i) found.push_back(run[0] + i);
+    }
+    return found;
+  }
+  static std::string run(uint32_t first, uint32_t count) {
+    const std::array<uint32_t, 2> numbers{first, count};
+    return {reinterpret_cast<const char*>(numbers.data()), sizeof numbers};
+  }
+
+  static constexpr uint64_t kSize = 32 * kMiB;
+  OwnPages pages_ = OwnPages::open();
+  UniqueFd file_ = empty_file();
+};
+
+TEST_F(TouchedPages, AreTheOnesThatWereWrittenToAndTheNextOnesFromTheStart) {
+  const GuestMemory memory = begin();
+  EXPECT_EQ(touched_pages(memory, pages_), "");
+  for (const uint64_t page : {7, 8, 9, 4000}) ASSERT_TRUE(memory.store(page * 4096 + 8, uint64_t{1}));
+  EXPECT_EQ(memory.load<uint64_t>(uint64_t{100} * 4096), 101U);  // reading is no writing
+  const std::string touched = touched_pages(memory, pages_);
+  EXPECT_EQ(touched, run(7, 3) + run(4000, 1));
+  const GuestMemory next = begin();
+  own_pages(next, touched);
+  EXPECT_EQ(own(next), (std::vector<uint64_t>{7, 8, 9, 4000}));
+  for (const uint64_t page : {6, 7, 4000}) EXPECT_EQ(next.load<uint64_t>(page * 4096), page + 1);
+}
+
+TEST_F(TouchedPages, MayBeAnything) {
+  const GuestMemory memory = begin();
+  own_pages(memory, "");
+  own_pages(memory, "seven b");
+  own_pages(memory, run(8192, 1) + run(0xffffffff, 0xffffffff));
+  own_pages(memory, run(8191, 2));
+  own_pages(memory, run(5, 0));
+  EXPECT_EQ(own(memory), std::vector<uint64_t>());
+  own_pages(memory, run(9000, 1) + run(3, 1) + "x");
+  EXPECT_EQ(own(memory), std::vector<uint64_t>{3});
+  own_pages(memory, run(10, 4097));  // too many
+  EXPECT_EQ(own(memory), std::vector<uint64_t>{3});
+}
+
+TEST_F(TouchedPages, NoneWhereThereAreTooMany) {
+  const GuestMemory memory = begin();
+  for (uint64_t page = 0; page < 4097; ++page) ASSERT_TRUE(memory.store(page * 4096, uint64_t{1}));
+  EXPECT_EQ(touched_pages(memory, pages_), "");
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <filesystem>
 #include <fstream>
 
@@ -63,6 +64,20 @@ TEST_F(TemplateStoreTest, IsFoundOnceItIsKept) {
   EXPECT_THAT(kept(), testing::IsEmpty());
 }
 
+TEST_F(TemplateStoreTest, WhatItsGuestsWriteToIsKeptBesideIt) {
+  make("kind");
+  EXPECT_FALSE(open("kind").find().touched);
+  open("kind").keep_touched("pages");
+  const auto files = open("kind").find();
+  ASSERT_TRUE(files.touched);
+  std::array<char, 8> text{};
+  EXPECT_EQ(::read(files.touched.get(), text.data(), text.size()), 5);
+  EXPECT_STREQ(text.data(), "pages");
+  open("gone").keep_touched("pages");
+  open("kind").forget();
+  EXPECT_THAT(kept(), testing::IsEmpty());
+}
+
 TEST_F(TemplateStoreTest, OneThatIsNotWantedLeavesNothing) {
   {
     TemplateStore store = open("kind");
@@ -117,6 +132,39 @@ TEST_F(TemplateStoreTest, TheLongestUnusedMakeRoom) {
   EXPECT_EQ(kept().size(), 8U);
   EXPECT_TRUE(open("kind0").find().state);
   EXPECT_FALSE(open("kind1").find().state);
+}
+
+TEST_F(TemplateStoreTest, AKindThatComesAgainIsKnown) {
+  EXPECT_FALSE(open("kind").seen());
+  EXPECT_TRUE(open("kind").seen());
+  EXPECT_FALSE(open("other").seen());
+  // Those that are kept are beside it.
+  make("kind");
+  EXPECT_TRUE(open("kind").seen());
+  EXPECT_THAT(kept(), testing::UnorderedElementsAre("kind", "kind.seen", "other.seen"));
+}
+
+TEST_F(TemplateStoreTest, AKindThatIsRefusedIsSoForADay) {
+  EXPECT_FALSE(open("kind").seen());
+  open("kind").refuse();
+  EXPECT_FALSE(open("kind").seen());
+  open("other").refuse();
+  EXPECT_FALSE(open("other").seen());
+  const timespec long_ago[2] = {{1'000'000, 0}, {1'000'000, 0}};
+  ASSERT_EQ(::utimensat(AT_FDCWD, (store_path_ + "/kind.seen").c_str(), long_ago, 0), 0);
+  EXPECT_TRUE(open("kind").seen());
+}
+
+TEST_F(TemplateStoreTest, KindsThatCameOnceAreForgottenInTheEnd) {
+  for (int i = 0; i < 300; ++i) {
+    const std::string name = fmt::format("kind{}", i);
+    EXPECT_FALSE(open(name).seen());
+    const timespec then[2] = {{1'000'000 + i, 0}, {1'000'000 + i, 0}};
+    ASSERT_EQ(::utimensat(AT_FDCWD, (store_path_ + "/" + name + ".seen").c_str(), then, 0), 0);
+  }
+  EXPECT_EQ(kept().size(), 256U);
+  EXPECT_TRUE(open("kind299").seen());
+  EXPECT_FALSE(open("kind0").seen());
 }
 
 TEST_F(TemplateStoreTest, AKindIsAllThatIsSaidOfIt) {

@@ -202,7 +202,7 @@ cpus: 1
 memory: 256M
 kernel: /k
 kernel_cache: true
-template: false
+template: auto
 kaslr: true
 pull: missing
 init: agent

@@ -63,7 +63,7 @@ def measure_clones(setting, figures, guest, count):
         for number in range(count + 1):
             running.append(processes.Guest(command, setting.environment))
             running[-1].wait_for(b"sleeping")
-            if number == 0:  # it is copied beside its command, and kept when it ends at the latest
+            if number == 0:
                 running.pop().end()
         time.sleep(processes.SETTLED)
         values = [processes.pss_kib(one.pid) / 1024 for one in running]
