@@ -62,4 +62,19 @@ size_t copy_to_chain(const GuestMemory& memory, const std::vector<VirtBuffer>& b
                    [&](uint64_t gpa, std::span<const std::byte> part) { return memory.write(gpa, part); });
 }
 
+void wrote_chain(const GuestMemory& memory, const std::vector<VirtBuffer>& buffers, uint64_t offset,
+                 uint64_t length) {
+  for (const VirtBuffer& buffer : buffers) {
+    if (length == 0) break;
+    if (offset >= buffer.length) {
+      offset -= buffer.length;
+      continue;
+    }
+    const uint64_t part = std::min<uint64_t>(length, buffer.length - offset);
+    memory.wrote(buffer.gpa + offset, part);
+    length -= part;
+    offset = 0;
+  }
+}
+
 }  // namespace snug

@@ -46,4 +46,8 @@ size_t copy_from_chain(const GuestMemory& memory, const std::vector<VirtBuffer>&
 size_t copy_to_chain(const GuestMemory& memory, const std::vector<VirtBuffer>& buffers, uint64_t offset,
                      std::span<const std::byte> data);
 
+// [offset, offset + length) of the buffers was written to through the iovecs made above.
+void wrote_chain(const GuestMemory& memory, const std::vector<VirtBuffer>& buffers, uint64_t offset,
+                 uint64_t length);
+
 }  // namespace snug

@@ -15,7 +15,7 @@ def a_machine_is_forked():
         ended = place.snug("fork", "first", "-n", "3").expect(0)
         names = ended.out.split()
         check(len(set(names)) == 3 and all(name.startswith("first-") for name in names), "not three names", ended.out)
-        check(re.fullmatch(r"snug: first stood still for \d+ ms\n", ended.err), "odd words", ended.err)
+        check(re.fullmatch(r"snug: first stood still for [\d.]+ ms\n", ended.err), "odd words", ended.err)
         check(place.snug("fork", "first", "--name", "other").expect(0).out == "other\n", "another name")
         check(place.snug("fork", "first", "-n", "2", "--name", "more").expect(0).out == "more-1\nmore-2\n", "other names")
         check({place.row(name)["state"] for name in [*names, "other", "more-1", "first"]} == {"running"}, "not all of them run")

@@ -135,6 +135,28 @@ def a_full_disk_leaves_no_snapshot():
         check(place.row("m")["state"] == "running", "the machine has suffered")
 
 
+@test
+def memory_that_changes_all_the_time_is_of_one_moment():
+    with Snapshots() as place:
+        os.mkdir(place.data.name + "/shared")
+        for kind, flags in (("one process", ()), ("two processes", ("-v", place.data.name + "/shared:/work"))):
+            name = f"r{len(flags)}"
+            place.start("rounds", "--name", name, "--memory", "64M", *flags)
+            place.wait_log(name, "rounds ready")
+            for _ in range(3):
+                place.snug("snapshot", name).expect(0)
+                ended = place.snug("restore", name, stdin=text_pipe("x"))
+                check(ended.status == 0 and ended.out.split() == ["xwhole"], f"memory of {kind}: of several moments", ended)
+                # One of one, too.
+                place.snug("restore", "-d", name, "--name", "again").expect(0)
+                place.snug("snapshot", "again").expect(0)
+                ended = place.snug("restore", "again", stdin=text_pipe("x"))
+                check(ended.status == 0 and ended.out.split() == ["xwhole"], f"memory of {kind}, restored: of several moments", ended)
+                place.snug("kill", "again").expect(0)
+                place.snug("snapshot", "rm", name, "again").expect(0)
+            place.snug("kill", name).expect(0)
+
+
 # --- disks ---------------------------------------------------------------------------------------------------
 
 

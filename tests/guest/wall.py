@@ -140,7 +140,7 @@ def check_descriptors_now(walled):
     files.update({f"{walled.folder}/{name}": 1 for name in ("out", "serial", "port", "kernel")})
     files.update({f"{walled.folder}/err": 2, "/dev/null": 1, "/dev/ptmx": 1})
     # What it uses, and for snapshots: of its own memory, whose addresses on the host are told to nobody behind the wall.
-    files.update({f"{proc}/{walled.machine}/{name}": 1 for proc in ("", "/proc") for name in ("smaps", "pagemap", "clear_refs")})
+    files.update({f"{proc}/{walled.machine}/{name}": 1 for proc in ("", "/proc") for name in ("smaps", "pagemap")})
     # What snug stats tells of the warden.
     files.update({f"{proc}/{walled.process.pid}/{name}": 1 for proc in ("", "/proc") for name in ("stat", "statm")})
     # Queues of disks, network, vsock, entropy, balloon, and of the console: two of each port, two for all of them.

@@ -54,7 +54,7 @@ json about(const StoredSnapshot& snapshot) {
 
 void tell_what_it_cost(const std::string& machine, const StoredSnapshot& kept, const json& taken) {
   const double copied = number_in(taken, "disk_bytes");
-  put(stderr, "snug: {} on disk, {} of state; {} stood still for {:.0f} ms\n",
+  put(stderr, "snug: {} on disk, {} of state; {} stood still for {:.1f} ms\n",
       size_text(static_cast<double>(kept.disk_bytes)), size_text(number_in(taken, "state_bytes")), machine,
       number_in(taken, "paused_seconds") * 1000);
   if (copied > 0)

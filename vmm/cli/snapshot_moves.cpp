@@ -65,7 +65,7 @@ Result<Forked> save_for_clones(const std::string& machine) {
   auto made = SNUG_TRY(NewSnapshot::passing());
   const json taken = SNUG_TRY(save_machine(vm, made));
   auto stored = SNUG_TRY(made.as_stored());
-  put(stderr, "snug: {} stood still for {:.0f} ms\n", vm.name, number_in(taken, "paused_seconds") * 1000);
+  put(stderr, "snug: {} stood still for {:.1f} ms\n", vm.name, number_in(taken, "paused_seconds") * 1000);
   return Forked{std::move(made), std::move(stored)};
 }
 

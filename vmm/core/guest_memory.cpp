@@ -15,6 +15,9 @@ namespace snug {
 namespace {
 
 constexpr uint64_t kHugePage = 2 * kMiB;
+// Where several processes have the memory its notes lie behind it, in the same file.
+uint64_t notes_bytes(uint64_t size) { return align_up(dirty_words(size) * sizeof(uint64_t), 4096); }
+
 constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 
 }  // namespace
@@ -22,7 +25,7 @@ constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 Result<GuestMemory> GuestMemory::create_shared(uint64_t size) {
   UniqueFd file(::memfd_create("guest-memory", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!file) return fail_errno(errno, "guest memory: memfd_create");
-  if (::ftruncate(file.get(), static_cast<off_t>(size)) != 0)
+  if (::ftruncate(file.get(), static_cast<off_t>(size + notes_bytes(size))) != 0)
     return fail_errno(errno, "guest memory of {} bytes", size);
   // What is mapped stays there, whoever else has the file.
   if (::fcntl(file.get(), F_ADD_SEALS, kSeals) != 0) return fail_errno(errno, "guest memory: seals");
@@ -33,7 +36,8 @@ Result<GuestMemory> GuestMemory::attach(UniqueFd file, uint64_t size) {
   struct stat status {};
   if (::fstat(file.get(), &status) != 0) return fail_errno(errno, "guest memory");
   const int seals = ::fcntl(file.get(), F_GET_SEALS);
-  if (seals < 0 || (seals & kSeals) != kSeals || static_cast<uint64_t>(status.st_size) != size)
+  if (seals < 0 || (seals & kSeals) != kSeals ||
+      static_cast<uint64_t>(status.st_size) != size + notes_bytes(size))
     return fail("guest memory: not a sealed file of {} bytes", size);
   return make(size, std::move(file));
 }
@@ -61,6 +65,9 @@ Result<GuestMemory> GuestMemory::make(uint64_t size, UniqueFd file) {
   const uint64_t low = std::min(size, map::kHoleStart);
   SNUG_TRY(add(0, 0, low));
   if (size > low) SNUG_TRY(add(map::kHoleEnd, low, size - low));
+  memory.mappings_.push_back(SNUG_TRY(with_context(mapped(size, notes_bytes(size)), "guest memory")));
+  auto* const words = reinterpret_cast<uint64_t*>(memory.mappings_.back().data());
+  memory.notes_ = DirtyNotes(std::span(words, dirty_words(size)));
   return memory;
 }
 
@@ -118,6 +125,7 @@ bool GuestMemory::write(uint64_t gpa, std::span<const std::byte> data) const {
   std::byte* to = host(gpa, data.size(), Access::kReadWrite);
   if (to == nullptr) return false;
   std::copy_n(data.data(), data.size(), to);
+  wrote(gpa, data.size());
   return true;
 }
 
@@ -125,14 +133,20 @@ bool GuestMemory::zero(uint64_t gpa, uint64_t length) const {
   const Region* region = find(gpa, length);
   if (region == nullptr) return false;
   std::memset(region->host + (gpa - region->gpa), 0, length);
+  wrote(gpa, length);
   return true;
 }
 
 bool GuestMemory::discard(uint64_t gpa, uint64_t length) const {
   const Region* region = find(gpa, length);
   if (region == nullptr || gpa % 4096 != 0 || length % 4096 != 0) return false;
-  const uint64_t end = gpa + length;
-  const auto in_host = [&](uint64_t address) { return region->host + (address - region->gpa); };
+  const bool done = drop(*region, gpa, gpa + length);
+  wrote(gpa, length);
+  return done;
+}
+
+bool GuestMemory::drop(const Region& region, uint64_t gpa, uint64_t end) const {
+  const auto in_host = [&](uint64_t address) { return region.host + (address - region.gpa); };
   const auto drop_anonymous = [&](uint64_t to) {
     const bool done =
         gpa == to || ::madvise(in_host(gpa), to - gpa, file_ ? MADV_REMOVE : MADV_DONTNEED) == 0;

@@ -22,6 +22,8 @@
 #include "vmm/base/mapping.h"
 #include "vmm/base/result.h"
 #include "vmm/base/unique_fd.h"
+#include "vmm/core/address_map.h"
+#include "vmm/core/dirty_log.h"
 #include "vmm/core/lost_pages.h"
 
 namespace snug {
@@ -114,6 +116,7 @@ class GuestMemory {
         if (at == nullptr) return false;
         __atomic_store_n(reinterpret_cast<Word<sizeof(T)>*>(at), std::bit_cast<Word<sizeof(T)>>(value),
                          __ATOMIC_RELAXED);
+        wrote(gpa, sizeof(T));
         return true;
       }
     }
@@ -140,16 +143,27 @@ class GuestMemory {
       std::memcpy(&value, start + offset, sizeof value);
       value = static_cast<T>(value + delta);
       std::memcpy(start + offset, &value, sizeof value);
+      wrote(gpa + offset, sizeof value);
     }
     return true;
   }
 
   // Appends the host memory of the range for one system call (preadv, readv, io_uring). False, with nothing
   // appended, unless the whole range is RAM or within a file. The kernel refuses to write where it may not.
+  // Who lets it write says wrote() when it is done.
   [[nodiscard]] bool append_iovec(uint64_t gpa, uint64_t length, std::vector<iovec>& iovecs) const;
 
-  // Reads exactly `length` bytes of `fd` from `offset` into RAM at `gpa`. Errors: range outside RAM, I/O,
-  // file too short.
+  // The writes to a range that append_iovec() has given are done. Whatever else writes here notes it itself.
+  void wrote(uint64_t gpa, uint64_t length) const {
+    const uint64_t offset = gpa < low_end() ? gpa : gpa - map::kHoleEnd + low_end();
+    // What is not RAM is in a file.
+    if (offset < size_) notes_.note(offset, length);
+  }
+  // What was written to RAM by this class, here and in processes that have the same memory, set-up aside.
+  const DirtyNotes& notes() const { return notes_; }
+
+  // Set-up: reads exactly `length` bytes of `fd` from `offset` into RAM at `gpa`. Errors: range outside RAM,
+  // I/O, file too short.
   Result<void> read_file(int fd, uint64_t offset, uint64_t gpa, uint64_t length) const;
 
   // What map_file() has put in the place of RAM, and what the host's page tables do not show before it is
@@ -181,6 +195,7 @@ class GuestMemory {
   static constexpr bool has_word = sizeof(T) == sizeof(Word<sizeof(T)>);
 
   static Result<GuestMemory> make(uint64_t size, UniqueFd file);
+  bool drop(const Region& region, uint64_t gpa, uint64_t end) const;
   const Region* find(uint64_t gpa, uint64_t length) const;
   const Region* find(uint64_t gpa, uint64_t length, Access access) const;
   // Where it is in this process; nullptr unless a device may reach all of it so.
@@ -193,6 +208,7 @@ class GuestMemory {
   mutable std::vector<Mapped> files_;  // ascending, set-up only
   UniqueFd file_;
   std::vector<Mapping> mappings_;
+  DirtyNotes notes_;  // in a mapping of its own
   std::vector<Region> regions_;
   std::vector<FileRegion> file_regions_;
   std::vector<std::unique_ptr<LostPages>> lost_pages_;  // of the files; before the mappings go

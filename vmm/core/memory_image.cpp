@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cerrno>
 #include <cstring>
 #include <span>
@@ -24,7 +25,6 @@ constexpr size_t kEntries = 8192;  // of the page map, read at once
 // Documentation/admin-guide/mm/pagemap.rst
 constexpr uint64_t kPresent = uint64_t{1} << 63;
 constexpr uint64_t kSwapped = uint64_t{1} << 62;
-constexpr uint64_t kWrittenTo = uint64_t{1} << 55;  // soft-dirty
 
 bool is_zero(const std::byte* page) {
   return page[0] == std::byte{0} && std::memcmp(page, page + 1, kPage - 1) == 0;
@@ -66,13 +66,6 @@ class PageMap {
     if (number < first_ || number - first_ >= count_) read(number);
     return number - first_ < count_ ? entries_[number - first_] : ~uint64_t{0};
   }
-  // Those from this page on that are known without another look, at most so many.
-  std::span<const uint64_t> entries(const std::byte* page, uint64_t most) {
-    const uint64_t number = reinterpret_cast<uint64_t>(page) / kPage;
-    if (number < first_ || number - first_ >= count_) read(number);
-    if (number - first_ >= count_) return {};
-    return std::span(entries_).subspan(number - first_, std::min(most, count_ - (number - first_)));
-  }
 
  private:
   void read(uint64_t number) {
@@ -105,25 +98,20 @@ Result<void> write_at(int file, const std::byte* from, uint64_t length, uint64_t
 
 }  // namespace
 
-OwnPages OwnPages::open() {
-  OwnPages pages;
-  if (auto file = open_file("/proc/self/pagemap", O_RDONLY)) pages.pagemap = std::move(*file);
-  if (auto file = open_file("/proc/self/clear_refs", O_WRONLY)) pages.clear_refs = std::move(*file);
-  return pages;
+UniqueFd open_pagemap() {
+  auto file = open_file("/proc/self/pagemap", O_RDONLY);
+  return file ? std::move(*file) : UniqueFd();
 }
 
 struct MemoryImageWriter::Page {
   const std::byte* host;
   uint64_t offset;  // in the file
-  uint64_t entry;   // of the page map
-  bool mapped;      // of a file: its contents are there without an entry
+  bool there;       // a look at it makes nothing
 };
 
-// `each` says whether the page belongs to the run that is written at once; see write_all(). `skip`: how many
-// pages with these entries, from that page of the file on, need no look.
-template <class Skip, class Each>
-Result<void> MemoryImageWriter::for_each_page(Skip skip, Each each) {
-  PageMap map(pages_.pagemap.get());
+template <class Each>
+Result<void> MemoryImageWriter::for_each_page(Each each) {
+  PageMap map(pagemap_.get());
   Holes holes;
   uint64_t base = 0;  // of the region, in the file
   for (const GuestMemory::Region& region : memory_.regions()) {
@@ -132,78 +120,58 @@ Result<void> MemoryImageWriter::for_each_page(Skip skip, Each each) {
       const uint64_t gpa = region.gpa + at;
       // What another process has written is in its page map, and in the file: that lies there as here.
       if (memory_.file() >= 0) {
-        SNUG_TRY(each(Page{host, base + at, 0, !holes.at(memory_.file(), base + at)}));
+        SNUG_TRY(each(Page{host, base + at, !holes.at(memory_.file(), base + at)}));
         continue;
       }
-      if (const uint64_t skipped = skip(map.entries(host, (region.size - at) / kPage), (base + at) / kPage)) {
-        at += (skipped - 1) * kPage;
-        continue;
-      }
-      const uint64_t entry = map.entry(host);
+      const bool touched = (map.entry(host) & (kPresent | kSwapped)) != 0;
       // Looking at a hole of the file that is mapped there would fill it.
-      const GuestMemory::Mapped* file = (entry & (kPresent | kSwapped)) == 0 ? memory_.mapped(gpa) : nullptr;
+      const GuestMemory::Mapped* file = touched ? nullptr : memory_.mapped(gpa);
       const bool mapped =
           file != nullptr && (file->fd < 0 || !holes.at(file->fd, file->offset + (gpa - file->gpa)));
-      SNUG_TRY(each(Page{host, base + at, entry, mapped}));
+      SNUG_TRY(each(Page{host, base + at, touched || mapped}));
     }
     base += region.size;
   }
   return flush();
 }
 
-bool MemoryImageWriter::begin_noting() {
-  if (!pages_.pagemap || !pages_.clear_refs || memory_.file() >= 0) return false;
-  // Soft-dirty bits only.
-  constexpr char kSoftDirty = '4';
-  if (::write(pages_.clear_refs.get(), &kSoftDirty, 1) != 1) return false;
-  // A kernel without them takes that, and notes nothing.
-  alignas(kPage) static std::array<volatile std::byte, kPage> probe;
-  probe[0] = std::byte{1};
-  return (PageMap(pages_.pagemap.get()).entry(const_cast<const std::byte*>(probe.data())) & kWrittenTo) != 0;
-}
-
 Result<void> MemoryImageWriter::write_all() {
   if (::ftruncate(file_, static_cast<off_t>(memory_.size())) != 0)
     return fail_errno(errno, "the file of the machine's memory");
   written_.assign(memory_.size() / kPage, false);
-  const auto none = [](std::span<const uint64_t>, uint64_t) { return uint64_t{0}; };
-  return for_each_page(none, [this](const Page& page) -> Result<void> {
-    const bool holds = (page.mapped || (page.entry & (kPresent | kSwapped)) != 0) && !is_zero(page.host);
-    return holds ? write(page) : Result<void>{};
+  return for_each_page([this](const Page& page) -> Result<void> {
+    return page.there && !is_zero(page.host) ? write(page.host, page.offset) : Result<void>{};
   });
 }
 
-Result<void> MemoryImageWriter::write_changed() {
-  // The machine stands still meanwhile: a few instructions for each page that is as it was.
-  const auto unchanged = [this](std::span<const uint64_t> entries, uint64_t first) {
-    uint64_t count = 0;
-    for (const uint64_t entry : entries) {
-      const bool gone = (entry & (kPresent | kSwapped)) == 0 && written_[first + count];
-      if ((entry & kWrittenTo) != 0 || gone) break;
-      ++count;
+// One that the guest has given back since is zero: a look at it costs a page of zeros at most, which the host
+// has once.
+Result<void> MemoryImageWriter::write_pages(std::span<const uint64_t> dirty) {
+  const std::span<const GuestMemory::Region> regions = memory_.regions();
+  for (size_t i = 0; i < dirty.size(); ++i) {
+    for (uint64_t bits = dirty[i]; bits != 0; bits &= bits - 1) {
+      const uint64_t offset = (i * kPagesOfWord + static_cast<uint64_t>(std::countr_zero(bits))) * kPage;
+      if (offset >= memory_.size()) break;
+      const bool low = offset < regions.front().size;
+      const std::byte* page =
+          low ? regions.front().host + offset : regions.back().host + (offset - regions.front().size);
+      SNUG_TRY(is_zero(page) ? clear(offset) : write(page, offset));
     }
-    return count;
-  };
-  return for_each_page(unchanged, [this](const Page& page) -> Result<void> {
-    const bool there = page.mapped || (page.entry & (kPresent | kSwapped)) != 0;
-    // What the guest has given back since is zero, and no write.
-    if (!there) return clear(page);
-    if ((page.entry & kWrittenTo) == 0) return {};
-    return is_zero(page.host) ? clear(page) : write(page);
-  });
+  }
+  return flush();
 }
 
-Result<void> MemoryImageWriter::write(const Page& page) {
+Result<void> MemoryImageWriter::write(const std::byte* page, uint64_t offset) {
   constexpr uint64_t kRunMax = kMiB;
   const bool next =
-      run_length_ < kRunMax && page.host == run_ + run_length_ && page.offset == run_offset_ + run_length_;
+      run_length_ < kRunMax && page == run_ + run_length_ && offset == run_offset_ + run_length_;
   if (!next) {
     SNUG_TRY(flush());
-    run_ = page.host;
-    run_offset_ = page.offset;
+    run_ = page;
+    run_offset_ = offset;
   }
   run_length_ += kPage;
-  written_[page.offset / kPage] = true;
+  written_[offset / kPage] = true;
   return {};
 }
 
@@ -211,14 +179,14 @@ Result<void> MemoryImageWriter::flush() {
   return write_at(file_, run_, std::exchange(run_length_, 0), run_offset_);
 }
 
-Result<void> MemoryImageWriter::clear(const Page& page) {
-  if (!written_[page.offset / kPage]) return {};
+Result<void> MemoryImageWriter::clear(uint64_t offset) {
+  if (!written_[offset / kPage]) return {};
   static const std::array<std::byte, kPage> zeros{};
-  written_[page.offset / kPage] = false;
-  if (::fallocate(file_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(page.offset),
+  written_[offset / kPage] = false;
+  if (::fallocate(file_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
                   static_cast<off_t>(kPage)) == 0)
     return {};
-  return write_at(file_, zeros.data(), kPage, page.offset);
+  return write_at(file_, zeros.data(), kPage, offset);
 }
 
 namespace {

@@ -1,10 +1,11 @@
 // RAM as a file: page by page at the offset that it has in RAM, the part above the hole behind the one below
 // it. Pages of zeros are holes.
 //
-// Thread: one, while nothing writes to RAM.
+// Thread: one. What is written to RAM meanwhile may be in the file, or half of it.
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "vmm/base/result.h"
@@ -13,41 +14,34 @@
 
 namespace snug {
 
-// What the kernel tells of this process's pages (Documentation/admin-guide/mm/pagemap.rst, soft-dirty.rst).
-struct OwnPages {
-  UniqueFd pagemap;     // /proc/self/pagemap; or none: all of RAM is looked at
-  UniqueFd clear_refs;  // /proc/self/clear_refs; or none
-
-  // Before the process is locked in. What cannot be opened is missed.
-  static OwnPages open();
-};
+// What the kernel tells of this process's pages (Documentation/admin-guide/mm/pagemap.rst):
+// /proc/self/pagemap, opened before the process is locked in. None where that cannot be: all of RAM is looked
+// at then.
+UniqueFd open_pagemap();
 
 class MemoryImageWriter {
  public:
-  // `pages` and `memory` are the caller's, and so is `file`, an empty one.
-  MemoryImageWriter(const GuestMemory& memory, const OwnPages& pages, int file)
-      : memory_(memory), pages_(pages), file_(file) {}
+  // All are the caller's: `pagemap` of open_pagemap(), `file` an empty one.
+  MemoryImageWriter(const GuestMemory& memory, const UniqueFd& pagemap, int file)
+      : memory_(memory), pagemap_(pagemap), file_(file) {}
 
-  // Notes from now on which pages are written to, by whomever. False: this kernel does not tell, or another
-  // process has the memory as well; RAM has to stand still from before write_all() then. Memory that is
-  // pinned for a device meanwhile is not noted.
-  bool begin_noting();
   // All of it. Errors: of the file.
   Result<void> write_all();
-  // While nothing writes to RAM: what has changed since begin_noting(). Errors: of the file.
-  Result<void> write_changed();
+  // After write_all(): the pages of these bits (dirty_log.h) as they are now. What was written to since they
+  // were taken has to be written again. Errors: of the file.
+  Result<void> write_pages(std::span<const uint64_t> dirty);
 
  private:
   struct Page;
-  template <class Skip, class Each>
-  Result<void> for_each_page(Skip skip, Each each);
-  Result<void> write(const Page& page);
-  Result<void> clear(const Page& page);
+  template <class Each>
+  Result<void> for_each_page(Each each);
+  Result<void> write(const std::byte* page, uint64_t offset);
+  Result<void> clear(uint64_t offset);
+  Result<void> flush();
 
   const GuestMemory& memory_;
-  const OwnPages& pages_;
+  const UniqueFd& pagemap_;
   int file_;
-  Result<void> flush();
 
   std::vector<bool> written_;  // by page of the file
   // Pages side by side that are to be written at once.

@@ -35,8 +35,8 @@ std::string text_of(const std::vector<Run>& runs) {
 
 }  // namespace
 
-std::string touched_pages(const GuestMemory& memory, const OwnPages& pages) {
-  if (!pages.pagemap) return {};
+std::string touched_pages(const GuestMemory& memory, const UniqueFd& pagemap) {
+  if (!pagemap) return {};
   std::vector<uint64_t> entries(8192);
   std::vector<Run> runs;
   uint64_t total = 0;
@@ -45,7 +45,7 @@ std::string touched_pages(const GuestMemory& memory, const OwnPages& pages) {
       const uint64_t wanted = std::min<uint64_t>(entries.size(), (region.size - at) / kPage);
       const iovec part{entries.data(), wanted * sizeof(uint64_t)};
       const uint64_t from = reinterpret_cast<uint64_t>(region.host + at) / kPage * sizeof(uint64_t);
-      const ssize_t got = ::preadv2(pages.pagemap.get(), &part, 1, static_cast<off_t>(from), 0);
+      const ssize_t got = ::preadv2(pagemap.get(), &part, 1, static_cast<off_t>(from), 0);
       if (got < static_cast<ssize_t>(sizeof(uint64_t))) return {};
       const auto count = static_cast<size_t>(got) / sizeof(uint64_t);
       for (size_t i = 0; i < count; ++i) {

@@ -16,7 +16,7 @@ namespace snug {
 // Those that have been written to since map_memory_image(), as a text for own_pages(); "": none, or more than
 // are worth it, or this kernel does not tell. While the guest runs, too: what it does meanwhile may be
 // missing.
-std::string touched_pages(const GuestMemory& memory, const OwnPages& pages);
+std::string touched_pages(const GuestMemory& memory, const UniqueFd& pagemap);
 
 // Behind map_memory_image(): makes pages the guest's own. `touched` may be anything: what is none of RAM's is
 // passed over, and so is what is more than 16 MiB. A kernel that cannot do that (before 5.14) does not.

@@ -99,6 +99,7 @@ Requests loop_requests() {
 // A snapshot: what KVM tells of a VM and its vCPUs, and copies of disks.
 Requests saving_requests() {
   return {kvm(0x02, kBoth, 4),         // KVM_GET_MSR_INDEX_LIST
+          kvm(0x42, _IOC_WRITE, 16),   // KVM_GET_DIRTY_LOG
           kvm(0x62, kBoth, 520),       // KVM_GET_IRQCHIP
           kvm(0x7c, _IOC_READ, 48),    // KVM_GET_CLOCK
           kvm(0x88, kBoth, 8),         // KVM_GET_MSRS

@@ -28,6 +28,10 @@ class GsiLine final : public IrqLine {
   bool asserted_ = false;
 };
 
+uint32_t flags_of(Vm::SlotAccess access) {
+  return access == Vm::SlotAccess::kReadOnly ? KVM_MEM_READONLY : 0;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Vm>> Vm::create(const Kvm& kvm) {
@@ -52,8 +56,10 @@ Result<std::unique_ptr<Vm>> Vm::create(const Kvm& kvm) {
 }
 
 Result<void> Vm::add_memory(const GuestMemory& memory) {
-  for (const auto& region : memory.regions())
+  for (const auto& region : memory.regions()) {
+    ram_.push_back({next_slot_, region});
     SNUG_TRY(add_slot(region.gpa, region.size, region.host, SlotAccess::kReadWrite));
+  }
   for (const auto& file : memory.files())
     SNUG_TRY(add_slot(
         file.gpa, file.size, file.host,
@@ -63,14 +69,14 @@ Result<void> Vm::add_memory(const GuestMemory& memory) {
 
 Result<void> Vm::add_slot(uint64_t gpa, uint64_t size, std::byte* host, SlotAccess access) {
   const std::lock_guard lock(slots_mutex_);
-  return set_slot(next_slot_++, gpa, size, host, access);
+  return set_slot(next_slot_++, gpa, size, host, flags_of(access));
 }
 
 Result<void> Vm::show(uint64_t gpa, std::span<const std::byte> pages) {
   const std::lock_guard lock(slots_mutex_);
   if (free_slots_.empty()) free_slots_.push_back(next_slot_++);
   const uint32_t slot = free_slots_.back();
-  SNUG_TRY(set_slot(slot, gpa, pages.size(), pages.data(), SlotAccess::kReadOnly));
+  SNUG_TRY(set_slot(slot, gpa, pages.size(), pages.data(), KVM_MEM_READONLY));
   free_slots_.pop_back();
   shown_[gpa] = slot;
   return {};
@@ -81,21 +87,44 @@ void Vm::hide(uint64_t gpa) {
   const auto shown = shown_.find(gpa);
   if (shown == shown_.end()) return;
   // A slot that exists can be removed: size 0.
-  (void)set_slot(shown->second, gpa, 0, nullptr, SlotAccess::kReadOnly);
+  (void)set_slot(shown->second, gpa, 0, nullptr, KVM_MEM_READONLY);
   free_slots_.push_back(shown->second);
   shown_.erase(shown);
 }
 
-Result<void> Vm::set_slot(uint32_t slot, uint64_t gpa, uint64_t size, const std::byte* host,
-                          SlotAccess access) {
+Result<void> Vm::set_slot(uint32_t slot, uint64_t gpa, uint64_t size, const std::byte* host, uint32_t flags) {
   kvm_userspace_memory_region region{};
   region.slot = slot;
-  region.flags = access == SlotAccess::kReadOnly ? KVM_MEM_READONLY : 0;
+  region.flags = flags;
   region.guest_phys_addr = gpa;
   region.memory_size = size;
   region.userspace_addr = reinterpret_cast<uint64_t>(host);
   if (::ioctl(fd_.get(), KVM_SET_USER_MEMORY_REGION, &region) != 0)
     return fail_errno(errno, "memory slot of {:#x} bytes at {:#x}", size, gpa);
+  return {};
+}
+
+Result<void> Vm::log_dirty_pages(bool log) {
+  const std::lock_guard lock(slots_mutex_);
+  for (const RamSlot& ram : ram_)
+    SNUG_TRY(set_slot(ram.slot, ram.region.gpa, ram.region.size, ram.region.host,
+                      log ? KVM_MEM_LOG_DIRTY_PAGES : 0));
+  return {};
+}
+
+Result<void> Vm::take_dirty_pages(std::span<uint64_t> bits) {
+  std::vector<uint64_t> some;
+  size_t word = 0;
+  for (const RamSlot& ram : ram_) {
+    // What is in front of RAM above the hole fills its last word.
+    some.assign(dirty_words(ram.region.size), 0);
+    kvm_dirty_log request{};
+    request.slot = ram.slot;
+    request.dirty_bitmap = some.data();
+    if (::ioctl(fd_.get(), KVM_GET_DIRTY_LOG, &request) != 0) return fail_errno(errno, "KVM_GET_DIRTY_LOG");
+    for (size_t i = 0; i < some.size(); ++i) bits[word + i] |= some[i];
+    word += some.size();
+  }
   return {};
 }
 

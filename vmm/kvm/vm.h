@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <vector>
 
 #include "vmm/base/result.h"
@@ -33,6 +34,11 @@ class Vm final : public DoorbellBinder, public MsiSink, public PageBinder {
   // MMIO exits. gpa, size: multiples of 4 KiB.
   enum class SlotAccess { kReadWrite, kReadOnly };
   Result<void> add_slot(uint64_t gpa, uint64_t size, std::byte* host, SlotAccess access);
+
+  // Notes from now on which pages of RAM the guest writes to, or no more (KVM_MEM_LOG_DIRTY_PAGES).
+  Result<void> log_dirty_pages(bool log);
+  // Adds those since then, or since the last time, to `bits`, of all RAM (vmm/core/dirty_log.h).
+  Result<void> take_dirty_pages(std::span<uint64_t> bits);
 
   // Lets KVM keep writes that lie within these addresses in the ring of coalesced writes
   // (coalesced_writes.h). Nothing happens where KVM cannot: each write is an exit then.
@@ -60,13 +66,18 @@ class Vm final : public DoorbellBinder, public MsiSink, public PageBinder {
 
  private:
   explicit Vm(const Kvm& kvm) : kvm_(kvm) {}
-  Result<void> set_slot(uint32_t slot, uint64_t gpa, uint64_t size, const std::byte* host, SlotAccess access);
+  Result<void> set_slot(uint32_t slot, uint64_t gpa, uint64_t size, const std::byte* host, uint32_t flags);
   Result<void> set_doorbell(const Doorbell& doorbell, int event_fd, uint32_t flags);
 
   const Kvm& kvm_;
   UniqueFd fd_;
   std::mutex slots_mutex_;  // guards what follows
   uint32_t next_slot_ = 0;
+  struct RamSlot {
+    uint32_t slot;
+    GuestMemory::Region region;
+  };
+  std::vector<RamSlot> ram_;
   std::vector<uint32_t> free_slots_;
   std::map<uint64_t, uint32_t> shown_;  // gpa: slot
 };

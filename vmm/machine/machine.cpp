@@ -47,9 +47,6 @@ Result<std::unique_ptr<Machine>> Machine::build(const kvm::Kvm& kvm, MachineConf
   std::unique_ptr<Machine> machine(new Machine(loop, console, std::move(events), std::move(memory)));
   machine->stop_on_panic_ = config.stop_on_panic;
   machine->cpus_ = config.cpus;
-  for (const DiskConfig& disk : config.disks)
-    machine->pins_memory_ |=
-        std::ranges::any_of(disk.files, [](const BlockFile& f) { return f.direct_fd >= 0; });
   SNUG_TRY(machine->map_pmem(kvm, config));
   // The cheap and likely failures first: a broken kernel is reported before anything is asked of KVM.
   std::optional<StateReader> state;

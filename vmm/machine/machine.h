@@ -17,6 +17,7 @@
 #include "devices/pci/windows.h"
 #include "vmm/base/result.h"
 #include "vmm/core/bus.h"
+#include "vmm/core/dirty_log.h"
 #include "vmm/core/event_loop.h"
 #include "vmm/core/guest_memory.h"
 #include "vmm/core/lifecycle.h"
@@ -99,8 +100,8 @@ class Machine final : public LifecycleSink {
   // `write_rest` is called while nothing writes to RAM or disks, with the locks of all devices held. wake()
   // afterwards, however it ends. Errors: what cannot be saved; those of `write_rest`.
   Result<std::optional<std::vector<std::byte>>> save(const std::function<Result<void>()>& write_rest);
-  // Whether devices may have pinned RAM at any moment, which no bits of the kernel tell of.
-  bool pins_memory() const { return pins_memory_; }
+  // Which pages of RAM are written to while it runs, by the guest and its devices.
+  std::unique_ptr<DirtyLog> dirty_log();
   void wake() { virtio_->wake(false); }
 
   // To reach devices while the guest runs.
@@ -141,7 +142,6 @@ class Machine final : public LifecycleSink {
   RunStates states_;
   bool stop_on_panic_ = true;
   uint32_t cpus_ = 0;
-  bool pins_memory_ = false;
 
   // Declared in the order of use: vCPU threads go first, memory last.
   GuestMemory memory_;

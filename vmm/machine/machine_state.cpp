@@ -1,6 +1,7 @@
 // A machine that is saved, and one that begins where another stood.
 #include <array>
 #include <cerrno>
+#include <utility>
 
 #include "vmm/base/random.h"
 #include "vmm/core/address_map.h"
@@ -16,7 +17,36 @@ constexpr const char* kPciPorts = "pci-ports";
 constexpr uint16_t kVersion = 1;
 constexpr size_t kFormatMax = 256;  // bytes of text
 
+class MachineDirtyLog final : public DirtyLog {
+ public:
+  MachineDirtyLog(kvm::Vm& vm, const GuestMemory& memory) : vm_(vm), memory_(memory) {}
+  ~MachineDirtyLog() override { end(); }
+
+  Result<void> begin() override {
+    SNUG_TRY(vm_.log_dirty_pages(true));
+    begun_ = true;
+    // What was noted before that is of no interest.
+    std::vector<uint64_t> before(dirty_words(memory_.size()));
+    return take(before);
+  }
+  Result<void> take(std::span<uint64_t> bits) override {
+    memory_.notes().take(bits);
+    return vm_.take_dirty_pages(bits);
+  }
+  // Cannot fail for slots that are there.
+  void end() override {
+    if (std::exchange(begun_, false)) (void)vm_.log_dirty_pages(false);
+  }
+
+ private:
+  kvm::Vm& vm_;
+  const GuestMemory& memory_;
+  bool begun_ = false;
+};
+
 }  // namespace
+
+std::unique_ptr<DirtyLog> Machine::dirty_log() { return std::make_unique<MachineDirtyLog>(*vm_, memory_); }
 
 Result<std::optional<std::vector<std::byte>>> Machine::save(const std::function<Result<void>()>& write_rest) {
   if (const std::string why = virtio_->unsaveable(); !why.empty())

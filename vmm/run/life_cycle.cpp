@@ -52,7 +52,7 @@ Result<std::unique_ptr<LifeCycle>> LifeCycle::create(const Environment& environm
   if (environment.thread_begins)
     begins = [begins = environment.thread_begins] { begins(ThreadKind::kBuilder); };
   life->builder_ = SNUG_TRY(LoopThread::create("builder", std::move(begins)));
-  life->snapshots_ = SNUG_TRY(SnapshotTaker::create(environment.loop, *life->builder_, environment.pages));
+  life->snapshots_ = SNUG_TRY(SnapshotTaker::create(environment.loop, *life->builder_, environment.pagemap));
   life->limits_ = SNUG_TRY(RunLimits::create(environment.loop, std::move(events)));
   if (VsockHub* hub = environment.ends.vsock.get())
     life->agent_ = std::make_unique<GuestAgent>(

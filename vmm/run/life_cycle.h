@@ -44,8 +44,8 @@ class LifeCycle {
     std::function<void(ThreadKind)> thread_begins;
     // The machine is built, and nothing of the guest has run yet.
     std::function<void()> before_first_run;
-    bool native = false;    // the host's KVM is one that runs kernel mode on the CPU
-    const OwnPages& pages;  // of this process
+    bool native = false;      // the host's KVM is one that runs kernel mode on the CPU
+    const UniqueFd& pagemap;  // of this process
   };
   static Result<std::unique_ptr<LifeCycle>> create(const Environment& environment);
 

@@ -77,7 +77,7 @@ void LifeCycle::note_touched() {
   if (!ends_.templates || !machine_ || report_.boots > 1 || !ends_.templates->take_touched_wanted()) return;
   notes_touched_ = true;
   builder_->loop().post([this, machine = machine_.get()] {
-    touched_ = touched_pages(machine->memory(), environment_.pages);
+    touched_ = touched_pages(machine->memory(), environment_.pagemap);
     loop_.post([this] { tell_touched(); });
   });
 }

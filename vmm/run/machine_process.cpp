@@ -37,7 +37,7 @@ Result<void> MachineProcess::begin() {
                           .smaps = SNUG_TRY(open_file("/proc/self/smaps", O_RDONLY)),
                           .jail_missing = {},
                           .front = std::move(given_.front)};
-  pages_ = OwnPages::open();
+  pagemap_ = open_pagemap();
   // A shell's files, a supervisor's sockets, and folders of either.
   SNUG_TRY(close_inherited());
   given_.ends.go_behind(given_.warden);
@@ -55,7 +55,7 @@ Result<void> MachineProcess::begin() {
                                       .thread_begins = thread_begins_,
                                       .before_first_run = [this] { before_first_run(); },
                                       .native = given_.native,
-                                      .pages = pages_}));
+                                      .pagemap = pagemap_}));
   WardenLink::News news;
   news.signal = [this](int number, bool own_terminal) { on_signal(number, own_terminal); };
   news.network_connected = [this](size_t interface, UniqueFd socket) {

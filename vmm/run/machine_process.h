@@ -66,7 +66,7 @@ class MachineProcess {
   EventLoop::Timer settled_;  // set-up is long over
   uint64_t warden_cpu_ns_ = 0;
   std::vector<std::string> jail_missing_;
-  OwnPages pages_;                                 // for snapshots
+  UniqueFd pagemap_;                               // for snapshots
   std::function<void(ThreadKind)> thread_begins_;  // of a machine that is locked in
   std::unique_ptr<LifeCycle> life_;
   std::unique_ptr<MachineControl> target_;

@@ -2,8 +2,11 @@
 
 #include <sys/uio.h>
 
+#include <bit>
 #include <cerrno>
 #include <utility>
+
+#include "vmm/base/log.h"
 
 namespace snug {
 namespace {
@@ -13,6 +16,11 @@ using Clock = std::chrono::steady_clock;
 // Between two looks at requests that are under way, and how long they are waited for.
 constexpr std::chrono::milliseconds kPause{1};
 constexpr std::chrono::seconds kPatience{30};
+
+// How often changed memory is written while the machine runs, and how little of it may wait until it does
+// not.
+constexpr int kRoundsMax = 4;
+constexpr uint64_t kFewPages = 128;
 
 Result<void> write_state(int file, std::span<const std::byte> state) {
   for (size_t at = 0; at < state.size();) {
@@ -34,8 +42,8 @@ Result<void> check_untouched(const DiskSource& disk) {
 }  // namespace
 
 Result<std::unique_ptr<SnapshotTaker>> SnapshotTaker::create(EventLoop& loop, LoopThread& builder,
-                                                             const OwnPages& pages) {
-  std::unique_ptr<SnapshotTaker> taker(new SnapshotTaker(loop, builder, pages));
+                                                             const UniqueFd& pagemap) {
+  std::unique_ptr<SnapshotTaker> taker(new SnapshotTaker(loop, builder, pagemap));
   taker->again_ = SNUG_TRY(loop.timer([self = taker.get()] { self->attempt(); }));
   return taker;
 }
@@ -54,7 +62,7 @@ void SnapshotTaker::take(Machine& machine, SnapshotFiles files, Done done) {
                      files.disks.size()));
   const int memory = files.memory.get();
   job_.reset(new Job{machine, std::move(files), std::move(done),
-                     MemoryImageWriter(machine.memory(), pages_, memory)});
+                     MemoryImageWriter(machine.memory(), pagemap_, memory)});
   cancelled_ = false;
   for (size_t i = 0; i < job_->files.disks.size(); ++i)
     job_->disks.emplace_back(disks[i], std::move(job_->files.disks[i]), cancelled_);
@@ -79,16 +87,38 @@ void SnapshotTaker::write_while_it_runs() {
 // Disks first: they take longer, and memory changes faster.
 Result<void> SnapshotTaker::write_ahead() {
   for (DiskImageWriter& disk : job_->disks) SNUG_TRY(disk.write_ahead());
-  if (job_->machine.pins_memory() || !job_->memory.begin_noting()) return {};
-  job_->noted = true;
-  return job_->memory.write_all();
+  auto log = job_->machine.dirty_log();
+  if (auto begun = log->begin(); !begun) {
+    log_debug("all memory is written while the machine stands still: {}", begun.error().text());
+    return {};
+  }
+  job_->dirty_log = std::move(log);
+  SNUG_TRY(job_->memory.write_all());
+  // What is left is written while it stands still: little, unless the guest is quicker than the file.
+  for (int round = 0; round < kRoundsMax; ++round) {
+    if (SNUG_TRY(take_dirty()) <= kFewPages) break;
+    SNUG_TRY(job_->memory.write_pages(job_->dirty));
+    job_->dirty.clear();
+  }
+  return {};
+}
+
+// How many pages are to be written again.
+Result<uint64_t> SnapshotTaker::take_dirty() {
+  job_->dirty.resize(dirty_words(job_->machine.memory().size()));
+  SNUG_TRY(job_->dirty_log->take(job_->dirty));
+  uint64_t pages = 0;
+  for (const uint64_t bits : job_->dirty) pages += static_cast<uint64_t>(std::popcount(bits));
+  return pages;
 }
 
 Result<void> SnapshotTaker::write_rest() {
   if (job_->files.disks_untouched)
     for (const DiskSource& disk : job_->machine.virtio().written_disks()) SNUG_TRY(check_untouched(disk));
   for (DiskImageWriter& disk : job_->disks) SNUG_TRY(disk.write_rest());
-  return job_->noted ? job_->memory.write_changed() : job_->memory.write_all();
+  if (!job_->dirty_log) return job_->memory.write_all();
+  SNUG_TRY(take_dirty());
+  return job_->memory.write_pages(job_->dirty);
 }
 
 void SnapshotTaker::stand_still() {
@@ -136,16 +166,25 @@ void SnapshotTaker::finish(Result<SnapshotTaken> taken) {
   if (stood && job->was_running) job->machine.resume();
   if (taken && job->was_running)
     taken->paused_seconds = std::chrono::duration<double>(Clock::now() - job->stands_since).count();
+  forget_dirty_log(*job);
   job->done(std::move(taken));
 }
 
+// The builder's to end, for which KVM takes a while: the guest and the loop go on meanwhile.
+void SnapshotTaker::forget_dirty_log(Job& job) {
+  if (!job.dirty_log) return;
+  log_ends_ = true;
+  builder_.loop().post([log = std::shared_ptr<DirtyLog>(std::move(job.dirty_log))] { log->end(); });
+}
+
 void SnapshotTaker::machine_goes() {
+  if (std::exchange(log_ends_, false)) builder_.call([] {});
   if (!job_) return;
   alive_.reset();
   cancelled_ = true;
   // Behind what the builder may still write of its memory.
-  builder_.call([] {});
   const auto job = std::exchange(job_, nullptr);
+  builder_.call([&job] { job->dirty_log.reset(); });
   job->done(fail("the machine has ended meanwhile"));
 }
 

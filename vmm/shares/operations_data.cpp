@@ -83,11 +83,11 @@ Outcome<> read(Share& share, Request& request, Reply& reply) {
   std::vector<iovec> iovecs;
   // Less than asked for would say that the file ends there.
   if (in.size > kMaxTransfer || !reply.space(in.size, iovecs)) return refuse(EINVAL);
-  const uint64_t count =
-      SNUG_TRY(transfer(iovecs, in.offset, [&handle](const iovec* parts, int size, off_t offset) {
-        return ::preadv2(handle->fd.get(), parts, size, offset, 0);
-      }));
-  reply.filled(count);
+  const auto count = transfer(iovecs, in.offset, [&handle](const iovec* parts, int size, off_t offset) {
+    return ::preadv2(handle->fd.get(), parts, size, offset, 0);
+  });
+  if (!count) reply.spoilt(in.size);
+  reply.filled(SNUG_TRY(count));
   return {};
 }
 

@@ -84,6 +84,15 @@ bool Reply::space(uint64_t size, std::vector<iovec>& iovecs) const {
   return append_chain_iovecs(memory_, chain_.writable, sizeof(fuse_out_header) + payload_, size, iovecs);
 }
 
+void Reply::filled(uint64_t size) {
+  spoilt(size);
+  payload_ += size;
+}
+
+void Reply::spoilt(uint64_t size) const {
+  wrote_chain(memory_, chain_.writable, sizeof(fuse_out_header) + payload_, size);
+}
+
 uint32_t Reply::finish(uint64_t unique, const Outcome<>& outcome) const {
   return write_header(memory_, chain_.writable, unique, outcome, payload_);
 }

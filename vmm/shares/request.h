@@ -82,9 +82,11 @@ class Reply {
   void put(const T& value) { put_bytes(std::as_bytes(std::span(&value, 1))); }
   void put_bytes(std::span<const std::byte> bytes);
   void put_zeros(size_t size);
-  // Where a system call puts the next bytes; filled(count) says how many there were.
+  // Where a system call puts the next bytes; filled(count) says how many there were, spoilt(size) that it
+  // failed.
   bool space(uint64_t size, std::vector<iovec>& iovecs) const;
-  void filled(uint64_t size) { payload_ += size; }
+  void filled(uint64_t size);
+  void spoilt(uint64_t size) const;
 
   // From now on it is answered through what is returned.
   LateReply detach(uint64_t unique);

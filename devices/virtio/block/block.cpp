@@ -227,6 +227,8 @@ VirtioBlock::Taken VirtioBlock::take(uint16_t index) {
   slot.request.durable = write_through_;
   const uint8_t status = prepare(slot, header.type, header.sector);
   if (status != kUnderWay) return answer(index, status, 1);
+  slot.room.clear();
+  if (slot.data_bytes > 0) std::swap(slot.room, chain_.writable);
   slot.queue = index;
   slot.head = chain_.head;
   slot.status_gpa = status_gpa_;
@@ -357,6 +359,7 @@ void VirtioBlock::completed() {
     if (error != 0) complain(slot.request, error);
     // One that has failed may have changed something.
     if (changes_) note_change(slot.changed_at, slot.changed_bytes);
+    wrote_chain(host_->memory(), slot.room, 0, slot.data_bytes);
     if (stopping_ || queue.stopping) return;
     const uint8_t status = error == 0 ? kOk : error == EOPNOTSUPP ? kUnsupported : kIoError;
     (void)host_->memory().store(slot.status_gpa, status);

@@ -83,7 +83,8 @@ class VirtioBlock final : public VirtioDevice {
     uint16_t queue = 0;
     uint16_t head = 0;
     uint64_t status_gpa = 0;
-    uint32_t data_bytes = 0;  // that the guest may read afterwards
+    uint32_t data_bytes = 0;       // that the guest may read afterwards
+    std::vector<VirtBuffer> room;  // for them, of a request that reads
     // What it changes, bytes of the disk; the request itself is used up by then.
     uint64_t changed_at = 0;
     uint64_t changed_bytes = 0;

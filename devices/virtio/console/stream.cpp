@@ -73,6 +73,7 @@ void PortStream::receive() {
       count = peer_->receive(parts_);
       // The buffer waits here for the next bytes.
       if (count == 0) break;
+      wrote_chain(host_->memory(), in_.chain.writable, 0, count);
     }
     (void)queue.push(in_.chain.head, static_cast<uint32_t>(count));
     in_.valid = false;

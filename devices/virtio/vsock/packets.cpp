@@ -266,6 +266,7 @@ bool VirtioVsock::send_data(VirtQueue& queue, VsockConnection& connection) {
     VsockHeader header = header_for(connection.ports());
     connection.fill(VsockOp::kData, header);
     header.length = static_cast<uint32_t>(part);
+    wrote_chain(host_->memory(), spare.chain.writable, kHeader, part);
     send_packet(queue, spare, header, part);
     left -= part;
   }

@@ -10,6 +10,7 @@
 
 #include <array>
 #include <cstring>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -32,12 +33,12 @@ class MemoryImageTest : public testing::TestWithParam<bool> {
  protected:
   // With or without the kernel's word on what was touched.
   MemoryImageTest() {
-    if (GetParam()) pages_ = OwnPages::open();
+    if (GetParam()) pagemap_ = open_pagemap();
   }
   Result<void> write(const GuestMemory& memory, const UniqueFd& file) {
-    return MemoryImageWriter(memory, pages_, file.get()).write_all();
+    return MemoryImageWriter(memory, pagemap_, file.get()).write_all();
   }
-  OwnPages pages_;
+  UniqueFd pagemap_;
 };
 INSTANTIATE_TEST_SUITE_P(Pagemap, MemoryImageTest, testing::Bool());
 
@@ -79,26 +80,62 @@ TEST_P(MemoryImageTest, WhatWasMappedAndNeverTouchedIsPartOfIt) {
   EXPECT_EQ(again->load<uint8_t>(kMiB + 17), 'k');
 }
 
+std::vector<uint64_t> taken(const GuestMemory& memory) {
+  std::vector<uint64_t> bits(dirty_words(memory.size()));
+  memory.notes().take(bits);
+  return bits;
+}
+
+std::vector<uint64_t> pages_of(std::span<const uint64_t> bits) {
+  std::vector<uint64_t> pages;
+  for (uint64_t page = 0; page < bits.size() * kPagesOfWord; ++page)
+    if ((bits[page / kPagesOfWord] >> (page % kPagesOfWord) & 1) != 0) pages.push_back(page);
+  return pages;
+}
+
 TEST_P(MemoryImageTest, WhatChangesMeanwhileIsWrittenAgain) {
-  const auto memory = GuestMemory::create(8 * kMiB);
-  for (uint64_t page = 0; page < 64; ++page) ASSERT_TRUE(memory->store(page * 4096, uint8_t{1}));
-  const UniqueFd file = empty_file();
-  MemoryImageWriter writer(*memory, pages_, file.get());
-  if (!writer.begin_noting()) GTEST_SKIP() << "this kernel does not tell which pages are written to";
-  ASSERT_TRUE(writer.write_all());
-  ASSERT_TRUE(memory->store(uint64_t{4096 * 3}, uint8_t{2}));     // another value
-  ASSERT_TRUE(memory->store(uint64_t{4096 * 1000}, uint8_t{3}));  // a page that was not there
-  ASSERT_TRUE(memory->zero(4096 * 5, 4096));                      // zeros
-  ASSERT_TRUE(memory->discard(4096 * 7, 4096));                   // gone
-  ASSERT_TRUE(writer.write_changed());
-  EXPECT_LE(bytes_stored(file), 63 * 4096u);
-  const auto again = GuestMemory::create(8 * kMiB);
-  ASSERT_TRUE(map_memory_image(*again, file.get()));
-  for (uint64_t page = 0; page < 64; ++page) {
-    const uint8_t expected = page == 3 ? 2 : page == 5 || page == 7 ? 0 : 1;
-    EXPECT_EQ(again->load<uint8_t>(page * 4096), expected) << page;
+  for (const auto& memory : {GuestMemory::create(8 * kMiB), GuestMemory::create_shared(8 * kMiB)}) {
+    for (uint64_t page = 0; page < 64; ++page) ASSERT_TRUE(memory->store(page * 4096, uint8_t{1}));
+    const UniqueFd file = empty_file();
+    taken(*memory);
+    MemoryImageWriter writer(*memory, pagemap_, file.get());
+    ASSERT_TRUE(writer.write_all());
+    ASSERT_TRUE(memory->store(uint64_t{4096 * 3}, uint8_t{2}));     // another value
+    ASSERT_TRUE(memory->store(uint64_t{4096 * 1000}, uint8_t{3}));  // a page that was not there
+    ASSERT_TRUE(memory->zero(4096 * 5, 4096));                      // zeros
+    ASSERT_TRUE(memory->discard(4096 * 7, 4096));                   // gone
+    const auto dirty = taken(*memory);
+    EXPECT_EQ(pages_of(dirty), (std::vector<uint64_t>{3, 5, 7, 1000}));
+    ASSERT_TRUE(writer.write_pages(dirty));
+    EXPECT_LE(bytes_stored(file), 63 * 4096u);
+    const auto again = GuestMemory::create(8 * kMiB);
+    ASSERT_TRUE(map_memory_image(*again, file.get()));
+    for (uint64_t page = 0; page < 64; ++page) {
+      const uint8_t expected = page == 3 ? 2 : page == 5 || page == 7 ? 0 : 1;
+      EXPECT_EQ(again->load<uint8_t>(page * 4096), expected) << page;
+    }
+    EXPECT_EQ(again->load<uint8_t>(4096 * 1000), 3);
   }
-  EXPECT_EQ(again->load<uint8_t>(4096 * 1000), 3);
+}
+
+TEST_P(MemoryImageTest, PagesAboveTheHoleFollowThoseBelowIt) {
+  const auto memory = GuestMemory::create(map::kHoleStart + 8 * kMiB);
+  const UniqueFd file = empty_file();
+  MemoryImageWriter writer(*memory, pagemap_, file.get());
+  // All of 3 GiB would be looked at without a page map.
+  if (!GetParam()) return;
+  taken(*memory);
+  ASSERT_TRUE(writer.write_all());
+  ASSERT_TRUE(memory->store(map::kHoleStart - 4096, uint8_t{4}));
+  ASSERT_TRUE(memory->store(map::kHoleEnd + 4096 * 2, uint8_t{5}));
+  const auto dirty = taken(*memory);
+  EXPECT_EQ(pages_of(dirty), (std::vector<uint64_t>{map::kHoleStart / 4096 - 1, map::kHoleStart / 4096 + 2}));
+  ASSERT_TRUE(writer.write_pages(dirty));
+  EXPECT_EQ(bytes_stored(file), 2 * 4096u);
+  const auto again = GuestMemory::create(memory->size());
+  ASSERT_TRUE(map_memory_image(*again, file.get()));
+  EXPECT_EQ(again->load<uint8_t>(map::kHoleStart - 4096), 4);
+  EXPECT_EQ(again->load<uint8_t>(map::kHoleEnd + 4096 * 2), 5);
 }
 
 TEST_P(MemoryImageTest, HolesOfWhatItBeganWithStayHoles) {
@@ -138,7 +175,6 @@ TEST_P(MemoryImageTest, MemoryOfSeveralProcessesIsWrittenAndCopied) {
   const uint8_t other = 8;
   ASSERT_EQ(::pwrite(memory->file(), &other, 1, 4096 * 100), 1);
   const UniqueFd file = empty_file();
-  EXPECT_FALSE(MemoryImageWriter(*memory, pages_, file.get()).begin_noting());
   ASSERT_TRUE(write(*memory, file));
   EXPECT_LE(bytes_stored(file), 2 * 4096u);
   for (const auto& again : {GuestMemory::create_shared(2 * kMiB), GuestMemory::create(2 * kMiB)}) {
@@ -164,12 +200,12 @@ class TouchedPages : public testing::Test {
     const auto memory = GuestMemory::create(kSize);
     ASSERT_TRUE(memory);
     for (uint64_t gpa = 0; gpa < kSize; gpa += 4096) ASSERT_TRUE(memory->store(gpa, gpa / 4096 + 1));
-    ASSERT_TRUE(MemoryImageWriter(*memory, pages_, file_.get()).write_all());
+    ASSERT_TRUE(MemoryImageWriter(*memory, pagemap_, file_.get()).write_all());
   }
   // Which pages the process has as its own.
   std::vector<uint64_t> own(const GuestMemory& memory) {
     std::vector<uint64_t> found;
-    const std::string text = touched_pages(memory, pages_);
+    const std::string text = touched_pages(memory, pagemap_);
     for (size_t at = 0; at < text.size(); at += 8) {
       std::array<uint32_t, 2> run{};
       std::memcpy(run.data(), text.data() + at, 8);
@@ -183,16 +219,16 @@ class TouchedPages : public testing::Test {
   }
 
   static constexpr uint64_t kSize = 32 * kMiB;
-  OwnPages pages_ = OwnPages::open();
+  UniqueFd pagemap_ = open_pagemap();
   UniqueFd file_ = empty_file();
 };
 
 TEST_F(TouchedPages, AreTheOnesThatWereWrittenToAndTheNextOnesFromTheStart) {
   const GuestMemory memory = begin();
-  EXPECT_EQ(touched_pages(memory, pages_), "");
+  EXPECT_EQ(touched_pages(memory, pagemap_), "");
   for (const uint64_t page : {7, 8, 9, 4000}) ASSERT_TRUE(memory.store(page * 4096 + 8, uint64_t{1}));
   EXPECT_EQ(memory.load<uint64_t>(uint64_t{100} * 4096), 101U);  // reading is no writing
-  const std::string touched = touched_pages(memory, pages_);
+  const std::string touched = touched_pages(memory, pagemap_);
   EXPECT_EQ(touched, run(7, 3) + run(4000, 1));
   const GuestMemory next = begin();
   own_pages(next, touched);
@@ -217,7 +253,7 @@ TEST_F(TouchedPages, MayBeAnything) {
 TEST_F(TouchedPages, NoneWhereThereAreTooMany) {
   const GuestMemory memory = begin();
   for (uint64_t page = 0; page < 4097; ++page) ASSERT_TRUE(memory.store(page * 4096, uint64_t{1}));
-  EXPECT_EQ(touched_pages(memory, pages_), "");
+  EXPECT_EQ(touched_pages(memory, pagemap_), "");
 }
 
 }  // namespace

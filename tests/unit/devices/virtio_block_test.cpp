@@ -9,6 +9,7 @@
 #include <random>
 
 #include "tests/unit/devices/fakes.h"
+#include "tests/unit/devices/noted_writes.h"
 #include "tests/unit/devices/virtio_fake_host.h"
 #include "vmm/base/endian.h"
 
@@ -168,6 +169,27 @@ TEST_F(VirtioBlockTest, ReadsGoStraightToGuestMemory) {
   EXPECT_EQ(driver.used_length(0), 1025u);
   EXPECT_EQ(driver.get<uint8_t>(kData + 1023), 0x5a);
   EXPECT_EQ(host.used_calls[0], 1);
+}
+
+// Also of a request that has failed, and of one that nobody waits for any more.
+TEST_F(VirtioBlockTest, WhatItReadsIsNoted) {
+  for (const bool fails : {false, true}) {
+    for (const bool stops : {false, true}) {
+      transfer(kIn, 7, 3 * 4096);
+      const NotedWrites writes(memory);
+      const iovec part = backend->held.front()->iovecs.at(0);
+      ASSERT_EQ(part.iov_len, 3u * 4096);
+      std::memset(part.iov_base, fails ? 1 : 2, part.iov_len);
+      static_cast<std::byte*>(part.iov_base)[part.iov_len - 1] = static_cast<std::byte>(stops);
+      EXPECT_FALSE(writes.missed().empty()) << "not before it is done";
+      if (stops) block->stop_queue(0);
+      const NotedWrites all(memory);
+      std::memset(part.iov_base, fails ? 3 : 4, part.iov_len);
+      finish(fails ? EIO : 0);
+      EXPECT_EQ(all.missed(), std::vector<uint64_t>());
+      make({});
+    }
+  }
 }
 
 TEST_F(VirtioBlockTest, AnyFramingWill) {

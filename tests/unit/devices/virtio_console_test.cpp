@@ -4,6 +4,7 @@
 
 #include "devices/virtio/console/channels.h"
 #include "devices/virtio/console/console.h"
+#include "tests/unit/devices/noted_writes.h"
 #include "tests/unit/devices/virtio_fake_host.h"
 #include "vmm/base/endian.h"
 
@@ -77,6 +78,15 @@ TEST_F(VirtioConsoleTest, CarriesBothWays) {
   console.peer_ready();
   ASSERT_EQ(in.used(), 1);
   EXPECT_EQ(in.written(0), "input");
+}
+
+TEST_F(VirtioConsoleTest, InputIsNoted) {
+  in.give_room(0, QueueDriver::kBytes);
+  const NotedWrites writes(memory);
+  peer.coming = pattern(QueueDriver::kBytes);
+  console.peer_ready();
+  ASSERT_EQ(in.used(), 1);
+  EXPECT_EQ(writes.missed(), std::vector<uint64_t>());
 }
 
 TEST_F(VirtioConsoleTest, InputWaitsWithThePeerForTheGuestsBuffers) {

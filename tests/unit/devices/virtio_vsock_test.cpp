@@ -1,3 +1,4 @@
+#include "tests/unit/devices/noted_writes.h"
 #include "tests/unit/devices/vsock_driver.h"
 
 namespace snug::test {
@@ -27,8 +28,10 @@ TEST_F(VsockTest, TheGuestReachesTheHost) {
   const int host = backend.streams[kHostPort].front().get();
   send_data(bytes_of("hello"));
   EXPECT_EQ(read_all(host), bytes_of("hello"));
+  const NotedWrites writes(memory);
   write_all(host, bytes_of("answer"));
   const Packet data = one();
+  EXPECT_EQ(writes.missed(), std::vector<uint64_t>());
   EXPECT_EQ(data.op(), VsockOp::kData);
   EXPECT_EQ(data.data, bytes_of("answer"));
   EXPECT_EQ(uint32_t{data.header.forwarded}, 5u);

@@ -5,6 +5,7 @@
 
 #include <filesystem>
 
+#include "tests/unit/devices/noted_writes.h"
 #include "tests/unit/shares/fixture.h"
 
 namespace snug::test {
@@ -34,7 +35,9 @@ TEST_P(OpenFiles, ReadAndWriteAtTheirLimits) {
   EXPECT_EQ(driver->write(node, handle, 0, "").as<fuse_write_out>().size, 0u);
   const std::string most(1 << 20, 'm');
   EXPECT_EQ(driver->write(node, handle, 3, most).as<fuse_write_out>().size, most.size());
+  const NotedWrites writes(driver->memory());
   EXPECT_EQ(driver->read(node, handle, 3, 1 << 20).payload, most);
+  EXPECT_EQ(writes.missed(), std::vector<uint64_t>());
   expect_error(driver->write(node, handle, UINT64_MAX, "x"), EINVAL);
   expect_error(driver->write(node, handle, INT64_MAX, "x"), EINVAL);
   expect_error(driver->read(node, handle, UINT64_MAX - 4, 100), EINVAL);
