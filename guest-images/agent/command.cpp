@@ -38,7 +38,12 @@ using Clock = std::chrono::steady_clock;
 class Runner {
  public:
   Runner(Connection& connection, Child child, bool tty);
+  // Until the command's end has been said, or its client is gone.
   void run();
+  // After run(): somebody else is to be served.
+  bool is_left() const { return kept_ && !said_; }
+  void take_up(Connection& connection);
+  void hang_up();
 
  private:
   struct Source {
@@ -63,19 +68,21 @@ class Runner {
   void end_source(Source& source);
   void look_for_end();
   void send_signal(int number);
-  void hang_up();
   Source* source_of(uint8_t channel);
   bool protocol_error(std::string_view what);
 
-  Connection& connection_;
+  Connection* connection_;
   const pid_t pid_;
   const bool tty_;
   Fd signals_;
   Fd input_;
   std::string queue_;           // input that the command has not taken yet
+  size_t queue_of_before_ = 0;  // bytes of it that came from a client that is gone
   bool input_ended_ = false;    // by the client
   bool input_dropped_ = false;  // nothing more is passed on
   bool end_in_raw_ = false;     // a terminal's: typed since it is in raw mode
+  bool kept_ = false;           // for the next client, when this one is gone
+  bool said_ = false;           // the client has the command's end
   protocol::ReceiveWindow input_window_;
   std::vector<Source> sources_;
   std::optional<protocol::ExitStatus> status_;
@@ -83,7 +90,7 @@ class Runner {
 };
 
 Runner::Runner(Connection& connection, Child child, bool tty)
-    : connection_(connection), pid_(child.pid), tty_(tty), input_(std::move(child.input)) {
+    : connection_(&connection), pid_(child.pid), tty_(tty), input_(std::move(child.input)) {
   sigset_t set;
   ::sigemptyset(&set);
   ::sigaddset(&set, SIGCHLD);
@@ -99,28 +106,45 @@ Runner::Runner(Connection& connection, Child child, bool tty)
 }
 
 void Runner::run() {
-  put_number32(connection_.out(), FrameType::kStarted, static_cast<uint32_t>(pid_));
+  put_number32(connection_->out(), FrameType::kStarted, static_cast<uint32_t>(pid_));
   look_for_end();
   while (step()) {
   }
-  if (!status_) return hang_up();
-  put_exit(connection_.out(), *status_);
+  if (!status_ && !kept_) return hang_up();
+  if (!status_ || (kept_ && !sources_.empty())) return;
+  put_exit(connection_->out(), *status_);
+  // Who keeps a command reads it to the end, and closes then.
+  said_ = !kept_ || connection_->finish();
+}
+
+// What the first one had and has not told is gone with it.
+void Runner::take_up(Connection& connection) {
+  connection_ = &connection;
+  queue_of_before_ = queue_.size();
+  input_window_ = {};
+  for (const uint8_t channel : {protocol::kOutput, protocol::kErrors}) {
+    if (Source* source = source_of(channel))
+      source->window = {};
+    else if (!tty_ || channel == protocol::kOutput)
+      put_frame(connection_->out(), FrameType::kEnd, {}, channel);
+  }
+  if (input_dropped_ && !input_ended_) put_frame(connection_->out(), FrameType::kDrop, {}, protocol::kInput);
 }
 
 // False: it is over.
 bool Runner::step() {
   if (status_ && sources_.empty()) return false;
   std::vector<pollfd> waits;
-  short wanted = connection_.out().size() < kOutHardLimit ? POLLIN : 0;
-  if (!connection_.out().empty()) wanted |= POLLOUT;
-  waits.push_back({connection_.fd(), wanted, 0});
+  short wanted = connection_->out().size() < kOutHardLimit ? POLLIN : 0;
+  if (!connection_->out().empty()) wanted |= POLLOUT;
+  waits.push_back({connection_->fd(), wanted, 0});
   waits.push_back({signals_.get(), POLLIN, 0});
   // A pipe says by itself that nobody reads it any more; a terminal that has ended would say it for ever.
   const bool watch_input = !queue_.empty() || !tty_;
   waits.push_back({watch_input ? input_.get() : -1, static_cast<short>(queue_.empty() ? 0 : POLLOUT), 0});
   bool reads = false;
   for (const Source& source : sources_) {
-    const bool room = source.window.available() > 0 && connection_.out().size() < kOutLimit;
+    const bool room = source.window.available() > 0 && connection_->out().size() < kOutLimit;
     waits.push_back({room ? source.fd.get() : -1, POLLIN, 0});
     reads = reads || room;
   }
@@ -130,10 +154,10 @@ bool Runner::step() {
   if (ready == 0 && tty_ && status_) end_source(sources_[0]);
   if ((waits[0].revents & (POLLIN | POLLHUP | POLLERR)) != 0) {
     // What came before the end is still carried out.
-    const bool open = connection_.receive();
+    const bool open = connection_->receive();
     if (!take_frames() || !open) return false;
   }
-  if (!connection_.flush()) return false;
+  if (!connection_->flush()) return false;
   if (waits[1].revents != 0) look_for_end();
   if (input_ && (waits[2].revents & POLLERR) != 0) close_input();
   if (input_ && (waits[2].revents & POLLOUT) != 0) pass_input();
@@ -142,7 +166,7 @@ bool Runner::step() {
     if (i < before && (waits[at].revents != 0 || (status_ && waits[at].fd >= 0))) read_source(sources_[i]);
     if (sources_.size() == before) ++i;
   }
-  return connection_.flush();
+  return connection_->flush();
 }
 
 // Milliseconds until there is something to do without an event; -1: never. `reads`: the client has room.
@@ -155,13 +179,13 @@ int Runner::patience(bool reads) const {
 }
 
 bool Runner::take_frames() {
-  while (const auto frame = connection_.next())
+  while (const auto frame = connection_->next())
     if (!take_frame(*frame)) return false;
-  return !connection_.broken() || protocol_error("a frame that cannot be");
+  return !connection_->broken() || protocol_error("a frame that cannot be");
 }
 
 bool Runner::protocol_error(std::string_view what) {
-  put_error(connection_.out(), protocol::ErrorCode::kFailed, what);
+  put_error(connection_->out(), protocol::ErrorCode::kFailed, what);
   return false;
 }
 
@@ -199,6 +223,9 @@ bool Runner::take_frame(const protocol::Frame& frame) {
       if (tty_ && input_) ::ioctl(input_.get(), TIOCSWINSZ, &window);
       return true;
     }
+    case FrameType::kKeep:
+      kept_ = true;
+      return true;
     default:
       return protocol_error("a frame that does not belong to a command");
   }
@@ -224,15 +251,17 @@ void Runner::pass_input() {
     passed += static_cast<size_t>(count);
   }
   queue_.erase(0, passed);
-  if (const uint32_t credit = input_window_.consumed(passed); credit > 0)
-    put_number32(connection_.out(), FrameType::kCredit, credit, protocol::kInput);
+  const size_t of_before = std::min(passed, queue_of_before_);
+  queue_of_before_ -= of_before;
+  if (const uint32_t credit = input_window_.consumed(passed - of_before); credit > 0)
+    put_number32(connection_->out(), FrameType::kCredit, credit, protocol::kInput);
   if (input_ended_ && queue_.empty()) close_input();
 }
 
 void Runner::close_input() {
   if (!input_ || input_dropped_) return;
   input_dropped_ = true;
-  if (!input_ended_) put_frame(connection_.out(), FrameType::kDrop, {}, protocol::kInput);
+  if (!input_ended_) put_frame(connection_->out(), FrameType::kDrop, {}, protocol::kInput);
   if (!tty_) input_.reset();
   queue_.clear();
 }
@@ -277,11 +306,12 @@ void Runner::read_source(Source& source) {
   if (count <= 0) return end_source(source);
   source.window.sent(static_cast<uint32_t>(count));
   if (source.rest) *source.rest -= static_cast<size_t>(count);
-  put_frame(connection_.out(), FrameType::kData, {buffer.data(), static_cast<size_t>(count)}, source.channel);
+  put_frame(connection_->out(), FrameType::kData, {buffer.data(), static_cast<size_t>(count)},
+            source.channel);
 }
 
 void Runner::end_source(Source& source) {
-  put_frame(connection_.out(), FrameType::kEnd, {}, source.channel);
+  put_frame(connection_->out(), FrameType::kEnd, {}, source.channel);
   const auto at = sources_.begin() + (&source - sources_.data());
   sources_.erase(at);
 }
@@ -318,11 +348,19 @@ void Runner::hang_up() {
 
 }  // namespace
 
-void run_command(Connection& connection, const protocol::ExecRequest& request) {
+void run_command(Connection& connection, const protocol::ExecRequest& request,
+                 const NextClient& next_client) {
   Child child;
   protocol::ErrorMessage error;
   if (!spawn(request, child, error)) return put_error(connection.out(), error.code, error.text);
-  Runner(connection, std::move(child), request.tty).run();
+  Runner runner(connection, std::move(child), request.tty);
+  runner.run();
+  for (std::unique_ptr<Connection> next; runner.is_left();) {
+    next = next_client();
+    if (!next) return runner.hang_up();
+    runner.take_up(*next);
+    runner.run();
+  }
 }
 
 }  // namespace snug::agent

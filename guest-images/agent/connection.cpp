@@ -87,14 +87,16 @@ std::optional<protocol::Frame> Connection::wait_next() {
   }
 }
 
-void Connection::finish() {
-  if (!flush_all()) return;
+bool Connection::finish() {
+  if (!flush_all()) return false;
   ::shutdown(fd_.get(), SHUT_WR);
   std::vector<char> buffer(64 * 1024);
   while (wait_for(fd_.get(), POLLIN, kFinishMilliseconds)) {
     const ssize_t count = ::recv(fd_.get(), buffer.data(), buffer.size(), 0);
-    if (count == 0 || (count < 0 && errno != EAGAIN && errno != EINTR)) return;
+    if (count == 0) return true;
+    if (count < 0 && errno != EAGAIN && errno != EINTR) return false;
   }
+  return false;
 }
 
 }  // namespace snug::agent

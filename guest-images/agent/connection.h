@@ -49,8 +49,8 @@ class Connection {
   // Waits for the next frame, while sending. Nothing: the peer is gone, or speaks something else.
   std::optional<protocol::Frame> wait_next();
   // Sends what is left, says that no more comes, and waits for the peer to close: a socket closed with bytes
-  // unread could take away from the peer what was sent.
-  void finish();
+  // unread could take away from the peer what was sent. False: it is gone, or did not close.
+  bool finish();
 
  private:
   Fd fd_;

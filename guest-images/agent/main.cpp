@@ -115,6 +115,21 @@ Fd listen_unix(const char* path) {
   return fd;
 }
 
+// The host's next connection to a command that was kept. Whoever has the port waits for it as well.
+Fd accept_next() {
+  static Fd listener;
+  if (!listener) listener = listen_vsock(protocol::kKeptPort);
+  while (listener) {
+    pollfd wait{listener.get(), POLLIN, 0};
+    if (::poll(&wait, 1, -1) <= 0) continue;
+    sockaddr_vm peer{};
+    socklen_t size = sizeof peer;
+    Fd fd(::accept4(listener.get(), reinterpret_cast<sockaddr*>(&peer), &size, SOCK_CLOEXEC));
+    if (fd && peer.svm_cid == VMADDR_CID_HOST) return fd;
+  }
+  return {};
+}
+
 // Tells the host that commands, or the word to begin, can come now. A host that does not listen has no use
 // for it. In a process of its own: the driver may be a moment late, and nobody else has to wait for it.
 void call_host(uint32_t port) {
@@ -242,7 +257,7 @@ void Agent::accept_one() {
   listener_.reset();
   signals_.reset();
   button_.reset();
-  serve(std::move(connection), {set_clock, power, mount_share, go_on});
+  serve(std::move(connection), {set_clock, power, mount_share, go_on, nullptr, accept_next});
   ::_exit(0);
 }
 

@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <memory>
 
 #include "guest-images/agent/command.h"
 #include "vmm/protocol/tree_reader.h"
@@ -20,7 +21,9 @@ class Session {
   bool begun() const { return begun_; }
 
  private:
-  bool greet();
+  bool greet() { return greet(connection_); }
+  bool greet(Connection& connection);
+  std::unique_ptr<Connection> next_client();
   bool take(const protocol::Frame& frame);
   bool exec(const protocol::Frame& frame);
   bool put(const protocol::Frame& frame);
@@ -31,10 +34,11 @@ class Session {
   bool power(const protocol::Frame& frame);
   bool mount(const protocol::Frame& frame);
   // Always false: the session is over.
-  bool refuse(std::string_view why) {
-    put_error(connection_.out(), ErrorCode::kFailed, why);
+  static bool refuse(Connection& connection, std::string_view why) {
+    put_error(connection.out(), ErrorCode::kFailed, why);
     return false;
   }
+  bool refuse(std::string_view why) { return refuse(connection_, why); }
 
   Connection& connection_;
   const Powers& powers_;
@@ -51,20 +55,36 @@ void Session::run() {
 }
 
 // The client's versions, and the one to speak.
-bool Session::greet() {
-  const auto frame = connection_.wait_next();
-  if (!frame) return connection_.broken() ? refuse("not the protocol of snug's agent") : false;
+bool Session::greet(Connection& connection) {
+  const auto frame = connection.wait_next();
+  if (!frame) return connection.broken() ? refuse(connection, "not the protocol of snug's agent") : false;
   const auto hello = protocol::decode_hello(frame->payload);
-  if (frame->type != FrameType::kHello || !hello) return refuse("not the protocol of snug's agent");
+  if (frame->type != FrameType::kHello || !hello)
+    return refuse(connection, "not the protocol of snug's agent");
   const auto version = protocol::common_version(*hello);
   if (!version)
-    return refuse("this agent speaks versions " + std::to_string(protocol::kOldestVersion) + " to " +
-                  std::to_string(protocol::kVersion) + " of the protocol, the client " +
-                  std::to_string(hello->lowest) + " to " + std::to_string(hello->highest) +
-                  ": use an image made for this snug");
+    return refuse(connection, "this agent speaks versions " + std::to_string(protocol::kOldestVersion) +
+                                  " to " + std::to_string(protocol::kVersion) +
+                                  " of the protocol, the client " + std::to_string(hello->lowest) + " to " +
+                                  std::to_string(hello->highest) + ": use an image made for this snug");
   version_ = *version;
-  protocol::put_hello(connection_.out(), {version_, version_});
+  protocol::put_hello(connection.out(), {version_, version_});
   return true;
+}
+
+// One that takes a kept command up; others are sent away.
+std::unique_ptr<Connection> Session::next_client() {
+  while (powers_.accept_next != nullptr) {
+    Fd fd = powers_.accept_next();
+    if (!fd) break;
+    auto client = std::make_unique<Connection>(std::move(fd));
+    if (!greet(*client)) continue;
+    const auto frame = client->wait_next();
+    if (frame && frame->type == FrameType::kTakeUp) return client;
+    refuse(*client, "only a command that was kept is here");
+    client->finish();
+  }
+  return nullptr;
 }
 
 // False: no more requests.
@@ -103,7 +123,7 @@ bool Session::exec(const protocol::Frame& frame) {
     case protocol::ExecAssembler::Result::kMore:
       return true;
     case protocol::ExecAssembler::Result::kComplete:
-      run_command(connection_, assembler_.request());
+      run_command(connection_, assembler_.request(), [this] { return next_client(); });
       return false;
     case protocol::ExecAssembler::Result::kTooLarge:
       return refuse("more arguments and variables than a command can have");

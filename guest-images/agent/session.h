@@ -14,6 +14,8 @@ struct Powers {
   std::string (*go_on)(const protocol::GoOn&) = nullptr;          // likewise
   // Likewise. Null: the guest has begun.
   std::string (*begin)(const protocol::Begin&) = nullptr;
+  // Waits for the next connection of the host's to kKeptPort. None: there can be none. Null: likewise.
+  Fd (*accept_next)() = nullptr;
 };
 
 // Returns when the session is over. True: the guest has begun by it; the client has been answered.

@@ -364,3 +364,51 @@ def a_template_that_is_none_is_made_anew():
         third = from_template(machines, BOOT).expect(0).out
         fourth = from_template(machines, BOOT).expect(0).out
         check(third == fourth, "no new one is made", third, fourth)
+
+
+COUNTS = "trap 'echo hung up' HUP; i=0; while [ ! -e /run/end ]; do i=$((i+1)); echo line $i; usleep 20000; done; echo end; exit 7"
+
+
+def lines_of(machines, name, at_least):
+    """What its command has printed, whole lines, once there are so many."""
+    deadline = time.monotonic() + BOUND
+    while True:
+        printed = machines.snug("logs", name).out
+        lines = [line.strip() for line in printed.split("\n")[:-1] if line.startswith(("line ", "hung", "end"))]
+        if len(lines) >= at_least:
+            return lines
+        check(time.monotonic() < deadline, f"only {len(lines)} lines of {name}", printed)
+        time.sleep(0.2)
+
+
+@test
+def what_a_machine_was_started_for_goes_on():
+    """With its output and its status, wherever the machine begins again; it is not started once more."""
+    with Machines() as machines:
+        machines.snug("run", "-d", "--name", "first", "-k", TINY, "--initrd", INITRD, "--memory", "128M", "--",
+                      "sh", "-c", COUNTS).expect(0)
+        lines_of(machines, "first", 20)
+        machines.save("first", "s")
+        told = lines_of(machines, "first", 1)
+        machines.restore("s", "a")
+        # One of one, while nobody has taken up what it prints for a moment.
+        lines_of(machines, "a", 5)
+        machines.save("a", "t")
+        machines.restore("t", "b")
+        for name in ("first", "a", "b"):
+            lines = lines_of(machines, name, 10)
+            numbers = [int(line.split()[1]) for line in lines if line.startswith("line ")]
+            check(numbers == list(range(numbers[0], numbers[0] + len(numbers))), f"{name} has lost lines", lines)
+            check(name == "first" or numbers[0] > 15, f"{name} was begun anew", lines[:5], told[-5:])
+            check("hung up" not in lines, f"{name} was hung up", lines)
+            machines.run(name, "touch /run/end")
+            ended = machines.snug("wait", name)
+            check(ended.out.split() == ["7"], f"{name} ends with another status", ended.out, ended.err)
+            check(lines_of(machines, name, 1)[-1] == "end", f"the end of {name} is lost", lines_of(machines, name, 1)[-3:])
+        # In the foreground it is our command.
+        with subprocess.Popen([SNUG, "restore", "s", "--name", "c"], env=machines.env, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            check(process.stdout.readline().startswith(b"line "), "it prints nothing here")
+            machines.run("c", "touch /run/end")
+            out, err = process.communicate(timeout=BOUND)
+            check(process.returncode == 7 and out.endswith(b"\nend\n"), "another end here", process.returncode, out[-100:], err)

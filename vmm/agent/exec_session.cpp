@@ -57,24 +57,37 @@ Result<std::unique_ptr<ExecSession>> ExecSession::start(EventLoop& loop, UniqueF
                                                         ExecBefore before) {
   std::unique_ptr<ExecSession> session(new ExecSession(loop, std::move(events)));
   if (!put_exec(session->request_, request)) return fail("{}", why_too_long(request));
-  session->connection_ = std::move(connection);
-  const int fd = session->connection_.get();
-  ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK);
   session->before_ = std::move(before);
-  protocol::put_hello(session->out_, {});
-  session->out_ += session->before_.frames;
-  // A short one need not wait for the greeting: it is the same in all versions.
-  if (session->request_.size() <= kAtOnce) session->out_ += std::exchange(session->request_, {});
-  session->patience_ = SNUG_TRY(loop.timer([s = session.get(), patience] {
-    s->abandon(fmt::format("the guest's agent did not answer within {:g} s",
-                           std::chrono::duration<double>(patience).count()));
-  }));
-  session->patience_.arm(patience);
-  session->watch_ = SNUG_TRY(loop.watch(fd, EPOLLIN | EPOLLOUT, [s = session.get()](uint32_t epoll_events) {
-    s->on_connection(epoll_events);
-  }));
-  session->open_streams(std::move(streams));
+  SNUG_TRY(session->begin(std::move(connection), std::move(streams), patience));
   return session;
+}
+
+Result<std::unique_ptr<ExecSession>> ExecSession::take_up(EventLoop& loop, UniqueFd connection,
+                                                          Streams streams, Events events) {
+  std::unique_ptr<ExecSession> session(new ExecSession(loop, std::move(events)));
+  put_frame(session->request_, FrameType::kTakeUp);
+  session->before_.version = protocol::kKeepVersion;
+  SNUG_TRY(session->begin(std::move(connection), std::move(streams), kPatience));
+  return session;
+}
+
+Result<void> ExecSession::begin(UniqueFd connection, Streams streams, std::chrono::milliseconds patience) {
+  connection_ = std::move(connection);
+  const int fd = connection_.get();
+  ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK);
+  protocol::put_hello(out_, {});
+  out_ += before_.frames;
+  // A short one need not wait for the greeting: it is the same in all versions that know it.
+  if (request_.size() <= kAtOnce) out_ += std::exchange(request_, {});
+  patience_ = SNUG_TRY(loop_.timer([this, patience] {
+    abandon(fmt::format("the guest's agent did not answer within {:g} s",
+                        std::chrono::duration<double>(patience).count()));
+  }));
+  patience_.arm(patience);
+  watch_ = SNUG_TRY(
+      loop_.watch(fd, EPOLLIN | EPOLLOUT, [this](uint32_t epoll_events) { on_connection(epoll_events); }));
+  open_streams(std::move(streams));
+  return {};
 }
 
 ExecSession::~ExecSession() = default;
@@ -124,6 +137,12 @@ size_t ExecSession::input_room() const {
 
 void ExecSession::signal(int number) {
   if (state_ == State::kRunning) put_number32(out_, FrameType::kSignal, static_cast<uint32_t>(number));
+  update_watch();
+}
+
+void ExecSession::keep() {
+  if (state_ != State::kRunning || version_ < protocol::kKeepVersion) return;
+  put_frame(out_, FrameType::kKeep);
   update_watch();
 }
 
@@ -202,6 +221,7 @@ bool ExecSession::take_greeting(const protocol::Frame& frame) {
                             hello->highest, protocol::kOldestVersion, protocol::kVersion));
   if (*version < before_.version)
     return lose("the guest's agent is older than this snug and does not know how");
+  version_ = *version;
   out_ += request_;
   request_ = {};
   state_ = before_.answers > 0 ? State::kBefore : State::kStarting;

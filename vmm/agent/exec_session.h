@@ -71,10 +71,16 @@ class ExecSession {
                                                     Events events,
                                                     std::chrono::milliseconds patience = kPatience,
                                                     ExecBefore before = {});
+  // In the place of start(): the command that was kept goes on. `connection`: a stream to the port where it
+  // is.
+  static Result<std::unique_ptr<ExecSession>> take_up(EventLoop& loop, UniqueFd connection, Streams streams,
+                                                      Events events);
   ~ExecSession();
 
   bool started() const { return state_ == State::kRunning; }
   void signal(int number);
+  // The command outlives this session, for take_up(). Nothing happens with an agent that cannot keep it.
+  void keep();
   void resize(protocol::WindowSize size);
   // Ends it from this side: `why` is what ended() tells.
   void abandon(const std::string& why);
@@ -88,6 +94,7 @@ class ExecSession {
   };
 
   ExecSession(EventLoop& loop, Events events) : loop_(loop), events_(std::move(events)) {}
+  Result<void> begin(UniqueFd connection, Streams streams, std::chrono::milliseconds patience);
   void open_streams(Streams streams);
   void on_connection(uint32_t epoll_events);
   bool receive();
@@ -109,7 +116,8 @@ class ExecSession {
   Events events_;
   ExecBefore before_;  // its done() is none once they are
   State state_ = State::kGreeting;
-  bool gone_ = false;  // the connection
+  uint16_t version_ = 0;  // that the agent speaks
+  bool gone_ = false;     // the connection
   UniqueFd connection_;
   std::string request_;  // sent when the agent has greeted
   std::string out_;

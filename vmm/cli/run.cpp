@@ -21,6 +21,7 @@
 #include "vmm/control/vm_directory.h"
 #include "vmm/kvm/kvm.h"
 #include "vmm/run/runner.h"
+#include "vmm/run/saved_commands.h"
 #include "vmm/spec/describe.h"
 #include "vmm/spec/load.h"
 #include "vmm/spec/shares.h"
@@ -55,7 +56,10 @@ std::string shell_words(const std::vector<std::string>& words) {
 // What the machine is started for; no commands: for itself.
 Result<CommandPlan> plan_commands(const Spec& spec, const RunArguments& arguments,
                                   const oci::ImageConfig* image) {
+  // What was started goes on, and is not started once more.
+  if (!arguments.commands.empty()) return parse_saved_commands(arguments.commands);
   CommandPlan plan;
+  if (!arguments.snapshot.empty()) return plan;
   if (!arguments.command.empty() && image == nullptr) {
     plan.commands.push_back({arguments.command, shell_words(arguments.command)});
   } else {
@@ -140,7 +144,7 @@ Result<void> complete(Spec& spec, CommandPlan& plan, const RunArguments& argumen
       put(stderr, "snug: no kernel given: using {}\n", said);
     log_info("{}: using {}", chosen ? "image " + image.name : "no kernel given", said);
   }
-  if (plan.commands.empty()) return {};
+  if (plan.commands.empty() || !arguments.snapshot.empty()) return {};
   make_ready_for_commands(spec);
   if (std::error_code error; plan.folder.empty() && !spec.root.empty())
     plan.folder = guest_folder_in_root(spec.root, std::filesystem::current_path(error).string());
@@ -262,7 +266,8 @@ int run(const RunArguments& arguments) {
     return fail_run(
         Error{"storage is kept under the machine's name, and it has none", "give it one: --name NAME"});
   std::optional<oci::ImageConfig> image;
-  if (!spec.image.empty()) {
+  // A snapshot's spec names all that its image has come to.
+  if (!spec.image.empty() && arguments.snapshot.empty()) {
     auto prepared = prepare_image(spec, arguments.quiet ? ShowProgress::kNo : ShowProgress::kYes);
     if (!prepared && !word.empty())
       return fail_run(std::move(prepared.error())
@@ -276,7 +281,7 @@ int run(const RunArguments& arguments) {
     return fail_run(
         Error{"--wait is for --detach: a machine in the foreground is waited for to its end", {}});
   if (!arguments.detach) return run_here(spec, outcome.named, *plan, arguments, nullptr);
-  if (plan->interactive || plan->tty)
+  if (arguments.snapshot.empty() && (plan->interactive || plan->tty))
     return fail_run(Error{"-i and -t are for a command that is stayed with, not for --detach",
                           "start the machine without a command, then: snug exec -it NAME -- COMMAND"});
   return in_background(

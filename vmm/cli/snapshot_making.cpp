@@ -42,7 +42,8 @@ Result<json> save_machine(const FoundVm& vm, NewSnapshot& made) {
   const auto disks = SNUG_TRY(add_disks(made, spec));
   json taken = SNUG_TRY(take_snapshot(vm, made, disks));
   SNUG_TRY(made.write_file("spec.yaml", effective_spec_yaml(spec)));
-  const json about{{"machine", vm.name}, {"snug", version_text()}, {"disks", disks.elsewhere}};
+  json about{{"machine", vm.name}, {"snug", version_text()}, {"disks", disks.elsewhere}};
+  if (const auto commands = taken.find("commands"); commands != taken.end()) about["commands"] = *commands;
   SNUG_TRY(made.write_file("snapshot.json", about.dump(2) + "\n"));
   return taken;
 }
@@ -51,6 +52,7 @@ int begin_there(const StoredSnapshot& snapshot, const std::string& name, RunArgu
   if (const auto same = check_disks_elsewhere(snapshot.disks); !same) return fail_command(same.error());
   how.spec_path = (snapshot.folder / "spec.yaml").string();
   how.snapshot = snapshot.folder.string();
+  how.commands = snapshot.commands;
   if (!name.empty()) {
     how.flags.add("name", name);
   } else if (const auto there = find_machine(snapshot.machine); there && there->alive) {

@@ -78,6 +78,8 @@ Result<StoredSnapshot> read_snapshot(const std::string& name, const fs::path& fo
   if (const auto machine = about.find("machine"); machine != about.end() && machine->is_string())
     snapshot.machine = *machine;
   if (const auto disks = about.find("disks"); disks != about.end()) snapshot.disks = *disks;
+  if (const auto commands = about.find("commands"); commands != about.end())
+    snapshot.commands = commands->dump(-1, ' ', false, json::error_handler_t::replace);
   return snapshot;
 }
 

@@ -29,6 +29,7 @@ struct StoredSnapshot {
   std::filesystem::path folder;
   std::string machine;        // that it was made of
   nlohmann::json disks;       // that it needs and has not (snapshot_disks.h)
+  std::string commands;       // that it goes on with (vmm/run/saved_commands.h); "": none
   uint64_t memory_bytes = 0;  // of its RAM
   uint64_t disk_bytes = 0;    // that it takes
   time_t made = 0;

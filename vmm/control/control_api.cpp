@@ -183,9 +183,11 @@ std::optional<ControlAnswer> begin_snapshot(ControlTarget& target, std::vector<U
   for (size_t i = 2; i < files.size(); ++i) sorted.disks.push_back(std::move(files[i]));
   target.snapshot(std::move(sorted), [answer = std::move(answer)](const Result<SnapshotTaken>& taken) {
     if (!taken) return answer(control_error(409, taken.error().text()));
-    answer({.json = text_of({{"state_bytes", taken->state_bytes},
-                             {"paused_seconds", taken->paused_seconds},
-                             {"disk_bytes", taken->disk_bytes}})});
+    json told{{"state_bytes", taken->state_bytes},
+              {"paused_seconds", taken->paused_seconds},
+              {"disk_bytes", taken->disk_bytes}};
+    if (!taken->commands.empty()) told["commands"] = json::parse(taken->commands, nullptr, false);
+    answer({.json = text_of(told)});
   });
   return std::nullopt;
 }

@@ -102,6 +102,7 @@ struct SnapshotTaken {
   uint64_t state_bytes = 0;
   double paused_seconds = 0;  // that the guest stood still for it
   uint64_t disk_bytes = 0;    // that were copied of disks, because no blocks could be shared
+  std::string commands;       // JSON, of what the machine is started for, as it stands; "": for nothing
 };
 
 // The machine, as the interface sees it.

@@ -16,15 +16,18 @@ constexpr uint32_t kCallPort = 1000;   // the host's: the agent calls it once, w
 // Both in their place, of a guest's first program that has left what is one run's own, and waits to be told
 // to begin with that.
 constexpr uint32_t kWaitingPort = 1001;
+// The guest's: a command that was kept waits there for who takes it up.
+constexpr uint32_t kKeptPort = 1002;
 
 // Commands are the same in all; copies are another thing since 2, shares are mounted since 3, guests go on
-// after a snapshot since 4, and begin when they are told since 5.
+// after a snapshot since 4, begin when they are told since 5, and commands go on with them since 6.
 constexpr uint16_t kOldestVersion = 1;
-constexpr uint16_t kVersion = 5;
+constexpr uint16_t kVersion = 6;
 constexpr uint16_t kCopyVersion = 2;
 constexpr uint16_t kMountVersion = 3;
 constexpr uint16_t kGoOnVersion = 4;
 constexpr uint16_t kBeginVersion = 5;
+constexpr uint16_t kKeepVersion = 6;
 
 constexpr size_t kHeaderSize = 8;
 constexpr size_t kMaxPayload = 128 * 1024;  // what Linux allows one argument of a program to have
@@ -47,6 +50,8 @@ enum class FrameType : uint8_t {
   kSignal = 24,
   kResize = 25,
   kExit = 26,
+  kKeep = 27,
+  kTakeUp = 28,
   kPut = 32,
   kGet = 33,
   kEntry = 34,

@@ -84,6 +84,11 @@ Result<std::unique_ptr<CommandSession>> CommandSession::start(EventLoop& loop, U
     ended(std::move(end));
   };
   if (self->terminal_) events.input = [self](std::string_view bytes) { self->on_input(bytes); };
+  if (options.takes_up) {
+    self->session_ =
+        SNUG_TRY(ExecSession::take_up(loop, std::move(connection), std::move(streams), std::move(events)));
+    return command;
+  }
   self->session_ = SNUG_TRY(ExecSession::start(loop, std::move(connection), request, std::move(streams),
                                                std::move(events), ExecSession::kPatience, std::move(before)));
   return command;

@@ -25,6 +25,7 @@ class CommandSession {
  public:
   struct Options {
     const CommandStreams* streams = nullptr;  // the caller's: ours
+    bool takes_up = false;                    // it is one that was kept: `request` is of no account
     bool interactive = false;                 // the command gets our stdin; otherwise nothing
     bool tty = false;                         // it runs on a terminal, and ours, if there is one, becomes raw
     bool prints_here = true;                  // its outputs are ours; otherwise only `printed` has them
@@ -41,6 +42,7 @@ class CommandSession {
 
   bool started() const { return session_->started(); }
   void signal(int number) { session_->signal(number); }
+  void keep() { session_->keep(); }
   void abandon(const std::string& why) { session_->abandon(why); }
   // SIGWINCH.
   void window_changed();

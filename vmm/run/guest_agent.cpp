@@ -127,8 +127,8 @@ const char* GuestAgent::state(std::chrono::milliseconds patience) const {
   return std::chrono::steady_clock::now() - boot_began_ < patience ? "awaited" : "silent";
 }
 
-void GuestAgent::connect(VsockHub::Connected connected) {
-  hub_.connect(protocol::kAgentPort, std::move(connected));
+void GuestAgent::connect(VsockHub::Connected connected, uint32_t port) {
+  hub_.connect(port, std::move(connected));
 }
 
 // What comes of it is for this boot.

@@ -62,7 +62,7 @@ class GuestAgent {
   const char* state(std::chrono::milliseconds patience) const;
 
   // A stream to it, for requests.
-  void connect(VsockHub::Connected connected);
+  void connect(VsockHub::Connected connected, uint32_t port = protocol::kAgentPort);
   // Asks it to power the guest off. `failed`: why nothing will come of it.
   void power_off(std::function<void(const std::string& why)> failed);
   // After a pause: the guest's time of day is not to depend on how its clock source takes so long a leap. A

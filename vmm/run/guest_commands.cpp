@@ -5,6 +5,13 @@
 #include "vmm/base/log.h"
 
 namespace snug {
+namespace {
+
+constexpr std::chrono::milliseconds kKeepAfter{100};
+constexpr std::chrono::milliseconds kTakeUpPause{20};
+constexpr std::chrono::seconds kTakeUpPatience{10};
+
+}  // namespace
 
 void KeptOutput::add(std::string_view bytes, size_t most) {
   text += bytes;
@@ -26,11 +33,50 @@ GuestCommands::GuestCommands(EventLoop& loop, const CommandPlan& plan, const Com
 void GuestCommands::agent_ready() {
   if (ready_ || over_) return;
   ready_ = true;
+  if (plan_.goes_on) {
+    began_ = std::chrono::steady_clock::now();
+    return take_up();
+  }
   if (!std::exchange(ahead_, false)) next();
 }
 
+// It waits as soon as it has seen that its connection of before is gone.
+void GuestCommands::take_up() {
+  connect_(protocol::kKeptPort, [this, alive = std::weak_ptr<int>(alive_)](UniqueFd stream, int error) {
+    if (alive.expired() || over_) return;
+    if (error == 0 || std::chrono::steady_clock::now() - began_ > kTakeUpPatience)
+      return start(std::move(stream), error);
+    auto again = loop_.timer([this] { take_up(); });
+    if (!again) return start(std::move(stream), error);
+    take_up_ = std::move(*again);
+    take_up_.arm(kTakeUpPause);
+  });
+}
+
+GuestCommands::Progress GuestCommands::progress() const {
+  Progress now{results_.size(), (session_ && session_->started()) || (plan_.goes_on && results_.empty()),
+               plan_.status_before};
+  for (const CommandResult& result : results_)
+    if (now.status == 0) now.status = result.status;
+  return now;
+}
+
+void GuestCommands::keep() {
+  keep_.disarm();
+  if (session_) session_->keep();
+}
+
+// A short one is not worth the words.
+void GuestCommands::begun() {
+  if (auto timer = loop_.timer([this] { keep(); })) {
+    keep_ = std::move(*timer);
+    keep_.arm(kKeepAfter);
+  }
+  if (started_) started_();
+}
+
 bool GuestCommands::start_with(UniqueFd stream, ExecBefore before) {
-  if (ready_ || over_) return false;
+  if (ready_ || over_ || plan_.goes_on) return false;
   began_ = std::chrono::steady_clock::now();
   before.done = [this, done = std::move(before.done)](const Result<void>& result) {
     // The session is what calls us.
@@ -50,7 +96,7 @@ void GuestCommands::forget() {
 
 void GuestCommands::next() {
   began_ = std::chrono::steady_clock::now();
-  connect_([this, alive = std::weak_ptr<int>(alive_)](UniqueFd stream, int error) {
+  connect_(protocol::kAgentPort, [this, alive = std::weak_ptr<int>(alive_)](UniqueFd stream, int error) {
     if (!alive.expired() && !over_) start(std::move(stream), error);
   });
 }
@@ -58,7 +104,10 @@ void GuestCommands::next() {
 void GuestCommands::start(UniqueFd stream, int error) {
   ExecEnd failure;
   if (error != 0) {
-    failure.error.text = fmt::format("reach the guest's agent: {}", errno_text(error));
+    failure.error.text =
+        plan_.goes_on && results_.empty()
+            ? fmt::format("the command that ran in the guest is not there any more: {}", errno_text(error))
+            : fmt::format("reach the guest's agent: {}", errno_text(error));
     return on_end(std::move(failure));
   }
   if (auto started = start_session(std::move(stream), {}); !started) {
@@ -78,7 +127,8 @@ Result<void> GuestCommands::start_session(UniqueFd stream, ExecBefore before) {
   options.interactive = plan_.interactive;
   options.tty = plan_.tty;
   options.prints_here = !printed_;
-  options.started = started_;
+  options.takes_up = plan_.goes_on && results_.empty();
+  options.started = [this] { begun(); };
   if (printed_ || plan_.keep_output)
     options.printed = [this](uint8_t channel, std::string_view bytes) { take_output(channel, bytes); };
   session_ = SNUG_TRY(CommandSession::start(
@@ -105,6 +155,7 @@ void GuestCommands::on_end(ExecEnd end) {
   result.output = std::exchange(output_, {});
   result.errors = std::exchange(errors_, {});
   results_.push_back(std::move(result));
+  keep_.disarm();
   // The session is what calls us.
   loop_.post([alive = std::weak_ptr<int>(alive_),
               session = std::shared_ptr<CommandSession>(std::move(session_))] {});
@@ -118,7 +169,7 @@ void GuestCommands::on_end(ExecEnd end) {
 void GuestCommands::finish() {
   if (over_) return;
   over_ = true;
-  int status = 0;
+  int status = plan_.status_before;
   for (const CommandResult& result : results_)
     if (status == 0) status = result.status;
   // Those that were never started have no status, and none is not success.

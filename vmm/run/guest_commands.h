@@ -30,7 +30,11 @@ struct CommandPlan {
   int stop_signal = SIGTERM;  // what the command gets when it is to end
   bool interactive = false;   // as CommandSession::Options has them
   bool tty = false;
-  bool keep_output = false;          // results have what was printed
+  bool keep_output = false;  // results have what was printed
+  // The first one runs already in the guest, which goes on from a snapshot, and those before it are over: the
+  // first of them that failed had this status.
+  bool goes_on = false;
+  int status_before = 0;
   std::optional<HealthPlan> health;  // how it is seen that what runs is well, commands or not
 };
 
@@ -51,9 +55,9 @@ struct CommandResult {
 
 class GuestCommands {
  public:
-  // A stream to the agent's port of the guest, or an errno. Later, on the loop.
+  // A stream to a port of the guest, or an errno. Later, on the loop.
   using Connected = std::function<void(UniqueFd stream, int error)>;
-  using Connect = std::function<void(Connected connected)>;
+  using Connect = std::function<void(uint32_t port, Connected connected)>;
   // All have run, or one has been lost. Once, on the loop, from none of our functions.
   using Ended = std::function<void(int status, std::string message)>;
   // What they print, both outputs as one.
@@ -81,6 +85,15 @@ class GuestCommands {
   bool agent_was_ready() const { return ready_; }
   // Whether all have ended.
   bool over() const { return over_; }
+  // What a guest would go on with that is saved now.
+  struct Progress {
+    size_t over = 0;       // so many of the plan
+    bool running = false;  // the next one
+    int status = 0;        // of the first that failed
+  };
+  Progress progress() const;
+  // The one that runs, and those that follow, outlive their connection to us: the guest is to be saved.
+  void keep();
   // The guest is gone: what runs is lost, and what its outputs still hold is written before that is told.
   void guest_gone(const std::string& why);
   // None is begun: the guest is not what they need.
@@ -95,6 +108,8 @@ class GuestCommands {
 
  private:
   void next();
+  void take_up();
+  void begun();
   void start(UniqueFd stream, int error);
   Result<void> start_session(UniqueFd stream, ExecBefore before);
   void take_output(uint8_t channel, std::string_view bytes);
@@ -113,6 +128,8 @@ class GuestCommands {
   bool over_ = false;
   std::string gone_;  // why the guest is
   std::unique_ptr<CommandSession> session_;
+  EventLoop::Timer keep_;     // when the one that runs is kept
+  EventLoop::Timer take_up_;  // the next try
   std::chrono::steady_clock::time_point began_;
   KeptOutput output_, errors_;  // of the command that runs
   size_t kept_ = 0;             // bytes, of those that have ended

@@ -5,6 +5,7 @@
 
 #include "vmm/base/log.h"
 #include "vmm/kvm/kernel_mode.h"
+#include "vmm/run/saved_commands.h"
 
 namespace snug {
 namespace {
@@ -151,7 +152,13 @@ Result<void> LifeCycle::run_machine() {
 
 void LifeCycle::snapshot(SnapshotFiles files, SnapshotTaker::Done done) {
   if (!machine_) return done(fail("{} is between two boots", spec_.name));
-  snapshots_->take(*machine_, std::move(files), std::move(done));
+  if (!commands_) return snapshots_->take(*machine_, std::move(files), std::move(done));
+  commands_->keep();
+  // Nothing has been heard of the guest since it stood still.
+  snapshots_->take(*machine_, std::move(files), [this, done = std::move(done)](Result<SnapshotTaken> taken) {
+    if (taken) taken->commands = saved_commands(*environment_.commands, commands_->progress());
+    done(std::move(taken));
+  });
 }
 
 void LifeCycle::stop_machine(RunState state) {

@@ -23,7 +23,9 @@ void LifeCycle::open_commands() {
   if (ends_.output_log) printed = [log = &*ends_.output_log](std::string_view bytes) { log->write(bytes); };
   commands_ = std::make_unique<GuestCommands>(
       loop_, *environment_.commands, ends_.command_streams,
-      [this](GuestCommands::Connected connected) { agent_->connect(std::move(connected)); },
+      [this](uint32_t port, GuestCommands::Connected connected) {
+        agent_->connect(std::move(connected), port);
+      },
       [this](int status, std::string message) { on_commands_end(status, std::move(message)); },
       std::move(printed));
   commands_->on_started([this] { note_touched(); });
