@@ -253,6 +253,35 @@ TEST_F(Locks, WaitingIsLimited) {
   session_->reset();
 }
 
+TEST_F(Locks, NobodyWaitsForThoseThatWaitForThem) {
+  set(1, F_WRLCK, 0, 9);
+  set(2, F_WRLCK, 10, 19);
+  set(3, F_RDLCK, 20, 29);
+  driver_->flip_ticket(1);
+  ASSERT_TRUE(lock(FUSE_SETLKW, handle_, 1, F_WRLCK, 15, 15).later);
+  driver_->flip_ticket(2);
+  EXPECT_EQ(lock(FUSE_SETLKW, handle_, 2, F_WRLCK, 0, INT64_MAX).error, EDEADLK) << "each for the other";
+  ASSERT_TRUE(lock(FUSE_SETLKW, handle_, 2, F_WRLCK, 25, 25).later);
+  driver_->flip_ticket(3);
+  EXPECT_EQ(lock(FUSE_SETLKW, handle_, 3, F_RDLCK, 9, 9).error, EDEADLK) << "three in a circle";
+  EXPECT_EQ(set(3, F_UNLCK, 20, 24), 0);
+  EXPECT_TRUE(answered_.empty());
+  // What one gave back is in nobody's way.
+  EXPECT_EQ(set(3, F_UNLCK, 25, 29), 0);
+  EXPECT_EQ(answered_.count(2), 1u);
+  EXPECT_TRUE(lock(FUSE_SETLKW, handle_, 3, F_RDLCK, 9, 9).later) << "it has nothing that anybody waits for";
+}
+
+TEST_F(Locks, OfTwoThatReadAndWantToWriteOneDoes) {
+  set(1, F_RDLCK);
+  set(2, F_RDLCK);
+  driver_->flip_ticket(1);
+  ASSERT_TRUE(lock(FUSE_SETLKW, handle_, 1, F_WRLCK).later);
+  EXPECT_EQ(lock(FUSE_SETLKW, handle_, 2, F_WRLCK).error, EDEADLK);
+  EXPECT_EQ(set(2, F_UNLCK), 0);
+  EXPECT_EQ(answered_.count(1), 1u);
+}
+
 TEST_F(Locks, WaitingKeepsNobodyFromOthers) {
   set(1, F_WRLCK);
   driver_->flip_ticket(1);
