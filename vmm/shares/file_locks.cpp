@@ -30,7 +30,7 @@ std::shared_ptr<FileLocks::Owned> FileLocks::find(const Key& key) const {
 
 Outcome<std::shared_ptr<FileLocks::Owned>> FileLocks::find_or_open(const Handle& handle, const Key& key) {
   if (auto found = find(key)) return found;
-  auto owned = std::make_shared<Owned>();
+  auto owned = std::make_shared<Owned>(ranges_);
   owned->descriptor = budget_.take();
   if (!owned->descriptor) return refuse(ENOLCK);
   // One that may both read and write can take either kind of lock.
@@ -49,7 +49,12 @@ Outcome<> FileLocks::change(Owned& owned, const fuse_file_lock& lock) {
   struct flock range = SNUG_TRY(host_lock(lock));
   const std::lock_guard alone(owned.mutex);
   if (::fcntl(owned.fd.get(), F_OFD_SETLK, &range) != 0) return refuse(errno == EACCES ? EAGAIN : errno);
+  const size_t before = owned.ranges.size();
   owned.ranges.set(lock);
+  // What is less than before wraps around, twice.
+  if ((owned.of_all += owned.ranges.size() - before) <= kRangesMax) return {};
+  owned.of_all -= owned.ranges.size();
+  owned.ranges.forget();
   return {};
 }
 

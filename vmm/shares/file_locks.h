@@ -24,6 +24,9 @@ namespace snug {
 
 class FileLocks {
  public:
+  // Parts of files of which it is known whose they are, of all owners together.
+  static constexpr size_t kRangesMax = 16384;
+
   FileLocks(const HostFiles& host, DescriptorBudget& budget, bool readonly)
       : host_(host), budget_(budget), readonly_(readonly) {}
 
@@ -50,6 +53,12 @@ class FileLocks {
 
  private:
   struct Owned {
+    explicit Owned(std::atomic<size_t>& ranges_of_all) : of_all(ranges_of_all) {}
+    ~Owned() { of_all -= ranges.size(); }
+    Owned(const Owned&) = delete;
+    Owned& operator=(const Owned&) = delete;
+
+    std::atomic<size_t>& of_all;
     DescriptorBudget::Share descriptor;
     UniqueFd fd;
     std::mutex mutex;
@@ -68,6 +77,7 @@ class FileLocks {
   DescriptorBudget& budget_;
   const bool readonly_;
   std::atomic<bool> in_use_ = false;
+  std::atomic<size_t> ranges_ = 0;
   mutable std::mutex mutex_;
   std::map<Key, std::shared_ptr<Owned>> owned_;
 };

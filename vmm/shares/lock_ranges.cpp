@@ -39,7 +39,10 @@ void LockRanges::set(const fuse_file_lock& lock) {
   const uint64_t end = std::min<uint64_t>(lock.end, INT64_MAX);
   cut_out(lock.start, end);
   if (lock.type != F_UNLCK) join(ranges_.emplace(lock.start, Range{end, lock.type}).first);
-  if (ranges_.size() <= kMax) return;
+  if (ranges_.size() > kMax) forget();
+}
+
+void LockRanges::forget() {
   known_ = false;
   ranges_.clear();
 }

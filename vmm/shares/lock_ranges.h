@@ -18,6 +18,9 @@ class LockRanges {
 
   // As fcntl(2) does it: what it was before ends there. Of a lock that the host has granted.
   void set(const fuse_file_lock& lock);
+  // Nothing is known from now on.
+  void forget();
+  size_t size() const { return ranges_.size(); }
   bool is_in_the_way_of(const fuse_file_lock& lock) const;
 
  private:
