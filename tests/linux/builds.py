@@ -1,12 +1,14 @@
-"""Work on a share: a build, a repository, packages; by the host's own tools in a guest whose root is the host's, as an ordinary
-user where that can be."""
+"""Work on a share: a build, a repository, packages, and what stress-ng thinks of; by the host's own tools in a guest whose root is
+the host's, as an ordinary user where that can be."""
 import contextlib
 import json
 import shutil
 
 from guests import *  # noqa: F403
+from posix_cases import folder_with_attributes
 
 USER = 12345
+EVERYTHING = os.environ.get("SNUG_TESTS_ALL", "0") not in ("", "0")
 SOURCE = """#include <stdio.h>
 #include "all.h"
 int part_%(n)d(int a) { char text[32]; snprintf(text, sizeof text, "%%d", a + %(n)d); return text[0] != 0 ? a + SCALE * %(n)d : 0; }
@@ -104,7 +106,7 @@ def shares_hold_a_build_and_a_repository():
 @test
 def shares_hold_this_repository():
     """A part of snug's own build, in the guest."""
-    if not os.environ.get("SNUG_TESTS_ALL"):
+    if not EVERYTHING:
         raise Skip("takes minutes: tools/test --all")
     needs("meson", "ninja", "g++")
     top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
@@ -120,7 +122,7 @@ def shares_hold_this_repository():
 @test
 def shares_hold_packages_of_npm():
     """200 packages, from archives that lie beside them."""
-    if not os.environ.get("SNUG_TESTS_ALL"):
+    if not EVERYTHING:
         raise Skip("takes minutes: tools/test --all")
     needs("npm", "node")
     import io
@@ -143,3 +145,19 @@ def shares_hold_packages_of_npm():
                          "ls node_modules/.bin | wc -l; npm ls --offline | tail -n 2 | head -n 1 | wc -l; rm -rf node_modules; ls", memory="1G").expect(0)
         check(ended.out.startswith(f"{count}\n{count * (count - 1) // 2}\n{count}\n1\n"), "not installed", ended.out, ended.err)
         work.check_owners()
+
+
+@test
+def shares_hold_under_stress_ng():
+    """All that it has for file systems, at once; it says what it finds wrong, and leaves nothing."""
+    needs("stress-ng")
+    seconds = 60 if EVERYTHING else 10
+    with folder_with_attributes() as parent, Work(parent=parent) as work:
+        # The guest's kernel does not have what two of them are about, and a share's disk here is a small one.
+        ended = work.run(f"stress-ng --class filesystem --all 1 --exclude binderfs,handle --timeout {seconds}s --verify --temp-path /work "
+                         "--hdd-bytes 16M --iomix-bytes 16M --copy-file-bytes 128M --fallocate-bytes 16M --sync-file-bytes 16M 2>&1", memory="1G")
+        for line in ended.out.splitlines():
+            if "O_DIRECT failed" not in line:
+                print("    " + line, flush=True)
+        check(ended.status == 0 and "successful run completed" in ended.out and " fail:" not in ended.out, "something is wrong", ended.out, ended.err)
+        check(os.listdir(work.src) == [], "something is left", os.listdir(work.src))

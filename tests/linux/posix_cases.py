@@ -48,7 +48,7 @@ def folder_with_attributes():
         subprocess.run(["modprobe", "--quiet", "--all", "loop", "ext4"])
         os.mkdir(folder + "/mounted")
         with open(folder + "/disk", "wb") as disk:
-            disk.truncate(512 << 20)
+            disk.truncate(1 << 30)
         subprocess.run([make, "-q", "-F", "-O", "^has_journal", folder + "/disk"], check=True)
         mounted = subprocess.run(["mount", "-o", "loop", folder + "/disk", folder + "/mounted"], capture_output=True, text=True)
         if mounted.returncode != 0:

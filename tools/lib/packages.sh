@@ -40,7 +40,7 @@ packages_of() {
     # The checks and the Linux tier of the test suite.
     test)
       printf '%s\n' clang libclang-rt-dev acpica-tools python3 tmux shellcheck passt skopeo umoci docker-registry iproute2 procps iperf3 ethtool \
-        mmdebstrap uidmap erofs-utils e2fsprogs zsh fish groff-base mandoc
+        mmdebstrap uidmap erofs-utils e2fsprogs zsh fish groff-base mandoc stress-ng
       # The formatting is that of one version, which other releases do not have (tools/checks/formatting).
       case $(release_codename) in bookworm | noble) printf '%s\n' clang-format-14 ;; esac
       ;;

@@ -30,7 +30,7 @@ std::shared_ptr<FileLocks::Owned> FileLocks::find(const Key& key) const {
 
 Outcome<std::shared_ptr<FileLocks::Owned>> FileLocks::find_or_open(const Handle& handle, const Key& key) {
   if (auto found = find(key)) return found;
-  auto owned = std::make_shared<Owned>();
+  auto owned = std::make_shared<Owned>(ranges_);
   owned->descriptor = budget_.take();
   if (!owned->descriptor) return refuse(ENOLCK);
   // One that may both read and write can take either kind of lock.
@@ -44,19 +44,33 @@ Outcome<std::shared_ptr<FileLocks::Owned>> FileLocks::find_or_open(const Handle&
   return owned_.emplace(key, std::move(owned)).first->second;
 }
 
+// One at a time of an owner: the host and what is known of it are to agree.
+Outcome<> FileLocks::change(Owned& owned, const fuse_file_lock& lock) {
+  struct flock range = SNUG_TRY(host_lock(lock));
+  const std::lock_guard alone(owned.mutex);
+  if (::fcntl(owned.fd.get(), F_OFD_SETLK, &range) != 0) return refuse(errno == EACCES ? EAGAIN : errno);
+  const size_t before = owned.ranges.size();
+  owned.ranges.set(lock);
+  // What is less than before wraps around, twice.
+  if ((owned.of_all += owned.ranges.size() - before) <= kRangesMax) return {};
+  owned.of_all -= owned.ranges.size();
+  owned.ranges.forget();
+  return {};
+}
+
 Outcome<> FileLocks::set(const Handle& handle, uint64_t owner, const fuse_file_lock& lock) {
   in_use_.store(true, std::memory_order_relaxed);
-  struct flock range = SNUG_TRY(host_lock(lock));
+  const struct flock range = SNUG_TRY(host_lock(lock));
   const Key key(handle.inode.id(), owner);
   if (lock.type == F_UNLCK) {
     const auto owned = find(key);
     if (!owned) return {};
-    SNUG_TRY(outcome_of(::fcntl(owned->fd.get(), F_OFD_SETLK, &range)));
+    SNUG_TRY(change(*owned, lock));
     if (lock.start == 0 && range.l_len == 0) drop(key.first, key.second);
     return {};
   }
   const auto owned = SNUG_TRY(find_or_open(handle, key));
-  if (::fcntl(owned->fd.get(), F_OFD_SETLK, &range) != 0) return refuse(errno == EACCES ? EAGAIN : errno);
+  SNUG_TRY(change(*owned, lock));
   owned->pid = lock.pid;
   owned->through = &handle;
   return {};
@@ -68,6 +82,23 @@ Outcome<> FileLocks::set_whole(const Handle& handle, uint32_t type) {
   SNUG_TRY(outcome_of(::flock(handle.fd.get(), operation | LOCK_NB)));
   handle.locked = operation != LOCK_UN;
   return {};
+}
+
+std::vector<uint64_t> FileLocks::owners_in_the_way(const Handle& handle, uint64_t owner,
+                                                   const fuse_file_lock& lock) const {
+  const uint64_t inode = handle.inode.id();
+  std::vector<std::pair<uint64_t, std::shared_ptr<Owned>>> others;
+  {
+    const std::lock_guard guard(mutex_);
+    for (auto at = owned_.lower_bound({inode, 0}); at != owned_.end() && at->first.first == inode; ++at)
+      if (at->first.second != owner) others.emplace_back(at->first.second, at->second);
+  }
+  std::vector<uint64_t> found;
+  for (const auto& [other, owned] : others) {
+    const std::lock_guard alone(owned->mutex);
+    if (owned->ranges.is_in_the_way_of(lock)) found.push_back(other);
+  }
+  return found;
 }
 
 bool FileLocks::any() const {

@@ -12,16 +12,21 @@
 #include <memory>
 #include <mutex>
 #include <utility>
+#include <vector>
 
 #include "vmm/shares/descriptor_budget.h"
 #include "vmm/shares/fuse_abi.h"
 #include "vmm/shares/handle_table.h"
 #include "vmm/shares/host_files.h"
+#include "vmm/shares/lock_ranges.h"
 
 namespace snug {
 
 class FileLocks {
  public:
+  // Parts of files of which it is known whose they are, of all owners together.
+  static constexpr size_t kRangesMax = 16384;
+
   FileLocks(const HostFiles& host, DescriptorBudget& budget, bool readonly)
       : host_(host), budget_(budget), readonly_(readonly) {}
 
@@ -30,6 +35,9 @@ class FileLocks {
   Outcome<> set_whole(const Handle& handle, uint32_t type);
   // The first lock that is in the way, or one of type F_UNLCK.
   Outcome<fuse_file_lock> test(const Handle& handle, uint64_t owner, const fuse_file_lock& lock) const;
+  // Of the guest's own, those whose locks keep `owner` from this one.
+  std::vector<uint64_t> owners_in_the_way(const Handle& handle, uint64_t owner,
+                                          const fuse_file_lock& lock) const;
   // What an owner has of an inode.
   void drop(uint64_t inode, uint64_t owner);
   // What was locked through one that is closed. Of a process nothing is left by then: its own close said so
@@ -45,14 +53,23 @@ class FileLocks {
 
  private:
   struct Owned {
+    explicit Owned(std::atomic<size_t>& ranges_of_all) : of_all(ranges_of_all) {}
+    ~Owned() { of_all -= ranges.size(); }
+    Owned(const Owned&) = delete;
+    Owned& operator=(const Owned&) = delete;
+
+    std::atomic<size_t>& of_all;
     DescriptorBudget::Share descriptor;
     UniqueFd fd;
-    uint32_t pid = 0;                              // in the guest
+    std::mutex mutex;
+    LockRanges ranges;  // as the host has them; under the mutex, as what changes them
+    uint32_t pid = 0;   // in the guest
     std::atomic<const Handle*> through = nullptr;  // the last that it locked with; never looked into
   };
   using Key = std::pair<uint64_t, uint64_t>;  // inode, owner
 
   std::shared_ptr<Owned> find(const Key& key) const;
+  static Outcome<> change(Owned& owned, const fuse_file_lock& lock);
   Outcome<std::shared_ptr<Owned>> find_or_open(const Handle& handle, const Key& key);
   uint32_t other_owner(const Key& key) const;
 
@@ -60,6 +77,7 @@ class FileLocks {
   DescriptorBudget& budget_;
   const bool readonly_;
   std::atomic<bool> in_use_ = false;
+  std::atomic<size_t> ranges_ = 0;
   mutable std::mutex mutex_;
   std::map<Key, std::shared_ptr<Owned>> owned_;
 };

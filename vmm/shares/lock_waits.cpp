@@ -1,5 +1,8 @@
 #include "vmm/shares/lock_waits.h"
 
+#include <set>
+#include <vector>
+
 namespace snug {
 
 Outcome<> LockWaits::attempt(const WantedLock& wanted) {
@@ -7,11 +10,32 @@ Outcome<> LockWaits::attempt(const WantedLock& wanted) {
   return locks_.set(*wanted.handle, wanted.owner, wanted.lock);
 }
 
+// Owners wait for owners; flock(2) has none. Nobody can be a part of such a circle who does not wait, so it
+// is enough to look when one begins to.
+bool LockWaits::would_never_end(const WantedLock& wanted) const {
+  std::set<uint64_t> seen;
+  std::vector<uint64_t> next = locks_.owners_in_the_way(*wanted.handle, wanted.owner, wanted.lock);
+  while (!next.empty()) {
+    const uint64_t owner = next.back();
+    next.pop_back();
+    if (owner == wanted.owner) return true;
+    if (!seen.insert(owner).second) continue;
+    for (const Waiting& waiting : waiting_) {
+      const WantedLock& other = waiting.wanted;
+      if (other.whole_file || other.owner != owner) continue;
+      const auto further = locks_.owners_in_the_way(*other.handle, owner, other.lock);
+      next.insert(next.end(), further.begin(), further.end());
+    }
+  }
+  return false;
+}
+
 // Under the lock: one that is given back in between would not be seen.
 Outcome<> LockWaits::take(WantedLock wanted, uint64_t unique, Reply& reply) {
   const std::lock_guard lock(mutex_);
   const auto outcome = attempt(wanted);
   if (outcome || outcome.error() != EAGAIN) return outcome;
+  if (!wanted.whole_file && would_never_end(wanted)) return refuse(EDEADLK);
   if (waiting_.size() == kMaxWaiting || !answered_) return refuse(ENOLCK);
   waiting_.push_back({std::move(wanted), reply.detach(unique)});
   count_ = waiting_.size();

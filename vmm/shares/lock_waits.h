@@ -30,7 +30,8 @@ class LockWaits {
   LockWaits(FileLocks& locks, std::function<void(uint64_t ticket, uint32_t written)> answered)
       : locks_(locks), answered_(std::move(answered)) {}
 
-  // Tries it now, and else later: then `reply` is detached. ENOLCK: too many wait.
+  // Tries it now, and else later: then `reply` is detached. ENOLCK: too many wait. EDEADLK: one that has it
+  // waits, by way of others or not, for what this owner has.
   Outcome<> take(WantedLock wanted, uint64_t unique, Reply& reply);
   // Tries all that wait. False: none is left.
   bool poll();
@@ -47,6 +48,7 @@ class LockWaits {
     LateReply reply;
   };
   Outcome<> attempt(const WantedLock& wanted);
+  bool would_never_end(const WantedLock& wanted) const;
   void answer(Waiting& waiting, const Outcome<>& outcome);
 
   FileLocks& locks_;

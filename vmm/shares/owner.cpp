@@ -108,7 +108,7 @@ Look Owners::with_override(Look look, const FileStatus& status, const Override& 
   const bool is_device = S_ISCHR(override.mode) || S_ISBLK(override.mode);
   if (is_device) {
     if (!S_ISREG(status.stx_mode) || status.stx_size != 0 || status.stx_uid != user_) return look;
-    look.mode = type | (override.mode & 01777);
+    look.mode = type | (override.mode & 07777);
     look.device = override.device;
   } else {
     if (type != (look.mode & S_IFMT)) return look;

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "tests/unit/shares/fixture.h"
+#include "vmm/shares/file_locks.h"
 
 namespace snug::test {
 namespace {
@@ -251,6 +252,54 @@ TEST_F(Locks, WaitingIsLimited) {
   EXPECT_EQ(answer.error, ENOLCK);
   EXPECT_EQ(waiting, 256u);
   session_->reset();
+}
+
+TEST_F(Locks, NobodyWaitsForThoseThatWaitForThem) {
+  set(1, F_WRLCK, 0, 9);
+  set(2, F_WRLCK, 10, 19);
+  set(3, F_RDLCK, 20, 29);
+  driver_->flip_ticket(1);
+  ASSERT_TRUE(lock(FUSE_SETLKW, handle_, 1, F_WRLCK, 15, 15).later);
+  driver_->flip_ticket(2);
+  EXPECT_EQ(lock(FUSE_SETLKW, handle_, 2, F_WRLCK, 0, INT64_MAX).error, EDEADLK) << "each for the other";
+  ASSERT_TRUE(lock(FUSE_SETLKW, handle_, 2, F_WRLCK, 25, 25).later);
+  driver_->flip_ticket(3);
+  EXPECT_EQ(lock(FUSE_SETLKW, handle_, 3, F_RDLCK, 9, 9).error, EDEADLK) << "three in a circle";
+  EXPECT_EQ(set(3, F_UNLCK, 20, 24), 0);
+  EXPECT_TRUE(answered_.empty());
+  // What one gave back is in nobody's way.
+  EXPECT_EQ(set(3, F_UNLCK, 25, 29), 0);
+  EXPECT_EQ(answered_.count(2), 1u);
+  EXPECT_TRUE(lock(FUSE_SETLKW, handle_, 3, F_RDLCK, 9, 9).later) << "it has nothing that anybody waits for";
+}
+
+TEST_F(Locks, ThoseOfManyPartsAreNotAllKnown) {
+  constexpr uint64_t kEach = LockRanges::kMax;
+  uint64_t owner = 1, at = 0;
+  for (; owner <= FileLocks::kRangesMax / kEach; ++owner)
+    for (uint64_t part = 0; part < kEach; ++part, at += 2) ASSERT_EQ(set(owner, F_WRLCK, at, at), 0);
+  ASSERT_EQ(set(owner, F_WRLCK, at, at), 0);
+  driver_->flip_ticket(1);
+  EXPECT_TRUE(lock(FUSE_SETLKW, handle_, owner, F_WRLCK, 0, 0).later);
+  driver_->flip_ticket(2);
+  EXPECT_TRUE(lock(FUSE_SETLKW, handle_, 1, F_WRLCK, at, at).later) << "one too many";
+  // What is given back makes room for others.
+  EXPECT_EQ(set(2, F_UNLCK), 0);
+  ASSERT_EQ(set(2, F_WRLCK, at + 2, at + 2), 0);
+  ASSERT_EQ(set(3, F_UNLCK, 2 * kEach * 2 + 2, INT64_MAX), 0);
+  driver_->flip_ticket(3);
+  EXPECT_TRUE(lock(FUSE_SETLKW, handle_, 3, F_WRLCK, at + 2, at + 2).later);
+  EXPECT_EQ(lock(FUSE_SETLKW, handle_, 2, F_WRLCK, 2 * kEach * 2, 2 * kEach * 2).error, EDEADLK);
+}
+
+TEST_F(Locks, OfTwoThatReadAndWantToWriteOneDoes) {
+  set(1, F_RDLCK);
+  set(2, F_RDLCK);
+  driver_->flip_ticket(1);
+  ASSERT_TRUE(lock(FUSE_SETLKW, handle_, 1, F_WRLCK).later);
+  EXPECT_EQ(lock(FUSE_SETLKW, handle_, 2, F_WRLCK).error, EDEADLK);
+  EXPECT_EQ(set(2, F_UNLCK), 0);
+  EXPECT_EQ(answered_.count(1), 1u);
 }
 
 TEST_F(Locks, WaitingKeepsNobodyFromOthers) {

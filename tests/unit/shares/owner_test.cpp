@@ -244,6 +244,11 @@ TEST_P(Owner, DeviceNodesAreRegularFilesOfTheServers) {
     expect_look(guest.chmod(node, 0600).as<fuse_attr_out>().attr, 5, 6, S_IFBLK | 0600);
     expect_look(guest.chown(node, 7, 8).as<fuse_attr_out>().attr, 7, 8, S_IFBLK | 0600);
     EXPECT_EQ(override_of("disk"), "7:8:60600:8:1");
+    // Bits that do nothing there, which programs find again all the same.
+    expect_look(guest.chmod(node, 06555).as<fuse_attr_out>().attr, 7, 8, S_IFBLK | 06555);
+    EXPECT_EQ(on_host("disk").st_mode, S_IFREG | 0600u);
+    expect_look(guest.chown(node, 7, 8).as<fuse_attr_out>().attr, 7, 8, S_IFBLK | 0555);
+    expect_look(guest.chmod(node, 0600).as<fuse_attr_out>().attr, 7, 8, S_IFBLK | 0600);
     for (const Listed& one : guest.list(1, guest.opendir(1).as<fuse_open_out>().fh, true)) {
       if (one.name == "disk") {
         EXPECT_EQ(one.type, uint32_t{DT_BLK});
