@@ -48,14 +48,14 @@ class Work:
     def __exit__(self, *_):
         self.stack.close()
 
-    def run(self, script, memory="512M"):
+    def run(self, script, memory="512M", flags=()):
         for top, folders, files in os.walk(self.path):
             for name in (*folders, *files, "."):
                 os.chown(f"{top}/{name}", self.user, self.user, follow_symlinks=False)
         # Caches of root are root's.
         program, kernel, initrd = (shutil.copy(path, f"{self.path}/{name}") for path, name in ((PROGRAM, "snug"), (TINY, "kernel"), (INITRD, "initrd")))
         done = subprocess.run([*self.prefix, program, "run", "--kernel", kernel, "--initrd", initrd, "-m", memory, "--boot-timeout", "300s",
-                               "--root", "/", "-v", self.src + ":/work", "-w", "/work", "-e", "HOME=/tmp", "--", "sh", "-ec", script],
+                               "--root", "/", *flags, "-v", self.src + ":/work", "-w", "/work", "-e", "HOME=/tmp", "--", "sh", "-ec", script],
                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         return Ended(done.returncode, done.stdout, done.stderr)
 
@@ -150,12 +150,15 @@ def shares_hold_packages_of_npm():
 @test
 def shares_hold_under_stress_ng():
     """All that it has for file systems, at once; it says what it finds wrong, and leaves nothing."""
+    # One run of 60 s was seen to come to rest without an end; until that is understood it is not for every day.
+    if not EVERYTHING:
+        raise Skip("takes minutes: tools/test --all")
     needs("stress-ng")
-    seconds = 60 if EVERYTHING else 10
+    seconds = 60
     with folder_with_attributes() as parent, Work(parent=parent) as work:
         # The guest's kernel does not have what two of them are about, and a share's disk here is a small one.
         ended = work.run(f"stress-ng --class filesystem --all 1 --exclude binderfs,handle --timeout {seconds}s --verify --temp-path /work "
-                         "--hdd-bytes 16M --iomix-bytes 16M --copy-file-bytes 128M --fallocate-bytes 16M --sync-file-bytes 16M 2>&1", memory="1G")
+                         "--hdd-bytes 16M --iomix-bytes 16M --copy-file-bytes 128M --fallocate-bytes 16M --sync-file-bytes 16M 2>&1", memory="1G", flags=("--timeout", "900s"))
         for line in ended.out.splitlines():
             if "O_DIRECT failed" not in line:
                 print("    " + line, flush=True)
