@@ -391,6 +391,100 @@ TEST_F(LiveTest, InRawModeTheEndOfATerminalsInputIsOneKey) {
   EXPECT_EQ(live_.seen.find(" 04", key + 1), std::string::npos) << live_.seen;
 }
 
+// --- a command that outlives its connection ------------------------------------------------------------
+
+class KeptTest : public LiveTest {
+ protected:
+  // Once the command has printed `mark`: keeps it, and is gone.
+  void leave_after(const std::string& line, const std::string& mark) {
+    start(shell_request(line), {}, [this, mark] {
+      if (live_.seen.find(mark) == std::string::npos) return;
+      live_.session->keep();
+      // What was asked for is on its way.
+      loop_->post([this] { loop_->post([this] { loop_->stop(); }); });
+    });
+    EXPECT_TRUE(loop_->run());
+    ::usleep(50'000);
+    live_ = Live();
+  }
+  // The rest of what it prints.
+  Ran take_up() {
+    Ran ran;
+    Pipe output;
+    ExecSession::Streams streams;
+    streams.output = std::move(output.write_end);
+    ExecSession::Events events;
+    events.ended = [&](ExecEnd end) {
+      ran.end = std::move(end);
+      loop_->stop();
+    };
+    auto session = ExecSession::take_up(*loop_, connect_kept(), std::move(streams), std::move(events));
+    EXPECT_TRUE(session);
+    EXPECT_TRUE(loop_->run());
+    session->reset();
+    ran.output = output.read_all();
+    return ran;
+  }
+};
+
+TEST_F(KeptTest, GoesOnWithWhoTakesItUp) {
+  Pipe gate;
+  leave_after(fmt::format("trap 'echo hung up' HUP; echo first; read x </proc/{}/fd/{}; echo second; exit 7",
+                          ::getpid(), gate.read_end.get()),
+              "first");
+  ASSERT_EQ(::write(gate.write_end.get(), "\n", 1), 1);
+  const Ran ran = take_up();
+  EXPECT_EQ(ran.output, "second\n");
+  EXPECT_EQ(ran.status(), 7) << ran.end.error.text;
+}
+
+TEST_F(KeptTest, AndWithTheNextOne) {
+  Pipe gate;
+  leave_after(
+      fmt::format("echo first; read x </proc/{}/fd/{}; echo last; exit 3", ::getpid(), gate.read_end.get()),
+      "first");
+  {
+    // This one comes and goes.
+    ExecSession::Events events;
+    events.started = [this] { loop_->stop(); };
+    events.ended = [](ExecEnd) {};
+    auto session = ExecSession::take_up(*loop_, connect_kept(), {}, std::move(events));
+    ASSERT_TRUE(session);
+    ASSERT_TRUE(loop_->run());
+  }
+  ASSERT_EQ(::write(gate.write_end.get(), "\n", 1), 1);
+  const Ran ran = take_up();
+  EXPECT_EQ(ran.output, "last\n");
+  EXPECT_EQ(ran.status(), 3) << ran.end.error.text;
+}
+
+TEST_F(KeptTest, HasItsEndWhereItEndedMeanwhile) {
+  leave_after("echo first; sleep 0.2; exit 5", "first");
+  ::usleep(400'000);
+  const Ran ran = take_up();
+  EXPECT_EQ(ran.output, "");
+  EXPECT_EQ(ran.status(), 5) << ran.end.error.text;
+}
+
+TEST_F(KeptTest, WithMoreOutputThanAWindow) {
+  leave_after("echo first; sleep 0.2; head -c 1000000 /dev/zero | tr '\\0' x; exit 4", "first");
+  ::usleep(400'000);
+  const UniqueFd reader;
+  Ran ran;
+  std::string all;
+  ExecSession::Events events;
+  events.output = [&](uint8_t, std::string_view bytes) { all += bytes; };
+  events.ended = [&](ExecEnd end) {
+    ran.end = std::move(end);
+    loop_->stop();
+  };
+  auto session = ExecSession::take_up(*loop_, connect_kept(), {}, std::move(events));
+  ASSERT_TRUE(session);
+  ASSERT_TRUE(loop_->run());
+  EXPECT_EQ(ran.status(), 4) << ran.end.error.text;
+  EXPECT_EQ(all.size(), 1000000U);
+}
+
 // A client that is gone takes its command along.
 TEST_F(LiveTest, AClientThatGoesAwayHangsTheCommandUp) {
   Pipe witness;

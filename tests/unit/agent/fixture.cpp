@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <array>
@@ -10,6 +11,38 @@
 #include "guest-images/agent/session.h"
 
 namespace snug::test {
+
+namespace {
+
+// Where the agent of the process `tests` has a command that was kept: a socket without a file.
+sockaddr_un kept_address(pid_t tests) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  fmt::format("snug-kept-{}", tests).copy(address.sun_path + 1, sizeof address.sun_path - 2);
+  return address;
+}
+
+agent::Fd accept_next() {
+  static const agent::Fd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const sockaddr_un address = kept_address(::getppid());
+  // The second time it is there already.
+  (void)::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
+  (void)::listen(listener.get(), 1);
+  return agent::Fd(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+}
+
+}  // namespace
+
+UniqueFd connect_kept() {
+  const sockaddr_un address = kept_address(::getpid());
+  for (int attempt = 0; attempt < 1000; ++attempt) {
+    UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) return fd;
+    ::usleep(10'000);
+  }
+  ADD_FAILURE() << "no command was kept";
+  return {};
+}
 
 UniqueFd connect_agent() {
   std::array<int, 2> ends{};
@@ -31,6 +64,7 @@ UniqueFd connect_agent() {
     powers.begin = [](const protocol::Begin& request) {
       return request.addresses.empty() ? "there is no interface" : std::string();
     };
+    powers.accept_next = accept_next;
     (void)agent::serve(agent::Fd(ends[1]), powers);
     ::_exit(0);
   }

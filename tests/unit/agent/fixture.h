@@ -15,6 +15,9 @@ namespace snug::test {
 // A connection to an agent; the process ends with its session.
 UniqueFd connect_agent();
 
+// To a command that was kept, once its agent waits there.
+UniqueFd connect_kept();
+
 // A pipe that a test reads as a consumer would.
 struct Pipe {
   UniqueFd read_end, write_end;
