@@ -186,6 +186,34 @@ def images_publish_what_they_expose():
 
 
 @test
+def images_go_on_where_they_stood():
+    """With what they were started for, whatever their name leads to by then."""
+    with Images() as images:
+        images.run("i=0; while [ ! -e /srv/end ]; do i=$((i+1)); echo line $i; /bin/busybox usleep 20000; done; cat /etc/version; exit 4",
+                   flags=["-d", "--wait", "--name", "one", "-u", "root"]).expect(0)
+
+        def until(text, machine):
+            deadline = time.monotonic() + BOUND
+            while text not in (printed := images.snug("logs", machine).out):
+                check(time.monotonic() < deadline, f"{machine} does not print {text}", printed)
+                time.sleep(0.2)
+
+        until("line 20", "one")
+        images.snug("snapshot", "one", "s").expect(0)
+        images.snug("kill", "one").expect(0)
+        shutil.rmtree(images.path + "/layout")
+        check(images.with_layer("layout", [File("etc/version", "3\n")], {"Cmd": ["/bin/false"]}) == images.name, "another name")
+        check(images.snug("image", "pull", "-q", images.name).expect(0).out != images.digest + "\n", "the name leads to the same image")
+        images.snug("restore", "-d", "--wait", "s", "--name", "two").expect(0)
+        until("line ", "two")
+        images.snug("exec", "two", "--", "/bin/touch", "/srv/end")
+        ended = images.snug("wait", "two")
+        lines = images.snug("logs", "two").out.split()
+        check(ended.out.split() == ["4"] and lines[-1] == "2", "another image, or another end", ended.out, ended.err, lines[-5:])
+        check("1" not in lines, "it was begun anew", lines[:10])
+
+
+@test
 def images_keep_what_is_written_with_storage():
     if not shutil.which("mke2fs", path=os.environ["PATH"] + ":/usr/sbin:/sbin"):
         raise Skip("mke2fs is not installed")

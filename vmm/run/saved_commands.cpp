@@ -8,6 +8,8 @@ namespace {
 
 using nlohmann::json;
 
+constexpr const char* kUnreadable = "what the snapshot's machine was started for cannot be read";
+
 // Bytes as the characters of these numbers, in UTF-8.
 std::string text_of(std::string_view bytes) {
   std::string text;
@@ -105,11 +107,13 @@ std::string saved_commands(const CommandPlan& plan, const GuestCommands::Progres
 
 Result<CommandPlan> parse_saved_commands(std::string_view text) {
   const json parsed = json::parse(text, nullptr, false);
-  if (parsed.is_discarded()) return fail("the commands of the snapshot are no JSON");
   try {
-    return plan_of(parsed);
+    CommandPlan plan = plan_of(parsed);
+    if (std::ranges::any_of(plan.commands, &std::vector<std::string>::empty, &CommandPlan::Command::words))
+      return fail("{}: one of them has no words", kUnreadable);
+    return plan;
   } catch (const json::exception& error) {
-    return fail("the commands of the snapshot: {}", error.what());
+    return fail("{}: {}", kUnreadable, error.what());
   }
 }
 
