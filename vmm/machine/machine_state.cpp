@@ -23,8 +23,9 @@ class MachineDirtyLog final : public DirtyLog {
   ~MachineDirtyLog() override { end(); }
 
   Result<void> begin() override {
-    SNUG_TRY(vm_.log_dirty_pages(true));
+    // Of one slot it may be so where another has refused.
     begun_ = true;
+    SNUG_TRY(vm_.log_dirty_pages(true));
     // What was noted before that is of no interest.
     std::vector<uint64_t> before(dirty_words(memory_.size()));
     return take(before);
