@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "guest-images/agent/connection.h"
+#include "guest-images/agent/interface.h"
 #include "guest-images/agent/small_files.h"
 
 namespace snug::agent {
@@ -68,6 +69,17 @@ std::string go_on(const protocol::GoOn& request) {
   if (!stir(request.seed)) return why("stir the random numbers");
   if (!set_clock(request.nanoseconds)) return why("set the guest's clock");
   return set_host_name(request.host_name);
+}
+
+std::string readdress(const std::vector<protocol::AddressChange>& changes) {
+  std::string failures;
+  for (const std::string& name : interface_names()) {
+    const HardwareAddress now = hardware_address(name);
+    for (const protocol::AddressChange& change : changes)
+      if (change.from == now && !set_hardware_address(name, change.to))
+        failures += (failures.empty() ? "" : "; ") + name + " keeps its address: " + std::strerror(errno);
+  }
+  return failures;
 }
 
 }  // namespace snug::agent

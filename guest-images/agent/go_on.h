@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "vmm/protocol/messages.h"
 
@@ -14,5 +15,8 @@ bool set_clock(uint64_t nanoseconds);
 // person;
 // "": done. What is not this process's to do is left.
 std::string go_on(const protocol::GoOn& request);
+
+// The interfaces that have these addresses get others. As go_on().
+std::string readdress(const std::vector<protocol::AddressChange>& changes);
 
 }  // namespace snug::agent

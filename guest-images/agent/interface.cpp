@@ -177,6 +177,19 @@ bool configure_by_dhcp(const char* name, NameServers& servers) {
   return false;
 }
 
+std::vector<std::string> interface_names() {
+  std::vector<std::string> names;
+  struct if_nameindex* const all = ::if_nameindex();
+  if (all == nullptr) return names;
+  for (const auto* at = all; at->if_index != 0; ++at) names.emplace_back(at->if_name);
+  ::if_freenameindex(all);
+  return names;
+}
+
+HardwareAddress hardware_address(const std::string& name) {
+  return Interface(name.c_str()).hardware_address();
+}
+
 bool set_hardware_address(const std::string& name, const HardwareAddress& address) {
   return Interface(name.c_str()).set_hardware_address(address);
 }

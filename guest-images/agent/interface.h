@@ -14,7 +14,11 @@ using NameServers = std::vector<std::string>;  // addresses
 // IPv6 is the kernel's own affair. False: there is none, or it answers nothing of use.
 bool configure_by_dhcp(const char* name, NameServers& servers);
 
-// While it is down. False: there is none, or it takes no other address.
+// Of all there are.
+std::vector<std::string> interface_names();
+// Zeros: there is no such interface.
+HardwareAddress hardware_address(const std::string& name);
+// False, with errno: there is none, or it takes no other address, or not while it is up.
 bool set_hardware_address(const std::string& name, const HardwareAddress& address);
 // Whether somebody has raised it.
 bool is_up(const std::string& name);

@@ -257,7 +257,7 @@ void Agent::accept_one() {
   listener_.reset();
   signals_.reset();
   button_.reset();
-  serve(std::move(connection), {set_clock, power, mount_share, go_on, nullptr, accept_next});
+  serve(std::move(connection), {set_clock, power, mount_share, go_on, nullptr, accept_next, readdress});
   ::_exit(0);
 }
 

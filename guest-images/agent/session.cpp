@@ -31,6 +31,7 @@ class Session {
   bool set_time(const protocol::Frame& frame);
   bool go_on(const protocol::Frame& frame);
   bool begin(const protocol::Frame& frame);
+  bool readdress(const protocol::Frame& frame);
   bool power(const protocol::Frame& frame);
   bool mount(const protocol::Frame& frame);
   // Always false: the session is over.
@@ -113,6 +114,8 @@ bool Session::take(const protocol::Frame& frame) {
       return go_on(frame);
     case FrameType::kBegin:
       return begin(frame);
+    case FrameType::kReaddress:
+      return readdress(frame);
     default:
       return refuse("a request that this agent does not know");
   }
@@ -201,6 +204,16 @@ bool Session::begin(const protocol::Frame& frame) {
   put_frame(connection_.out(), FrameType::kDone);
   begun_ = true;
   return false;
+}
+
+bool Session::readdress(const protocol::Frame& frame) {
+  const auto changes = protocol::decode_readdress(frame.payload);
+  if (!changes || version_ < protocol::kKeepVersion || powers_.readdress == nullptr)
+    return refuse("malformed addresses");
+  const std::string why = powers_.readdress(*changes);
+  if (!why.empty()) return refuse(why);
+  put_frame(connection_.out(), FrameType::kDone);
+  return true;
 }
 
 bool Session::mount(const protocol::Frame& frame) {

@@ -16,6 +16,7 @@ struct Powers {
   std::string (*begin)(const protocol::Begin&) = nullptr;
   // Waits for the next connection of the host's to kKeptPort. None: there can be none. Null: likewise.
   Fd (*accept_next)() = nullptr;
+  std::string (*readdress)(const std::vector<protocol::AddressChange>&) = nullptr;  // as mount
 };
 
 // Returns when the session is over. True: the guest has begun by it; the client has been answered.

@@ -294,3 +294,13 @@ def net_user_survives_garbage():
     check(marked(ended).split() == ["up", "3", "back", "1"], "not what was expected", ended.out, ended.err)
     check(ended.err.count("without network until it has been started again") == 2, "not two ends of passt", ended.err)
     check("a frame of 4294967295 bytes" in ended.err, "the second garbage was not seen", ended.err)
+
+
+# By the name of the machine, as vmm/spec/network.cpp makes it.
+def address_of(name):
+    value = 0xcbf29ce484222325
+    for byte in f"{name}/0".encode():
+        value = (value ^ byte) * 0x100000001b3 % 2**64
+    bytes_ = list(value.to_bytes(8, "little")[:6])
+    bytes_[0] = bytes_[0] & 0xfc | 2
+    return ":".join(f"{byte:02x}" for byte in bytes_)

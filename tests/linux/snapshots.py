@@ -4,6 +4,7 @@ import socket
 import threading
 
 from guests import *  # noqa: F403
+from network import address_of
 
 EVERYTHING = os.environ.get("SNUG_TESTS_ALL", "0") not in ("", "0")
 
@@ -180,6 +181,14 @@ def streams_channels_and_networks_after_a_restore():
         check(machines.run("again", "ip -4 -o addr show scope global | head -1") == address, "the address has gone")
         for _ in range(20):
             check(machines.run("again", "echo there") == "there\n", "commands do not run")
+        # The hardware's goes with the name, before the first command.
+        check(machines.run("again", "cat /sys/class/net/eth0/address").strip() == address_of("again"), "the hardware address is another's")
+        machines.save("again", "t")
+        machines.gone("again")
+        machines.restore("t", "third")
+        check(machines.run("third", "cat /sys/class/net/eth0/address").strip() == address_of("third"), "the hardware address is another's")
+        gateway = machines.run("third", "ip route show default").split()[2]
+        machines.run("third", "for i in 1 2 3 4 5; do ping -c 1 -W 5 $1 >/dev/null && exit; done; arping -c 3 -I eth0 $1", gateway)
 
 
 # --- disks that are written to --------------------------------------------------------------------------------

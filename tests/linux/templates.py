@@ -5,7 +5,7 @@ import shutil
 import threading
 
 from images import File, Images
-from network import need_uplink
+from network import address_of, need_uplink
 from snapshots import BOOT, Machines
 from guests import *  # noqa: F403
 
@@ -45,16 +45,6 @@ def web_server(folder):
         yield server.server_port
     finally:
         server.shutdown()
-
-
-# By the name of the machine, as vmm/spec/network.cpp makes it.
-def address_of(name):
-    value = 0xcbf29ce484222325
-    for byte in f"{name}/0".encode():
-        value = (value ^ byte) * 0x100000001b3 % 2**64
-    bytes_ = list(value.to_bytes(8, "little")[:6])
-    bytes_[0] = bytes_[0] & 0xfc | 2
-    return ":".join(f"{byte:02x}" for byte in bytes_)
 
 
 NETWORK = (f"{BOOT}; cat /sys/class/net/eth0/address; ip -4 -o addr show dev eth0 | grep -c 'inet '; "

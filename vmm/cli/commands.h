@@ -26,6 +26,7 @@ struct RunArguments {
   std::string junit;                 // where results are written as JUnit XML; "": nowhere
   std::vector<std::string> command;  // behind "--": run in the guest by its agent
   std::string snapshot;              // the folder of one, where the machine begins; "": it boots
+  std::string snapshot_of;           // the machine that it was made of
   std::string commands;              // of that snapshot: what goes on in it (vmm/run/saved_commands.h)
 };
 int run(const RunArguments& arguments);

@@ -185,6 +185,7 @@ int run_here(Spec& spec, bool named, CommandPlan& plan, const RunArguments& argu
   options.directory = *directory ? &**directory : nullptr;
   options.background = background != nullptr;
   options.snapshot = arguments.snapshot;
+  options.snapshot_of = arguments.snapshot_of;
   const auto manager = background == nullptr ? ServiceManager::take_from_environment() : ServiceManager();
   options.ending = [&](const TimeLimit& grace) { manager.stopping(grace); };
   options.started = [&] {

@@ -52,6 +52,7 @@ int begin_there(const StoredSnapshot& snapshot, const std::string& name, RunArgu
   if (const auto same = check_disks_elsewhere(snapshot.disks); !same) return fail_command(same.error());
   how.spec_path = (snapshot.folder / "spec.yaml").string();
   how.snapshot = snapshot.folder.string();
+  how.snapshot_of = snapshot.machine;
   how.commands = snapshot.commands;
   if (!name.empty()) {
     how.flags.add("name", name);

@@ -20,7 +20,8 @@ constexpr uint32_t kWaitingPort = 1001;
 constexpr uint32_t kKeptPort = 1002;
 
 // Commands are the same in all; copies are another thing since 2, shares are mounted since 3, guests go on
-// after a snapshot since 4, begin when they are told since 5, and commands go on with them since 6.
+// after a snapshot since 4, begin when they are told since 5, and commands go on with them,
+// which get addresses of their own, since 6.
 constexpr uint16_t kOldestVersion = 1;
 constexpr uint16_t kVersion = 6;
 constexpr uint16_t kCopyVersion = 2;
@@ -64,6 +65,7 @@ enum class FrameType : uint8_t {
   kMount = 50,
   kGoOn = 51,
   kBegin = 52,
+  kReaddress = 53,
 };
 
 // Channels of a command, as its descriptors are numbered; and that of a copy.

@@ -236,6 +236,26 @@ std::optional<Begin> decode_begin(std::string_view payload) {
   return complete(decoder, std::move(request));
 }
 
+void put_readdress(std::string& out, const std::vector<AddressChange>& changes) {
+  Encoder payload;
+  payload.u8(static_cast<uint8_t>(changes.size()));
+  for (const AddressChange& change : changes)
+    for (const auto* address : {&change.from, &change.to})
+      for (const uint8_t byte : *address) payload.u8(byte);
+  put_frame(out, FrameType::kReaddress, payload.bytes());
+}
+
+std::optional<std::vector<AddressChange>> decode_readdress(std::string_view payload) {
+  Decoder decoder(payload);
+  const uint8_t count = decoder.u8();
+  if (count > Begin::kInterfacesMax) return std::nullopt;
+  std::vector<AddressChange> changes(count);
+  for (AddressChange& change : changes)
+    for (auto* address : {&change.from, &change.to})
+      for (uint8_t& byte : *address) byte = decoder.u8();
+  return complete(decoder, std::move(changes));
+}
+
 void put_mount(std::string& out, const MountRequest& request) {
   const int flags = (request.readonly ? kFlagReadonly : 0) | (request.file.empty() ? 0 : kFlagFile);
   Encoder payload;

@@ -131,6 +131,16 @@ struct Begin {
 void put_begin(std::string& out, const Begin& request);
 std::optional<Begin> decode_begin(std::string_view payload);
 
+// An interface of a guest that goes on, known by what it has.
+struct AddressChange {
+  Begin::HardwareAddress from{};
+  Begin::HardwareAddress to{};
+  bool operator==(const AddressChange&) const = default;
+};
+// At most Begin::kInterfacesMax.
+void put_readdress(std::string& out, const std::vector<AddressChange>& changes);
+std::optional<std::vector<AddressChange>> decode_readdress(std::string_view payload);
+
 // A share of the host's (virtio-fs) for the guest's tree. One that is mounted there already is done.
 struct MountRequest {
   std::string tag;

@@ -17,6 +17,7 @@ GuestAgent::GuestAgent(EventLoop& loop, VsockHub& hub, Wishes wishes, Events eve
       hub_(hub),
       events_(std::move(events)),
       begin_(std::move(wishes.begin)),
+      addresses_(std::move(wishes.addresses)),
       shares_(loop, std::move(wishes.mounts),
               [this](VsockHub::Connected connected) { connect(std::move(connected)); },
               {.failed = events_.share_failed, .done = [this] { on_ready(); }}) {
@@ -113,6 +114,27 @@ void GuestAgent::on_gone_on(const Result<void>& done) {
   if (!done && events_.lost && events_.lost(done.error().text())) return;
   if (!done)
     log_warn("the guest goes on with what it had (random numbers, clock, name): {}", done.error().text());
+  if (done && !addresses_.empty() && !called_) return ask_for_addresses();
+  if (!called_) on_call();
+}
+
+void GuestAgent::ask_for_addresses() {
+  connect_now(protocol::kAgentPort, [this](UniqueFd stream, int error) {
+    if (error != 0) return on_addresses(fail("{}", errno_text(error)));
+    std::string frame;
+    put_readdress(frame, addresses_);
+    auto asked = AgentRequest::start(
+        loop_, std::move(stream), frame, kRequestPatience,
+        [this](const Result<void>& done) { on_addresses(done); }, protocol::kKeepVersion);
+    if (!asked) return on_addresses(tl::unexpected(std::move(asked.error())));
+    go_on_ = std::move(*asked);
+  });
+}
+
+void GuestAgent::on_addresses(const Result<void>& done) {
+  if (!done)
+    log_warn("the guest's interfaces have the addresses of the machine that was saved: {}",
+             done.error().text());
   if (!called_) on_call();
 }
 

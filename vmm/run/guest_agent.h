@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "vmm/agent/agent_request.h"
 #include "vmm/agent/exec_session.h"
@@ -37,7 +38,8 @@ class GuestAgent {
   // What it is asked for before anything else.
   struct Wishes {
     std::vector<protocol::MountRequest> mounts;
-    protocol::Begin begin;  // of a guest that waits
+    protocol::Begin begin;                           // of a guest that waits
+    std::vector<protocol::AddressChange> addresses;  // of one that goes on
   };
   // Asks for what a guest is started for, on the stream on which it is told to go on, behind `before`. False:
   // nothing is asked for, and the stream is gone.
@@ -79,6 +81,8 @@ class GuestAgent {
   void go_on(const std::string& host_name, bool waits, bool with_more);
   void ask_to_go_on(UniqueFd stream, const std::string& host_name, bool waits, bool with_more);
   void on_gone_on(const Result<void>& done);
+  void ask_for_addresses();
+  void on_addresses(const Result<void>& done);
   void on_begun(const Result<void>& done);
   void on_ready();
 
@@ -87,6 +91,7 @@ class GuestAgent {
   const Events events_;
   GoingOn going_on_;  // none: it is started for nothing
   const protocol::Begin begin_;
+  const std::vector<protocol::AddressChange> addresses_;
   GuestShares shares_;
   bool called_ = false;
   bool ready_ = false;

@@ -63,7 +63,9 @@ struct HostEnds {
   // At the end: passes on what consoles still hold.
   void finish();
 
-  std::optional<SavedEnds> saved;         // or it boots
+  std::optional<SavedEnds> saved;  // or it boots
+  // Of a machine that goes on: what its interfaces have; none: what they are to have.
+  std::vector<MacAddress> former_addresses;
   std::optional<TemplateEnds> templates;  // of a machine that may begin with one
   UniqueFd kernel;
   KernelStore kernel_store;

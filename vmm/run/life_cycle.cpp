@@ -29,6 +29,15 @@ protocol::Begin begin_of(const HostEnds& ends) {
   return begin;
 }
 
+// Of a guest that goes on as another machine than it was.
+std::vector<protocol::AddressChange> changes_of(const HostEnds& ends) {
+  std::vector<protocol::AddressChange> changes;
+  for (size_t i = 0; i < std::min(ends.nics.size(), ends.former_addresses.size()); ++i)
+    if (ends.former_addresses[i] != *ends.nics[i].mac)
+      changes.push_back({ends.former_addresses[i], *ends.nics[i].mac});
+  return changes;
+}
+
 }  // namespace
 
 LifeCycle::LifeCycle(const Environment& environment)
@@ -57,7 +66,9 @@ Result<std::unique_ptr<LifeCycle>> LifeCycle::create(const Environment& environm
   life->limits_ = SNUG_TRY(RunLimits::create(environment.loop, std::move(events)));
   if (VsockHub* hub = environment.ends.vsock.get())
     life->agent_ = std::make_unique<GuestAgent>(
-        environment.loop, *hub, GuestAgent::Wishes{environment.ends.share_mounts, begin_of(environment.ends)},
+        environment.loop, *hub,
+        GuestAgent::Wishes{environment.ends.share_mounts, begin_of(environment.ends),
+                           changes_of(environment.ends)},
         GuestAgent::Events{
             // In user space, whether or not it has opened a console.
             .called = [life = life.get()] { life->limits_.boot_is_over(); },

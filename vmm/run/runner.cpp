@@ -12,6 +12,7 @@
 #include "vmm/host/signals.h"
 #include "vmm/host/terminal.h"
 #include "vmm/run/warden.h"
+#include "vmm/spec/network.h"
 
 namespace snug {
 namespace {
@@ -63,6 +64,11 @@ Result<void> Runner::open() {
   SNUG_TRY(limit());
   // A signal ends us as any program, as long as we wait for what comes through a pipe.
   ends_ = SNUG_TRY(HostEnds::open(spec_, options_.snapshot));
+  if (!options_.snapshot_of.empty()) {
+    Spec before = spec_;
+    before.name = options_.snapshot_of;
+    for (const NetSpec& nic : network_interfaces(before)) ends_->former_addresses.push_back(*nic.mac);
+  }
   if (spec_.templates != TemplateMode::kFalse && options_.commands != nullptr && options_.snapshot.empty())
     ends_->open_template(spec_);
   loop_ = SNUG_TRY(EventLoop::create());

@@ -38,6 +38,7 @@ struct RunnerOptions {
   bool background = false;
   // The folder of a snapshot, where the machine begins; "": it boots.
   std::string snapshot;
+  std::string snapshot_of;  // the name of the machine that was saved
 
   // In the warden. The guest runs: called once.
   std::function<void()> started;

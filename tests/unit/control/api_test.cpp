@@ -36,7 +36,7 @@ void expect_members(const json& schema, const json& body, const std::string& whe
     const std::string type = property["type"];
     EXPECT_TRUE((type == "string" && value.is_string()) || (type == "integer" && value.is_number_integer()) ||
                 (type == "number" && value.is_number()) || (type == "array" && value.is_array()) ||
-                (type == "object" && value.is_object()))
+                (type == "object" && value.is_object()) || (type == "boolean" && value.is_boolean()))
         << where << ": " << name << " is no " << type;
     if (type == "object") expect_members(property, value, where + " " + name);
   }

@@ -62,7 +62,14 @@ class FakeTarget final : public ControlTarget {
   void snapshot(SnapshotFiles files, std::function<void(Result<SnapshotTaken>)> done) override {
     calls.push_back(fmt::format("snapshot of {} disks", files.disks.size()));
     if (snapshot_fails) return done(fail("fake cannot"));
-    done(SnapshotTaken{.state_bytes = 7, .paused_seconds = 0.5});
+    // As vmm/run/saved_commands.h makes them.
+    done(SnapshotTaken{
+        .state_bytes = 7,
+        .paused_seconds = 0.5,
+        .commands = R"({"commands": [{"words": ["true"], "title": "true"}], "running": true, "status": 0,
+                        "variables": [], "folder": "", "user": "", "stop_signal": 15, "tty": false,
+                        "health": {"command": [], "variables": [], "folder": "", "user": "", "interval_ms": 1,
+                                   "timeout_ms": 1, "start_period_ms": 0, "retries": 3}})"});
   }
 
   std::string state = "running";
