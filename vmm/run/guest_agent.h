@@ -58,7 +58,7 @@ class GuestAgent {
   // `host_name`: that it gets; it has random numbers of its own and the time of day from then on. `waits`: as
   // the guest did that was saved.
   void guest_goes_on(const std::string& host_name, bool waits) {
-    go_on(host_name, waits, !waits && !shares_.any() && going_on_);
+    go_on(host_name, waits, !waits && !shares_.any() && addresses_.empty() && going_on_);
   }
   // "ready", "awaited" for `patience` of a boot, then "silent".
   const char* state(std::chrono::milliseconds patience) const;

@@ -264,6 +264,14 @@ TEST(BeginRequest, IsReadOnlyAsItIsWritten) {
   EXPECT_FALSE(protocol::decode_begin(payload + "x"));
   EXPECT_FALSE(protocol::decode_begin(payload.substr(0, payload.size() - 1)));
   EXPECT_FALSE(protocol::decode_begin("\x09" + std::string(54, 'x')));
+  const std::vector<protocol::AddressChange> changes{{{1, 2, 3, 4, 5, 6}, {2, 2, 2, 2, 2, 2}}, {}};
+  std::string other;
+  protocol::put_readdress(other, changes);
+  other.erase(0, protocol::kHeaderSize);
+  EXPECT_EQ(protocol::decode_readdress(other), changes);
+  EXPECT_FALSE(protocol::decode_readdress(other + "x"));
+  EXPECT_FALSE(protocol::decode_readdress(other.substr(1)));
+  EXPECT_FALSE(protocol::decode_readdress("\x09" + std::string(108, 'x')));
 }
 
 // --- a hostile client, against the real agent ---------------------------------------------------------

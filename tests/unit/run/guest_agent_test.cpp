@@ -20,9 +20,9 @@ class GuestAgentTest : public testing::Test {
     hub_ = std::move(*VsockHub::create(*loop_, ""));
     make({});
   }
-  void make(std::vector<protocol::MountRequest> mounts) {
+  void make(std::vector<protocol::MountRequest> mounts, std::vector<protocol::AddressChange> addresses = {}) {
     agent_ = std::make_unique<GuestAgent>(
-        *loop_, *hub_, GuestAgent::Wishes{std::move(mounts), {.addresses = {kAddress}}},
+        *loop_, *hub_, GuestAgent::Wishes{std::move(mounts), {.addresses = {kAddress}}, std::move(addresses)},
         GuestAgent::Events{.called = [this] { ++calls_; },
                            .share_failed = [this](const std::string& why) { failed_.push_back(why); },
                            .ready = [this] { ++ready_; },
@@ -188,6 +188,30 @@ TEST_F(GuestAgentTest, AGuestThatDoesNotBeginIsSaid) {
   call(protocol::kWaitingPort);
   EXPECT_THAT(failed_, testing::ElementsAre(testing::HasSubstr("eth0 takes no other address")));
   EXPECT_EQ(ready_, 0);
+}
+
+TEST_F(GuestAgentTest, OneThatIsAnotherHasItsAddressesBeforeItIsReady) {
+  make({}, {{kAddress, {2, 0, 0, 0, 0, 8}}});
+  bool ahead = false;
+  agent_->when_it_goes_on([&](UniqueFd, ExecBefore) { return ahead = true; });
+  agent_->guest_boots();
+  answer_with(with_done(greeting(protocol::kVersion), 1));
+  agent_->guest_goes_on("name", false);
+  turn();
+  EXPECT_FALSE(ahead) << "a command would have seen the others";
+  EXPECT_THAT(asked(), testing::ElementsAre(protocol::FrameType::kHello, protocol::FrameType::kReaddress));
+  EXPECT_EQ(ready_, 1);
+  EXPECT_EQ(calls_, 1);
+}
+
+TEST_F(GuestAgentTest, AnAgentThatCannotChangeAddressesIsNoFailure) {
+  make({}, {{kAddress, {2, 0, 0, 0, 0, 8}}});
+  agent_->guest_boots();
+  answer_with(with_done(greeting(protocol::kBeginVersion), 1));
+  agent_->guest_goes_on("name", false);
+  turn();
+  EXPECT_EQ(ready_, 1);
+  EXPECT_THAT(failed_, testing::IsEmpty());
 }
 
 TEST_F(GuestAgentTest, OneThatWaitedGoesOnAndBeginsAtOnce) {
