@@ -2,9 +2,10 @@
 import json
 import socket
 import threading
+import urllib.request
 
 from guests import *  # noqa: F403
-from network import address_of
+from network import address_of, free_port, need_uplink
 
 EVERYTHING = os.environ.get("SNUG_TESTS_ALL", "0") not in ("", "0")
 
@@ -64,6 +65,10 @@ class Machines:
         with open(path, "wb") as disk:
             disk.write(os.urandom(1 << 20))
         return ["--disk", f"{path},readonly=true"]
+
+
+def page_of(port):
+    return urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30).read().decode()
 
 
 def counter_moves(machines, name):
@@ -189,6 +194,28 @@ def streams_channels_and_networks_after_a_restore():
         check(machines.run("third", "cat /sys/class/net/eth0/address").strip() == address_of("third"), "the hardware address is another's")
         gateway = machines.run("third", "ip route show default").split()[2]
         machines.run("third", "for i in 1 2 3 4 5; do ping -c 1 -W 5 $1 >/dev/null && exit; done; arping -c 3 -I eth0 $1", gateway)
+
+
+@test
+def machines_that_begin_there_publish_ports_of_their_own():
+    need_uplink()
+    serve = "mkdir -p /run/w; hostname > /run/w/index.html; httpd -p 80 -h /run/w"
+    with Machines() as machines:
+        first, second = free_port(socket.SOCK_STREAM), free_port(socket.SOCK_STREAM)
+        machines.boot("one", "-p", f"{first}:80")
+        machines.run("one", serve)
+        check(page_of(first) == "one\n", "nothing is served")
+        machines.save("one", "s")
+        taken = machines.snug("restore", "-d", "s", "--name", "two").expect(125)
+        check(str(first) in taken.err, "it is not said which port is taken", taken.err)
+        machines.snug("restore", "-d", "--wait", "s", "--name", "two", "-p", f"{second}:80").expect(0)
+        machines.snug("fork", "one", "--name", "three", "--wait", "-p", "0:80").expect(0)
+        rows = [json.loads(line) for line in machines.snug("ps", "--json").expect(0).out.splitlines()]
+        third = int(next(row["ports"] for row in rows if row["name"] == "three")[0].split(":")[-2])
+        for port in (first, second, third):
+            check(page_of(port) == "one\n", f"nothing is served on port {port}")
+        wrong = machines.snug("restore", "s", "-p", "80:80:80:80:80").expect(125)
+        check("ports" in wrong.err, "odd words", wrong.err)
 
 
 # --- disks that are written to --------------------------------------------------------------------------------

@@ -210,6 +210,7 @@ void add_snapshot_commands(CommandSet& commands, CommandSet::Action& chosen) {
         back.add_option("--name", given->machine,
                         "What the machine is called (default: as the one that was saved)")
             ->type_name("NAME");
+        add_beginning_flags(back, given->run);
         back.add_flag("-d,--detach", given->run.detach,
                       "In the background; prints the name once the guest runs");
         back.add_flag("--wait", given->run.wait, "With --detach: until the agent in the guest answers");

@@ -1,5 +1,6 @@
 #include "vmm/cli/snapshot_making.h"
 
+#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
@@ -46,6 +47,16 @@ Result<json> save_machine(const FoundVm& vm, NewSnapshot& made) {
   if (const auto commands = taken.find("commands"); commands != taken.end()) about["commands"] = *commands;
   SNUG_TRY(made.write_file("snapshot.json", about.dump(2) + "\n"));
   return taken;
+}
+
+void add_beginning_flags(CLI::App& command, RunArguments& how) {
+  command
+      .add_option_function<std::vector<std::string>>(
+          "-p,--ports", [&how](const std::vector<std::string>& ports) { how.flags.by_key["ports"] = ports; },
+          "Ports of this host that lead to the guest, in the place of those of the machine that was saved")
+      ->type_name("[[HOST_IP:]HOST_PORT:]GUEST_PORT[/udp]")
+      ->expected(1)
+      ->take_all();
 }
 
 int begin_there(const StoredSnapshot& snapshot, const std::string& name, RunArguments how) {

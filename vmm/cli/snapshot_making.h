@@ -1,6 +1,7 @@
 // A machine into a snapshot, and out of it: what the commands about snapshots have in common. Main thread.
 #pragma once
 
+#include <CLI/App.hpp>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 
@@ -18,6 +19,9 @@ Result<Spec> spec_of(const nlohmann::json& machine);
 // All that a snapshot consists of; the machine goes on, or stays paused. Returns what its control interface
 // has said of it. Errors: the machine cannot be saved; its disks; the file system.
 Result<nlohmann::json> save_machine(const FoundVm& vm, NewSnapshot& made);
+
+// What a machine that begins there may have otherwise than the one that was saved.
+void add_beginning_flags(CLI::App& command, RunArguments& how);
 
 // Runs a machine that begins where that one stood, with its name or, where a machine has that, one like it;
 // `name`: another, unless "". `how`: in the background or not. Returns the exit status.

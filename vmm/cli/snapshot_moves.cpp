@@ -242,6 +242,7 @@ void add_moving_commands(CommandSet& commands, const std::vector<std::string>& b
     command.add_option("MACHINE", given->machine, "The machine")->required();
   };
   const auto beginning = [given](CLI::App& command) {
+    add_beginning_flags(command, given->run);
     command.add_flag("--wait", given->run.wait, "Until the agent in each guest answers");
     command.add_flag("--rm", given->run.remove, "Keep nothing of a machine when it has ended");
   };
