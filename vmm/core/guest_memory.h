@@ -143,8 +143,9 @@ class GuestMemory {
       std::memcpy(&value, start + offset, sizeof value);
       value = static_cast<T>(value + delta);
       std::memcpy(start + offset, &value, sizeof value);
-      wrote(gpa + offset, sizeof value);
     }
+    // At once: there are hundreds of thousands of them in a kernel.
+    wrote(gpa, size);
     return true;
   }
 
