@@ -14,7 +14,6 @@ import layer_rules  # noqa: E402
 from layer_tar import PACKINGS, padded  # noqa: E402
 from oci_layout import write_layout  # noqa: E402
 
-ALL = os.environ.get("SNUG_TESTS_ALL", "0") != "0"
 ENOUGH = 300
 STARTED = int(time.time())
 
@@ -103,7 +102,7 @@ def layers_of_all_kinds_meet_a_sanitizer():
 @test
 def layers_are_the_same_bytes_however_they_are_packed():
     cases = [case for case in layer_cases.all_cases() if not case.fault and case.packing == "plain" and sum(map(len, case.layers)) < 1 << 20]
-    if not ALL:
+    if not EVERYTHING:
         cases = cases[::4]
     wrong = {}
     packings = [name for name in PACKINGS if name != "plain"]
@@ -155,7 +154,7 @@ def layers_make_what_umoci_unpacks():
         except OSError as problem:
             raise Skip(f"who unpacks layers here may not make what is in them: {problem}") from problem
         cases = [case for case in layer_cases.all_cases() if not case.fault and not case.umoci and not case.apart]
-        if not ALL:
+        if not EVERYTHING:
             cases = cases[::5]
         made = Made(folder, maker(PROGRAM), cases)
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
@@ -181,7 +180,7 @@ def layers_are_what_linux_mounts():
     if os.geteuid() != 0:
         raise Skip("only root mounts")
     cases = [case for case in layer_cases.all_cases() if not case.fault]
-    if not ALL:
+    if not EVERYTHING:
         cases = cases[::5]
     wrong = {}
     with tempfile.TemporaryDirectory() as folder:

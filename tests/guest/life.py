@@ -187,6 +187,8 @@ class Doomed:
 
 def kill_rounds(rounds, do):
     """`do` with so many machines, a few at a time: afterwards all is as it was."""
+    # Where exits are dear, one in so many.
+    rounds = -(-rounds // int(os.environ.get("SNUG_KILL_SHARE", "1")))
     def mounts():
         with open("/proc/self/mountinfo") as file:
             return file.read()

@@ -11,7 +11,6 @@ from guests import *  # noqa: F403
 from network import free_port, need_uplink
 
 APPS = os.environ.get("SNUG_IMAGE_APPS")  # guest-images/build app-images
-ALL = os.environ.get("SNUG_TESTS_ALL", "0") != "0"
 USER = 64321  # a user and group id that nobody has
 
 
@@ -171,9 +170,8 @@ def applications_are_run_by_an_ordinary_user():
 
 
 @test
+@exhaustive
 def applications_come_from_every_transport():
-    if not ALL:
-        raise Skip("with --all; what is unpacked from each is compared by the tests of the command line")
     with Applications() as apps:
         sources = {f"oci:{apps.layout}:layered": None}
         for kind, target in (("oci-archive", "app.oci:latest"), ("docker-archive", "app.tar:localhost/app:latest"), ("dir", "app.dir")):
@@ -248,10 +246,9 @@ DEBIAN_DISK = 700  # MB: what a small Debian takes, each
 
 
 @test
+@exhaustive
 def applications_side_by_side_share_their_images():
     """Three applications of three images on one base, a machine each, that talk through published ports; a second one of one of them."""
-    if not ALL:
-        raise Skip("with --all: a database takes a lab a minute to make")
     if os.geteuid() != 0:
         raise Skip("root alone may look into a machine's memory")
     need_uplink()
@@ -286,9 +283,8 @@ def applications_side_by_side_share_their_images():
 
 
 @test
+@exhaustive
 def applications_made_by_umoci_and_buildah():
-    if not ALL:
-        raise Skip("with --all")
     if not shutil.which("umoci"):
         raise Skip("umoci is not installed")
     # umoci takes files of one number for one, and an overlay has files of two file systems.

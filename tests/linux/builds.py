@@ -8,7 +8,6 @@ from guests import *  # noqa: F403
 from posix_cases import folder_with_attributes
 
 USER = 12345
-EVERYTHING = os.environ.get("SNUG_TESTS_ALL", "0") not in ("", "0")
 SOURCE = """#include <stdio.h>
 #include "all.h"
 int part_%(n)d(int a) { char text[32]; snprintf(text, sizeof text, "%%d", a + %(n)d); return text[0] != 0 ? a + SCALE * %(n)d : 0; }
@@ -104,10 +103,9 @@ def shares_hold_a_build_and_a_repository():
 
 
 @test
+@exhaustive
 def shares_hold_this_repository():
     """A part of snug's own build, in the guest."""
-    if not EVERYTHING:
-        raise Skip("takes minutes: tools/test --all")
     needs("meson", "ninja", "g++")
     top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
     with Work() as work:
@@ -120,10 +118,9 @@ def shares_hold_this_repository():
 
 
 @test
+@exhaustive
 def shares_hold_packages_of_npm():
     """200 packages, from archives that lie beside them."""
-    if not EVERYTHING:
-        raise Skip("takes minutes: tools/test --all")
     needs("npm", "node")
     import io
     import tarfile
@@ -148,11 +145,10 @@ def shares_hold_packages_of_npm():
 
 
 @test
+@exhaustive
 def shares_hold_under_stress_ng():
     """All that it has for file systems, at once; it says what it finds wrong, and leaves nothing."""
     # One run of 60 s was seen to come to rest without an end; until that is understood it is not for every day.
-    if not EVERYTHING:
-        raise Skip("takes minutes: tools/test --all")
     needs("stress-ng")
     seconds = 60
     with folder_with_attributes() as parent, Work(parent=parent) as work:

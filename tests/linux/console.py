@@ -101,6 +101,7 @@ def console_closed_stdout():
 
 
 @test
+@exhaustive
 def console_to_a_file_and_none():
     with tempfile.TemporaryDirectory() as folder:
         guest(TINY, "--console", f"file:{folder}/console", command="echo in-the-file").expect(0)

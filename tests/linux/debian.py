@@ -312,6 +312,7 @@ def each_has_little_memory(machines, most=PRIVATE_MIB):
 
 
 @test
+@exhaustive
 def three_debians_from_one_image():
     """Each with its own name, MAC address and port, at the same time; the image stays as it is, and no copy is made."""
     need_image()

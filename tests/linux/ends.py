@@ -23,6 +23,7 @@ def end_reset_exit():
 
 
 @test
+@exhaustive
 def end_reset_stock_kernel():
     """Debian's kernel expects EFI of hardware-reduced ACPI, and resets by a jump to the reset vector."""
     guest(STOCK, "--cmdline", "quiet snug.reboot", "--on-reboot", "exit").expect(0)
@@ -114,6 +115,7 @@ def end_sigterm_with_a_deaf_guest():
 
 
 @test
+@exhaustive
 def end_no_grace():
     process = started("--grace-period", "0", *DEAF)
     process.send_signal(signal.SIGTERM)
@@ -140,6 +142,7 @@ def end_panic_text_of_a_program():
 
 
 @test
+@exhaustive
 def end_boot_timeout_of_a_guest_on_hvc0():
     with tempfile.TemporaryDirectory() as folder:
         log = folder + "/hvc0"
@@ -151,6 +154,7 @@ def end_boot_timeout_of_a_guest_on_hvc0():
 
 
 @test
+@exhaustive
 def end_not_by_a_stop_and_go():
     """The whole machine stands still for longer than the guest's watchdog is patient: no lockup of the guest's."""
     script = ("echo 1 > /proc/sys/kernel/softlockup_panic; echo 1 > /proc/sys/kernel/hung_task_panic; "
@@ -165,7 +169,7 @@ def end_not_by_a_stop_and_go():
             if select_read(process.stdout, 1)[0]:
                 seen += os.read(process.stdout.fileno(), 4096)
         stop_machine(process.pid)
-        time.sleep(45 if os.environ.get("SNUG_TESTS_ALL") == "1" else 10)
+        time.sleep(45 if EVERYTHING else 10)
         continue_machine(process.pid)
         out, err = process.communicate(timeout=BOUND)
     finally:

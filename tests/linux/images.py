@@ -300,6 +300,7 @@ def images_with_an_init_of_their_own():
 
 
 @test
+@exhaustive
 def images_with_an_init_of_their_own_tell_how_they_are():
     """With commands beside it and without; as the image's user, in its folder, with its variables."""
     with Images() as images:
@@ -326,6 +327,7 @@ def images_that_a_kernel_cannot_have():
 
 
 @test
+@exhaustive
 def images_made_of_a_tar():
     with Images() as images:
         with open(os.path.dirname(INITRD) + "/busybox", "rb") as file:

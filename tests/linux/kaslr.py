@@ -15,6 +15,7 @@ def base_of(kernel, *flags):
 
 
 @test
+@exhaustive
 def kaslr_stock_kernel_lies_elsewhere_at_each_boot():
     first, second = base_of(STOCK), base_of(STOCK)
     if first[0] == second[0]:
@@ -29,11 +30,14 @@ def kaslr_stock_kernel_lies_elsewhere_at_each_boot():
 @test
 def kaslr_of_a_kept_kernel():
     bzimage = f"{TINY_FOLDER}/bzImage"
-    bases = {base_of(bzimage)[0] for _ in range(3)}
-    check(len(bases) > 1, "three boots of a kernel kept in the cache, one address", bases)
+    bases = [base_of(bzimage)[0] for _ in range(2)]
+    if bases[0] == bases[1]:
+        bases.append(base_of(bzimage)[0])
+    check(len(set(bases)) > 1, "three boots of a kernel kept in the cache, one address", bases)
 
 
 @test
+@exhaustive
 def kaslr_off_by_the_spec_and_by_the_command_line():
     bzimage = f"{TINY_FOLDER}/bzImage"
     check(base_of(bzimage, "--kaslr", "false") == (LINKED, 16 << 20), "moved in spite of kaslr: false")

@@ -109,6 +109,7 @@ def limits_stats_count_the_warden():
 
 
 @test
+@exhaustive
 def limits_of_memory_that_are_enough():
     """Most of the guest's memory is touched, which leaves room for what snug and the kernel need. (Files count as well where they are
     in memory, as a lab's are: a kernel that is unpacked into the cache, a disk.)"""

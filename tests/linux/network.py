@@ -276,6 +276,7 @@ exec sleep 1000
 
 
 @test
+@exhaustive
 def net_user_survives_garbage():
     """The stream breaks off, the guest loses its link, and gets it back with the next passt."""
     with tempfile.TemporaryDirectory() as folder:

@@ -158,6 +158,7 @@ def shares_the_root():
 
 
 @test
+@exhaustive
 def shares_the_root_with_the_stock_kernel():
     the_root(("--kernel", STOCK, "--initrd", INITRD, "--initrd", STOCK_MODULES))
 

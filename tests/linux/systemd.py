@@ -181,6 +181,7 @@ def tried(systemd, *session, manager):
 
 
 @test
+@exhaustive
 def systemd_gives_root_its_limits():
     with Systemd() as systemd:
         # As a login's shell has it: in a group of its own, which is systemd's.

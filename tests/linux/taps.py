@@ -179,6 +179,7 @@ def net_tap_by_vhost_with_two_queues():
 
 
 @test
+@exhaustive
 def net_tap_without_offloads_at_one_end():
     """Also: a descriptor in place of a name, vhost given back by an unbound driver and by a reboot."""
     with Bridge("snugtap0", "snugtap1"), tempfile.TemporaryDirectory() as folder:

@@ -86,7 +86,7 @@ def with_networks(kernel):
 
 
 add("templates_of_machines_with_networks_tiny", functools.partial(with_networks, TINY))
-add("templates_of_machines_with_networks_stock", functools.partial(with_networks, STOCK))
+add("templates_of_machines_with_networks_stock", functools.partial(with_networks, STOCK), is_exhaustive=True)
 
 
 @test
@@ -164,7 +164,7 @@ def templates_of_kinds_that_come_again():
         # Where they are not wanted, by whichever way, and where there can be none.
         folder = machines.folder.name
         for flags in (["--template", "false"], ["-v", f"{folder}:/mnt"]):
-            for _ in range(3):
+            for _ in range(3 if EVERYTHING else 2):
                 ended = machines.unasked(*flags, *command, status=7)
                 check(ended.out not in seen and ended.err == "", f"with {flags} it does not boot", ended.out, ended.err)
                 seen.append(ended.out)
@@ -178,6 +178,7 @@ def templates_of_kinds_that_come_again():
 
 
 @test
+@exhaustive
 def templates_that_lead_nowhere_are_not_tried_again():
     with Templates() as machines:
         command = ["--", "sh", "-c", BOOT]
@@ -223,6 +224,7 @@ def templates_for_several_commands_and_their_streams():
 
 
 @test
+@exhaustive
 def templates_that_lead_nowhere_are_booted_after_all():
     with Templates() as machines:
         first = machines.start(BOOT).out

@@ -12,7 +12,6 @@ from harness import *  # noqa: E402,F403
 
 TOP = os.path.abspath(os.path.join(os.path.dirname(__file__), "../.."))
 PACKAGES = os.environ["SNUG_PACKAGES"]
-EVERYTHING = os.environ.get("SNUG_TESTS_ALL", "0") not in ("", "0")
 
 
 def only(pattern, folder=PACKAGES):
@@ -108,9 +107,8 @@ def packaging_again_gives_the_same_bytes():
 
 
 @test
+@exhaustive
 def compiling_elsewhere_gives_the_same_bytes():
-    if not EVERYTHING:
-        raise Skip("takes many minutes; SNUG_TESTS_ALL=1 runs it")
     epoch = output("git", "-C", TOP, "log", "-1", "--format=%ct").strip()
     with tempfile.TemporaryDirectory() as folder:
         copy = folder + "/another-tree"
@@ -166,9 +164,8 @@ def installed_recipes_are_those_of_the_tree():
 
 
 @test
+@exhaustive
 def installed_recipes_work_in_an_empty_cache():
-    if not EVERYTHING:
-        raise Skip("takes minutes; SNUG_TESTS_ALL=1 runs it")
     with tempfile.TemporaryDirectory() as folder:
         usr = unpacked(folder)
         environment = {**os.environ, "XDG_CACHE_HOME": folder + "/cache"}

@@ -86,6 +86,8 @@ for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
     if signal.getsignal(_number) == signal.SIG_IGN:
         signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
 
+EVERYTHING = os.environ.get("SNUG_TESTS_ALL", "0") not in ("", "0")  # what is exhaustive, too
+
 _tests = []
 
 
@@ -111,9 +113,17 @@ def test(function):
     return function
 
 
-def add(name, function):
+def exhaustive(function):
+    """To decorate a test with, below @test: it takes longer than it is worth in each run. `tools/test --all` runs it, and
+    whoever names it."""
+    function.exhaustive = True
+    return function
+
+
+def add(name, function, is_exhaustive=False):
     """Registers a case made in a loop."""
     function.__name__ = name
+    function.exhaustive = is_exhaustive
     function.home = sys._getframe(1).f_globals["__name__"]
     _tests.append(function)
 
@@ -435,8 +445,17 @@ def descriptors(pid):
         return None
 
 
+def reason_not_to_run(function, wanted, until):
+    if getattr(function, "exhaustive", False) and not EVERYTHING and not wanted:
+        return "one of the exhaustive tests (tools/test --all)"
+    if time.monotonic() > until:
+        return "the time for all tests is over (tools/test --all has no end)"
+    return None
+
+
 def main(title):
     wanted = sys.argv[1:]
+    until = time.monotonic() + float(os.environ.get("SNUG_TESTS_SECONDS") or "inf")
     # Names that need not run again: an earlier run on another host has reported them.
     done = set(os.environ.get("SNUG_TESTS_DONE", "").split())
     passed = failed = skipped = 0
@@ -449,6 +468,8 @@ def main(title):
         print(f"  start   {title}.{name}", flush=True)
         start = time.monotonic()
         try:
+            if reason := reason_not_to_run(function, wanted, until):
+                raise Skip(reason)
             function()
         except Skip as reason:
             skipped += 1
@@ -470,7 +491,7 @@ def main(title):
     sys.exit(1 if failed else 0)
 
 
-__all__ = ["Skip", "test", "unrecorded", "add", "keep_those_of", "check", "Ended", "snug", "Terminal", "children_of", "inner_processes", "tasks_of", "status_of",
+__all__ = ["Skip", "EVERYTHING", "test", "exhaustive", "unrecorded", "add", "keep_those_of", "check", "Ended", "snug", "Terminal", "children_of", "inner_processes", "tasks_of", "status_of",
            "state_of", "machine_process", "share_server", "processes_of", "stop_machine", "continue_machine", "hold", "check_gone", "kill_machine",
            "processes_in", "limits_here", "cgroup_mount", "cgroups_of", "resident_kib", "descriptors", "main", "PROGRAM", "jail_missing", "SNUG", "BOUND", "os", "re", "signal", "subprocess",
            "tempfile", "time"]

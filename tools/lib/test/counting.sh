@@ -3,6 +3,7 @@
 # leaves its counts, its time and its words in files of $logs.
 
 logs=$top/build/test-logs
+run_seconds=$((72 * 60))     # a slow machine leaves out what does not fit into it, and says so
 failures=$logs/failures.log  # what failed, said once more at the end
 
 # counts of the tier that runs in this shell
@@ -10,6 +11,9 @@ passed=0 failed=0 skipped=0
 
 # said WORD TEXT...: what the summary says of this tier; WORD is where or unsteady.
 said() { printf '%s\n' "${*:2}" >>"$logs/$tier.$1"; }
+
+# set_time_left: SNUG_TESTS_SECONDS, after which the tests begin no more, but with --all.
+set_time_left() { [[ ${SNUG_TESTS_ALL:-0} != 0 ]] || export SNUG_TESTS_SECONDS=$((run_seconds - SECONDS)); }
 
 # in_tier NAME: runs tier_NAME and keeps what came of it. Whatever it does, the others go on.
 in_tier() {
@@ -21,7 +25,12 @@ in_tier() {
     set -e
     tier=$1
     trap 'printf "%s %s %s\n" "$passed" "$failed" "$skipped" >"$logs/$tier.counts"' EXIT
-    "tier_$tier"
+    set_time_left
+    if [[ ${SNUG_TESTS_SECONDS:-1} -gt 0 ]]; then
+      "tier_$tier"
+    else
+      skip "$tier" "the $((run_seconds / 60)) minutes for a run are over (--all has no end)"
+    fi
   )
   status=$?
   set -e
@@ -60,9 +69,30 @@ count_line() {
 
 # run_script NAME COMMAND...: a test program that ends with such a line.
 run_script() {
-  local name=$1 log=$logs/$1.log status=0 before=$failed
-  shift
-  "$@" 2>&1 | tee "$log" || status=$?
+  local status=0
+  "${@:2}" 2>&1 | tee "$logs/$1.log" || status=$?
+  count_script "$1" "$status"
+}
+
+# run_scripts NAME COMMAND... -- NAME COMMAND...: two of them at a time; what the second says is shown behind.
+run_scripts() {
+  local first=() second other status=0
+  while [[ $1 != -- ]]; do
+    first+=("$1")
+    shift
+  done
+  second=("${@:2}")
+  "${second[@]:1}" >"$logs/${second[0]}.log" 2>&1 &
+  other=$!
+  run_script "${first[@]}"
+  wait "$other" || status=$?
+  cat "$logs/${second[0]}.log"
+  count_script "${second[0]}" "$status"
+}
+
+# count_script NAME STATUS: what such a program has left in its log.
+count_script() {
+  local name=$1 log=$logs/$1.log status=$2 before=$failed
   keep_failures "$log"
   if ! count_line "$log" || [[ $status != 0 && $failed == "$before" ]]; then
     printf '  FAILED  %s: ended with status %s\n' "$name" "$status" | tee -a "$failures"

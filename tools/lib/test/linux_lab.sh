@@ -14,6 +14,7 @@ reported() { sed -nE "s/^  ($1) +([a-z0-9-]+\\.[a-z0-9_A-Z.]+).*/\\2/p" "$lab_lo
 # $lab_status. Done is what passed, was skipped, or has failed twice.
 lab_boot() {
   local part=$logs/$tier-part.log under_way
+  set_time_left
   set +e
   SNUG_TESTS_DONE=$({ reported 'ok|skipped' && reported FAILED | uniq -d; } | xargs) \
     tools/lab "$@" 2>&1 | tee "$part" | grep --line-buffered -v '^  start '

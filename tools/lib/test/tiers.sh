@@ -8,7 +8,11 @@ tier_checks() {
   run_check formatting tools/checks/formatting
   run_check dependencies tools/checks/dependencies
   run_check documents tools/checks/documents
-  run_check headers tools/checks/headers
+  if [[ ${SNUG_TESTS_ALL:-0} == 0 ]]; then
+    skip headers "one of the exhaustive checks (tools/test --all)"
+  else
+    run_check headers tools/checks/headers
+  fi
   run_check shell tools/checks/shell
 }
 
@@ -25,10 +29,10 @@ tier_unit() {
 # unit_programs: a line "NAME PROGRAM" for each.
 unit_programs() {
   local program
-  for program in build/tests/unit/*/unit-*; do
+  for program in build/asan/tests/unit/*/unit-*; do
     [[ -x $program && ! -d $program ]] || continue
-    printf '%s %s\n' "$(basename "$program")" "$program"
-    printf '%s-asan %s\n' "$(basename "$program")" "build/asan/${program#build/}"
+    printf '%s-asan %s\n' "$(basename "$program")" "$program"
+    [[ ${SNUG_TESTS_ALL:-0} == 0 ]] || printf '%s %s\n' "$(basename "$program")" "build/${program#build/asan/}"
   done
   for program in "${threaded[@]}"; do printf '%s-tsan %s\n' "$(basename "$program")" "build/tsan/$program"; done
 }
@@ -61,8 +65,8 @@ tier_guest() {
   run_gtest guest-tests build/tests/guest/guest-tests
   local note=()
   [[ -z $(wanted calls) ]] || note=(SNUG_JAIL_AUDIT="$called/guest")
-  run_script guest-run env SNUG_BIN="$snug" "${note[@]}" python3 tests/guest/run.py
-  run_script guest-run-asan env SNUG_BIN="$top/build/asan/vmm/cli/snug" python3 tests/guest/run.py hostile
+  run_scripts guest-run env SNUG_BIN="$snug" "${note[@]}" python3 tests/guest/run.py -- \
+    guest-run-asan env SNUG_BIN="$top/build/asan/vmm/cli/snug" python3 tests/guest/run.py hostile
   said where "on this machine's /dev/kvm"
 }
 
