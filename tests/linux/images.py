@@ -314,7 +314,15 @@ def images_with_an_init_of_their_own_tell_how_they_are():
             images.snug("exec", "box", "--", "/bin/touch", "/tmp/well").expect(0)
             images.until_it_is("healthy", "box")
             check("running (healthy)" in images.snug("ps").out, "not shown", images.snug("ps").out)
+            # It is looked after where it goes on as well.
+            images.snug("snapshot", "box", "s").expect(0)
             images.snug("rm", "--force", "box").expect(0)
+            images.snug("restore", "-d", "--wait", "s", "--name", "box").expect(0)
+            images.until_it_is("healthy", "box")
+            images.snug("exec", "box", "--", "/bin/rm", "/tmp/well").expect(0)
+            images.until_it_is("unhealthy", "box")
+            images.snug("rm", "--force", "box").expect(0)
+            images.snug("snapshot", "rm", "s").expect(0)
         images.run(name=name, flags=["-d", "--wait", "--name", "box", "--init", "image", "--no-healthcheck"]).expect(0)
         check("health" not in images.row("box"), "checked all the same")
 

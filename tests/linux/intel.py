@@ -15,6 +15,7 @@ import ends  # noqa: E402,F401
 import in_guest  # noqa: E402
 import kernels  # noqa: E402,F401
 import network  # noqa: E402
+import snapshots  # noqa: E402
 
 CHOSEN = ("cpus_1", "cpus_2", "cpus_4", "end_power_off", "end_reset_exit", "end_panic_reported_by_pvpanic",
           "end_panic_seen_on_the_console", "end_triple_fault", "disks_hold_what_is_written")
@@ -97,6 +98,37 @@ def agent_pause_and_clock():
                 check(time.monotonic() < deadline, "a resumed machine does not go on")
         finally:
             snug("kill", "one", env=env)
+
+
+# As LOAD of the snapshots, with less to do: a number and a counter that are in memory only, and timers on both processors.
+LIGHT_LOAD = r"""
+mkdir -p /run/t; cd /run/t; echo $1 > nonce; : > wrong
+counter() { i=0; while :; do i=$((i+1)); echo $i > counter.new; mv counter.new counter; usleep 200000; done; }
+ticker() { while :; do a=$(cut -d. -f1 /proc/uptime); usleep 300000; b=$(cut -d. -f1 /proc/uptime); [ $b -ge $a ] || echo "clock $a $b" >> wrong; done; }
+for job in counter ticker; do $job < /dev/null > /dev/null 2>&1 & done
+for n in 0 1; do taskset -c $n sh -c 'while :; do usleep 100000; done' < /dev/null > /dev/null 2>&1 & done
+echo started
+"""
+
+
+@test
+def saved_restored_and_forked():
+    """A guest with two processors goes on where it stood, and so does one that is forked from it as it runs."""
+    nonce = os.urandom(8).hex()
+    with snapshots.Machines() as machines:
+        machines.boot("first", "--cpus", "2")
+        check(machines.run("first", LIGHT_LOAD, nonce) == "started\n", "the load does not start")
+        count = snapshots.counter_moves(machines, "first")
+        machines.save("first", "s")
+        machines.gone("first")
+        machines.restore("s", "second")
+        forked = machines.snug("fork", "second", "--name", "third", "--wait").expect(0)
+        print("   ", forked.err.strip(), flush=True)
+        for name in ("second", "third"):
+            now = snapshots.counter_moves(machines, name)
+            check(now >= count, f"{name}: the counter was at {count} and is at {now}")
+            snapshots.expect_nothing_wrong(machines, name, nonce)
+            check(machines.run(name, "hostname") == name + "\n", "not its own name")
 
 
 def cpu_seconds(pid):

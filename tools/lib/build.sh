@@ -14,6 +14,9 @@ quietly() {
 # For those who have ccache: our precompiled headers have no __TIME__ in them.
 export CCACHE_SLOPPINESS=pch_defines,time_macros
 
+# Line numbers, but no variables, for debuggers and sanitizers: a third less to compile.
+light=(-Dcpp_args=-g1)
+
 # configure_tree FOLDER [MESON-OPTION...]: once.
 configure_tree() {
   local folder=$1
@@ -37,6 +40,6 @@ build_tree() {
 
 # build_snug FOLDER: the program alone, without tests.
 build_snug() {
-  configure_tree "$1"
+  configure_tree "$1" "${light[@]}"
   build_targets "$1" vmm/cli/snug
 }

@@ -163,11 +163,14 @@ Result<void> LifeCycle::run_machine() {
 
 void LifeCycle::snapshot(SnapshotFiles files, SnapshotTaker::Done done) {
   if (!machine_) return done(fail("{} is between two boots", spec_.name));
-  if (!commands_) return snapshots_->take(*machine_, std::move(files), std::move(done));
-  commands_->keep();
+  if (commands_) commands_->keep();
   // Nothing has been heard of the guest since it stood still.
   snapshots_->take(*machine_, std::move(files), [this, done = std::move(done)](Result<SnapshotTaken> taken) {
-    if (taken) taken->commands = saved_commands(*environment_.commands, commands_->progress());
+    if (taken && commands_) {
+      taken->commands = saved_commands(*environment_.commands, commands_->progress());
+    } else if (taken && environment_.health != nullptr) {
+      taken->commands = saved_health(*environment_.health);
+    }
     done(std::move(taken));
   });
 }

@@ -89,20 +89,30 @@ CommandPlan plan_of(const json& from) {
   return plan;
 }
 
-}  // namespace
-
-std::string saved_commands(const CommandPlan& plan, const GuestCommands::Progress& progress) {
+std::string saved_plan(const CommandPlan& plan, const GuestCommands::Progress& progress) {
   json commands = json::array();
   for (size_t i = progress.over; i < plan.commands.size(); ++i)
     commands.push_back(
         {{"words", list_of(plan.commands[i].words)}, {"title", text_of(plan.commands[i].title)}});
-  if (commands.empty()) return {};
   json saved{{"commands", std::move(commands)}, {"running", progress.running},
              {"status", progress.status},       {"variables", list_of(plan.variables)},
              {"folder", text_of(plan.folder)},  {"user", text_of(plan.user)},
              {"stop_signal", plan.stop_signal}, {"tty", plan.tty}};
   if (plan.health) saved["health"] = of_health(*plan.health);
   return saved.dump();
+}
+
+}  // namespace
+
+std::string saved_commands(const CommandPlan& plan, const GuestCommands::Progress& progress) {
+  if (progress.over >= plan.commands.size()) return {};
+  return saved_plan(plan, progress);
+}
+
+std::string saved_health(const HealthPlan& health) {
+  CommandPlan plan;
+  plan.health = health;
+  return saved_plan(plan, {});
 }
 
 Result<CommandPlan> parse_saved_commands(std::string_view text) {

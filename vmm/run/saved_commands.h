@@ -14,6 +14,8 @@ namespace snug {
 
 // "": all of them are over.
 std::string saved_commands(const CommandPlan& plan, const GuestCommands::Progress& progress);
+// Of a machine that is started for no command, and is looked after.
+std::string saved_health(const HealthPlan& health);
 // A plan for the guest that goes on. Errors: no such JSON.
 Result<CommandPlan> parse_saved_commands(std::string_view json);
 

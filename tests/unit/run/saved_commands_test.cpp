@@ -50,6 +50,15 @@ TEST(SavedCommands, OfOneThatHasNotBegun) {
 
 TEST(SavedCommands, NoneWhereAllAreOver) { EXPECT_EQ(saved_commands(plan(), {.over = 3}), ""); }
 
+TEST(SavedCommands, NoneButACheck) {
+  const auto back = parse_saved_commands(saved_health(*plan().health));
+  ASSERT_TRUE(back) << back.error().text();
+  EXPECT_TRUE(back->commands.empty());
+  EXPECT_FALSE(back->goes_on);
+  ASSERT_TRUE(back->health);
+  EXPECT_EQ(back->health->command.arguments, std::vector<std::string>{"look"});
+}
+
 TEST(SavedCommands, MayBeAnything) {
   const std::string good = saved_commands(plan(), {.over = 1, .running = true});
   for (size_t length = 0; length < good.size(); ++length)

@@ -20,7 +20,7 @@ threaded=(tests/unit/control/unit-control tests/unit/core/unit-core tests/unit/h
 
 tier_unit() {
   note "building with TSan"
-  configure_tree build/tsan -Db_sanitize=thread -Doptimization=1
+  configure_tree build/tsan "${light[@]}" -Db_sanitize=thread -Doptimization=1
   build_targets build/tsan "${threaded[@]}"
   run_gtests < <(unit_programs)
   said where "on this machine"
