@@ -228,6 +228,19 @@ def sandbox_exec_copy_and_shell():
 
 
 @test
+def sandbox_exec_by_name_with_a_socket_elsewhere():
+    """Wherever its socket is, a machine is found by its name."""
+    with tempfile.TemporaryDirectory() as folder:
+        env = {**os.environ, "XDG_RUNTIME_DIR": folder}
+        snug("run", "-d", "--name", "box", "--kernel", TINY, "--initrd", INITRD, "-m", "64M", "--vsock", folder + "/elsewhere", env=env).expect(0)
+        try:
+            check(snug("exec", "box", "--", "echo", "here", env=env).expect(0).out == "here\n", "another answer")
+            check(not os.path.exists(folder + "/snug/box/vsock.sock"), "there is another socket in its folder")
+        finally:
+            snug("kill", "box", env=env)
+
+
+@test
 def sandbox_clock_is_right_after_a_pause():
     """Whatever the guest's clock was: the agent sets it."""
     with tempfile.TemporaryDirectory() as folder:

@@ -327,16 +327,6 @@ def vsock_outlives_a_guest_that_restarts():
 
 
 @test
-def vsock_socket_of_ones_own_and_exec_by_name():
-    """Wherever the socket is, the machine is found by its name."""
-    vm = shared()
-    env = {**os.environ, "XDG_RUNTIME_DIR": vm.folder}
-    name, = snug("ps", "-q", env=env).expect(0).out.split()
-    check(not os.path.exists(f"{vm.folder}/snug/{name}/vsock.sock"), "it has a socket in its folder too")
-    check(snug("exec", name, "--", "echo", "here", env=env).expect(0).out == "here\n", "another answer")
-
-
-@test
 def vsock_driver_unbound_and_bound_again():
     vm = shared()
     stream = vm.dial(ECHO)
