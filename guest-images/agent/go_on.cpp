@@ -13,6 +13,7 @@
 
 #include "guest-images/agent/connection.h"
 #include "guest-images/agent/interface.h"
+#include "guest-images/agent/renewal.h"
 #include "guest-images/agent/small_files.h"
 
 namespace snug::agent {
@@ -75,9 +76,14 @@ std::string readdress(const std::vector<protocol::AddressChange>& changes) {
   std::string failures;
   for (const std::string& name : interface_names()) {
     const HardwareAddress now = hardware_address(name);
-    for (const protocol::AddressChange& change : changes)
-      if (change.from == now && !set_hardware_address(name, change.to))
+    for (const protocol::AddressChange& change : changes) {
+      if (change.from != now) continue;
+      if (set_hardware_address(name, change.to)) {
+        renew_when_plugged_in(name);
+      } else {
         failures += (failures.empty() ? "" : "; ") + name + " keeps its address: " + std::strerror(errno);
+      }
+    }
   }
   return failures;
 }

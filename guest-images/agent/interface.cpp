@@ -69,6 +69,7 @@ class Interface {
   bool take(const Lease& lease) const {
     if (!set(SIOCSIFADDR, lease.address)) return false;
     set(SIOCSIFNETMASK, lease.mask != 0 ? lease.mask : htonl(kUsualMask));
+    forget_default_routes();
     if (lease.gateway == 0) return true;
     // It may lie outside of the address's own network.
     add_route(lease.gateway, htonl(INADDR_BROADCAST), 0);
@@ -92,6 +93,21 @@ class Interface {
     put(request.ifr_addr, address);
     return ::ioctl(socket_.get(), what, &request) == 0;
   }
+  void forget_default_routes() const {
+    constexpr int kMost = 8;
+    rtentry route{};
+    put(route.rt_dst, 0);
+    put(route.rt_genmask, 0);
+    std::array<char, IFNAMSIZ> device = device_name();
+    route.rt_dev = device.data();
+    for (int i = 0; i < kMost && ::ioctl(socket_.get(), SIOCDELRT, &route) == 0; ++i) {
+    }
+  }
+  std::array<char, IFNAMSIZ> device_name() const {
+    std::array<char, IFNAMSIZ> device{};
+    std::strncpy(device.data(), name_, device.size() - 1);
+    return device;
+  }
   bool add_route(uint32_t to, uint32_t mask, uint32_t gateway) const {
     rtentry route{};
     put(route.rt_dst, to);
@@ -99,8 +115,7 @@ class Interface {
     put(route.rt_gateway, gateway);
     route.rt_flags = static_cast<unsigned short>(RTF_UP | (gateway != 0 ? RTF_GATEWAY : 0) |
                                                  (mask == htonl(INADDR_BROADCAST) ? RTF_HOST : 0));
-    std::array<char, IFNAMSIZ> device{};
-    std::strncpy(device.data(), name_, device.size() - 1);
+    std::array<char, IFNAMSIZ> device = device_name();
     route.rt_dev = device.data();
     return ::ioctl(socket_.get(), SIOCADDRT, &route) == 0;
   }

@@ -1,5 +1,6 @@
 """Network interfaces of mode tap: two guests on a bridge of the host."""
 import fcntl
+import socket
 import struct
 import threading
 from guests import *  # noqa: F403
@@ -202,3 +203,64 @@ def net_tap_without_offloads_at_one_end():
     check("first boot" in out and "rx-gro-hw: off" in out, "no reboot, or offloads that stay", out)
     if os.path.exists("/dev/vhost-net"):
         check(vhost_starts(server) == 1 and vhost_starts(out) == 3, "vhost was not there at each start of the driver", server, out)
+
+
+class AddressServer:
+    """DHCP on the bridge, for a `with`: each hardware address gets one of its own; `given` has them in their order."""
+
+    def __enter__(self):
+        ip("addr", "add", "10.99.1.1/24", "dev", "snugbr")
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"snugbr")
+        self.socket.bind(("", 67))
+        self.given = {}
+        threading.Thread(target=self.serve, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+    def serve(self):
+        while True:
+            try:
+                question = self.socket.recv(2048)
+            except OSError:
+                return
+            options, at = {}, 240
+            while at + 1 < len(question) and question[at] != 255:
+                options[question[at]] = question[at + 2:at + 2 + question[at + 1]]
+                at += 2 + question[at + 1]
+            client = question[28:34]
+            address = self.given.setdefault(client, f"10.99.1.{10 + len(self.given)}")
+            kind = {1: 2, 3: 5}.get(options.get(53, b"\0")[0])
+            if kind is None:
+                continue
+            answer = bytearray(240)
+            answer[0:3], answer[4:8], answer[16:20] = b"\x02\x01\x06", question[4:8], socket.inet_aton(address)
+            answer[28:34], answer[236:240] = client, b"\x63\x82\x53\x63"
+            for code, value in ((53, bytes([kind])), (54, socket.inet_aton("10.99.1.1")), (51, struct.pack(">I", 3600)),
+                                (1, socket.inet_aton("255.255.255.0")), (3, socket.inet_aton("10.99.1.1"))):
+                answer += bytes([code, len(value)]) + value
+            self.socket.sendto(answer + b"\xff", ("255.255.255.255", 68))
+
+
+@test
+def net_tap_has_addresses_of_its_own_after_a_restore():
+    """Another machine than was saved has another hardware address, asks by DHCP for what goes with it, and is reached there."""
+    from snapshots import Machines
+    with Bridge("snugtap1") as _, AddressServer() as server, Machines() as machines:
+        machines.boot("first", "--net", "tap,tap=snugtap1,vhost=off")
+        look = "ip -4 -o addr show dev eth0; cat /sys/class/net/eth0/address; ip route | grep -c default"
+        check(" 10.99.1.10/24 " in machines.run("first", look), "no address by DHCP at first", machines.run("first", look))
+        machines.save("first", "s")
+        machines.gone("first")
+        for name, expected in (("first", "10.99.1.10"), ("second", "10.99.1.11")):
+            machines.restore("s", name)
+            deadline = time.monotonic() + 60
+            while f" {expected}/24 " not in (seen := machines.run(name, look)):
+                check(time.monotonic() < deadline, f"{expected} is not its address", seen, server.given)
+                time.sleep(0.2)
+            check(seen.count(" inet ") == 1 and seen.endswith("\n1\n"), "other addresses or routes too", seen)
+            machines.run(name, "ping -c 1 -W 30 10.99.1.1")
+            machines.gone(name)

@@ -234,6 +234,8 @@ void VirtioDevices::disconnect_nic(size_t index) {
   });
 }
 
+Result<void> VirtioDevices::reconnect_nic(size_t index) { return connect_nic(index, nullptr); }
+
 Result<void> VirtioDevices::connect_nic(size_t index, std::unique_ptr<NetBackend> backend) {
   Nic& nic = nics_[index];
   Result<void> watched;
@@ -241,7 +243,7 @@ Result<void> VirtioDevices::connect_nic(size_t index, std::unique_ptr<NetBackend
     nic.watches.clear();
     {
       auto guard = nic.slot->transport->lock();
-      nic.device->connect(std::move(backend));
+      if (backend) nic.device->connect(std::move(backend));
       nic.device->set_link(true);
     }
     watched = watch_nic(nic);

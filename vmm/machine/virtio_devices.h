@@ -103,8 +103,9 @@ class VirtioDevices {
   // What to say of a file in the guest's memory that has become shorter since; "": none has.
   std::string lost_file() const;
 
-  // Of interface `index`: its cable pulled out; its cable plugged into another backend.
+  // Of interface `index`: its cable pulled out; plugged in again; plugged into another backend.
   void disconnect_nic(size_t index);
+  Result<void> reconnect_nic(size_t index);
   Result<void> connect_nic(size_t index, std::unique_ptr<NetBackend> backend);
   // Reaches for a port of the guest: VirtioVsock::connect(). Only with such a device.
   void connect_vsock(uint32_t guest_port, UniqueFd stream, VsockDone done);

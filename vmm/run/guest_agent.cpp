@@ -135,6 +135,7 @@ void GuestAgent::on_addresses(const Result<void>& done) {
   if (!done)
     log_warn("the guest's interfaces have the addresses of the machine that was saved: {}",
              done.error().text());
+  if (events_.readdressed) events_.readdressed();
   if (!called_) on_call();
 }
 

@@ -34,6 +34,8 @@ class GuestAgent {
     // The guest is not what it should be: it has not gone on, or not begun. True: it boots anew. May be
     // empty.
     std::function<bool(const std::string& why)> lost;
+    // One that goes on has been asked for its other addresses, whatever came of it. May be empty.
+    std::function<void()> readdressed;
   };
   // What it is asked for before anything else.
   struct Wishes {

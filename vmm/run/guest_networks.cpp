@@ -1,5 +1,8 @@
 #include "vmm/run/guest_networks.h"
 
+#include <chrono>
+#include <utility>
+
 #include "vmm/base/log.h"
 
 namespace snug {
@@ -7,6 +10,10 @@ namespace {
 
 // passt's longest packet: frames that large cost both sides least.
 constexpr uint32_t kUserMtu = 65520;
+// A guest looks at its cables when it gets to it, and sees nothing of one that was out for less.
+constexpr std::chrono::milliseconds kOutAtLeast{200};
+// A guest whose agent has gone gets its network back all the same.
+constexpr std::chrono::seconds kOutAtMost{10};
 
 }  // namespace
 
@@ -48,6 +55,33 @@ Result<void> GuestNetworks::add_taps(std::vector<NicConfig>& configs) const {
   return {};
 }
 
+void GuestNetworks::pull_out(const std::vector<size_t>& indexes) {
+  auto timer = loop_.timer([this] { plug_in(); });
+  if (!timer) return log_warn("the guest keeps its network's addresses: {}", timer.error().text());
+  plug_in_ = std::move(*timer);
+  for (const size_t i : indexes) {
+    if (!taps_.contains(i)) continue;
+    devices_->disconnect_nic(i);
+    pulled_out_.push_back(i);
+  }
+  if (!pulled_out_.empty()) plug_in_.arm(kOutAtMost);
+}
+
+void GuestNetworks::plug_in_soon() {
+  if (!pulled_out_.empty()) plug_in_.arm(kOutAtLeast);
+}
+
+void GuestNetworks::plug_in() {
+  for (const size_t i : std::exchange(pulled_out_, {}))
+    if (auto plugged = devices_->reconnect_nic(i); !plugged)
+      log_warn("net[{}]: {}", i, plugged.error().text());
+}
+
+void GuestNetworks::detach() {
+  pulled_out_.clear();
+  devices_ = nullptr;
+}
+
 void GuestNetworks::stop() {
   if (taps_.size() < nics_.size()) warden_.stop_networks();
 }
@@ -65,6 +99,7 @@ void GuestNetworks::on_lost(size_t i) {
 void GuestNetworks::on_broken(size_t i) {
   if (!taps_.contains(i)) return warden_.give_up_network(i);
   log_warn("net[{}]: the interface {} is gone; the guest is without it", i, nics_[i].tap);
+  std::erase(pulled_out_, i);
   devices_->disconnect_nic(i);
 }
 

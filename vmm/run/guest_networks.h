@@ -5,6 +5,7 @@
 // Thread: the loop's.
 #pragma once
 
+#include <cstddef>
 #include <map>
 #include <vector>
 
@@ -32,7 +33,13 @@ class GuestNetworks {
   Result<void> add_taps(std::vector<NicConfig>& configs) const;
   // The devices of that boot have been made; before it ends: stop().
   void attach(VirtioDevices& devices) { devices_ = &devices; }
-  void detach() { devices_ = nullptr; }
+  void detach();
+  // The guest goes on under other hardware addresses than before in those interfaces: for it they lead into
+  // another network, so the cable of each tap is out until plug_in_soon(), and whoever has asked for its
+  // addresses by DHCP asks anew. Networks of mode user are each machine's own, and are as they were.
+  void pull_out(const std::vector<size_t>& indexes);
+  // The guest has heard of all that it is to know before. (Without this call: after some seconds.)
+  void plug_in_soon();
   // Ends the processes. Nothing uses their sockets any more, or not for long.
   void stop();
   // Of an interface of mode user.
@@ -41,6 +48,7 @@ class GuestNetworks {
 
  private:
   void on_broken(size_t index);
+  void plug_in();
 
   EventLoop& loop_;
   const std::vector<NetSpec>& nics_;
@@ -48,6 +56,8 @@ class GuestNetworks {
   WardenLink& warden_;
   VirtioDevices* devices_ = nullptr;  // of this boot
   uint32_t boot_ = 0;
+  std::vector<size_t> pulled_out_;
+  EventLoop::Timer plug_in_;
 };
 
 }  // namespace snug

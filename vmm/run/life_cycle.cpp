@@ -30,11 +30,16 @@ protocol::Begin begin_of(const HostEnds& ends) {
 }
 
 // Of a guest that goes on as another machine than it was.
+std::vector<size_t> changed_nics(const HostEnds& ends) {
+  std::vector<size_t> changed;
+  for (size_t i = 0; i < std::min(ends.nics.size(), ends.former_addresses.size()); ++i)
+    if (ends.former_addresses[i] != *ends.nics[i].mac) changed.push_back(i);
+  return changed;
+}
+
 std::vector<protocol::AddressChange> changes_of(const HostEnds& ends) {
   std::vector<protocol::AddressChange> changes;
-  for (size_t i = 0; i < std::min(ends.nics.size(), ends.former_addresses.size()); ++i)
-    if (ends.former_addresses[i] != *ends.nics[i].mac)
-      changes.push_back({ends.former_addresses[i], *ends.nics[i].mac});
+  for (const size_t i : changed_nics(ends)) changes.push_back({ends.former_addresses[i], *ends.nics[i].mac});
   return changes;
 }
 
@@ -77,7 +82,8 @@ Result<std::unique_ptr<LifeCycle>> LifeCycle::create(const Environment& environm
             .untouched = [life = life.get()](
                              bool waits,
                              const std::function<void()>& go_on) { life->on_untouched(waits, go_on); },
-            .lost = [life = life.get()](const std::string& why) { return life->on_agent_lost(why); }});
+            .lost = [life = life.get()](const std::string& why) { return life->on_agent_lost(why); },
+            .readdressed = [life = life.get()] { life->networks_.plug_in_soon(); }});
   life->open_commands();
   SNUG_TRY(life->open_health());
   return life;
@@ -153,6 +159,7 @@ Result<void> LifeCycle::run_machine() {
   const bool goes_on = ends_.saved && report_.boots == 0;
   ++report_.boots;
   if (agent_) agent_->guest_boots();
+  if (agent_ && goes_on) networks_.pull_out(changed_nics(ends_));
   if (agent_ && goes_on) agent_->guest_goes_on(spec_.name, ends_.templates && ends_.templates->waits());
   if (agent_ && agent_->shares().any() && !commands_) limits_.mounts_begin(GuestAgent::kPatience);
   limits_.boot_begins(boot_limit());
