@@ -40,6 +40,8 @@ Outcome<std::shared_ptr<FileLocks::Owned>> FileLocks::find_or_open(const Handle&
   if (!fd && !readonly_) fd = host_.reopen(handle.inode.fd(), O_WRONLY);
   if (!fd) return refuse(ENOLCK);
   owned->fd = std::move(*fd);
+  // It goes with that even if it never gets a lock.
+  owned->through = &handle;
   const std::lock_guard lock(mutex_);
   return owned_.emplace(key, std::move(owned)).first->second;
 }

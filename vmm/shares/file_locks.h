@@ -64,7 +64,8 @@ class FileLocks {
     std::mutex mutex;
     LockRanges ranges;  // as the host has them; under the mutex, as what changes them
     uint32_t pid = 0;   // in the guest
-    std::atomic<const Handle*> through = nullptr;  // the last that it locked with; never looked into
+    // The last that it locked with, or tried to at first; never looked into.
+    std::atomic<const Handle*> through = nullptr;
   };
   using Key = std::pair<uint64_t, uint64_t>;  // inode, owner
 

@@ -30,10 +30,13 @@ bool LockWaits::would_never_end(const WantedLock& wanted) const {
   return false;
 }
 
-// Under the lock: one that is given back in between would not be seen.
+// Once without the lock: the file may have to be opened for it, which on some hosts takes its time. Then
+// under the lock: one that is given back in between would not be seen.
 Outcome<> LockWaits::take(WantedLock wanted, uint64_t unique, Reply& reply) {
+  auto outcome = attempt(wanted);
+  if (outcome || outcome.error() != EAGAIN) return outcome;
   const std::lock_guard lock(mutex_);
-  const auto outcome = attempt(wanted);
+  outcome = attempt(wanted);
   if (outcome || outcome.error() != EAGAIN) return outcome;
   if (!wanted.whole_file && would_never_end(wanted)) return refuse(EDEADLK);
   if (waiting_.size() == kMaxWaiting || !answered_) return refuse(ENOLCK);
@@ -55,8 +58,11 @@ bool LockWaits::poll() {
     const std::lock_guard lock(mutex_);
     for (auto at = waiting_.begin(); at != waiting_.end();) {
       const auto one = at++;
-      const auto outcome = attempt(one->wanted);
-      if (!outcome && outcome.error() == EAGAIN) continue;
+      auto outcome = attempt(one->wanted);
+      if (!outcome && outcome.error() == EAGAIN) {
+        if (!one->reply.is_given_up()) continue;
+        outcome = refuse(EINTR);
+      }
       outcomes.push_back(outcome);
       done.splice(done.end(), waiting_, one);
     }

@@ -25,7 +25,8 @@ struct WantedLock {
 
 class LockWaits {
  public:
-  static constexpr size_t kMaxWaiting = 256;
+  // Less than a queue has room for (share::kQueueSize), or what gives a lock back would not come through.
+  static constexpr size_t kMaxWaiting = 192;
 
   LockWaits(FileLocks& locks, std::function<void(uint64_t ticket, uint32_t written)> answered)
       : locks_(locks), answered_(std::move(answered)) {}

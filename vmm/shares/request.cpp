@@ -99,7 +99,10 @@ uint32_t Reply::finish(uint64_t unique, const Outcome<>& outcome) const {
 
 LateReply Reply::detach(uint64_t unique) {
   detached_ = true;
-  return {&memory_, chain_.writable, unique, ticket_};
+  LateReply late{&memory_, chain_.writable, unique, ticket_};
+  if (!chain_.readable.empty() && chain_.readable.front().length == sizeof(fuse_in_header))
+    late.header = chain_.readable.front().gpa;
+  return late;
 }
 
 uint32_t LateReply::finish(const Outcome<>& outcome) const {

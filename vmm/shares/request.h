@@ -15,6 +15,7 @@
 
 #include "devices/virtio/chain.h"
 #include "vmm/shares/fuse_abi.h"
+#include "vmm/shares/linux_request.h"
 #include "vmm/shares/outcome.h"
 
 namespace snug {
@@ -62,7 +63,10 @@ struct LateReply {
   std::vector<VirtBuffer> writable;
   uint64_t unique = 0;
   uint64_t ticket = 0;
+  uint64_t header = 0;  // where the request's lies, if nothing else is in that buffer; or 0
 
+  // A signal has come to who waits in the guest, as far as its driver lets that be seen (linux_request.h).
+  bool is_given_up() const { return header != 0 && linux_request::is_interrupted(*memory, header); }
   uint32_t finish(const Outcome<>& outcome) const;
 };
 

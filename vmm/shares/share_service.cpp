@@ -11,12 +11,16 @@
 #include "vmm/base/file_status.h"
 #include "vmm/base/packet_socket.h"
 #include "vmm/base/sparse_file.h"
+#include "vmm/shares/lock_waits.h"
 
 namespace snug {
 namespace {
 
 // Of one share. More than that wait in the guest's rings.
 constexpr unsigned kThreads = 4;
+
+// Linux has descriptors beside the ring for each request, which takes one place in it.
+static_assert(LockWaits::kMaxWaiting < share::kQueueSize);
 
 // From a device in one go: it may say more, and what others of the loop do comes first.
 constexpr int kCallsAtOnce = 64;

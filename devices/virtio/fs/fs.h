@@ -18,10 +18,10 @@
 namespace snug {
 
 struct FsConfig {
-  std::string tag;            // by which the guest mounts it: 1 to 36 bytes
-  uint16_t queues = 1;        // for requests, 1 to share::kQueuesMax - 1
-  uint16_t queue_size = 256;  // entries of each, a power of two
-  int socket = -1;            // to the server; the caller's
+  std::string tag;                          // by which the guest mounts it: 1 to 36 bytes
+  uint16_t queues = 1;                      // for requests, 1 to share::kQueuesMax - 1
+  uint16_t queue_size = share::kQueueSize;  // entries of each, a power of two
+  int socket = -1;                          // to the server; the caller's
 };
 
 class VirtioFs final : public VirtioDevice {

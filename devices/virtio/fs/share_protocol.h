@@ -13,8 +13,9 @@
 
 namespace snug::share {
 
-constexpr size_t kQueuesMax = 9;  // the one of high priority among them
-constexpr size_t kFilesMax = 16;  // GuestMemory::kFilesMax
+constexpr size_t kQueuesMax = 9;      // the one of high priority among them
+constexpr uint16_t kQueueSize = 256;  // requests that each has room for
+constexpr size_t kFilesMax = 16;      // GuestMemory::kFilesMax
 
 enum class CallKind : uint32_t {
   // A machine has been built. `argument`: bytes of its memory. Descriptors: that (GuestMemory::attach()), the

@@ -16,7 +16,6 @@
 namespace snug::test {
 namespace {
 
-constexpr uint64_t kRequestAt = 0x1000;
 constexpr uint64_t kReplyAt = 4 * kMiB;
 
 std::vector<VirtBuffer> pieces(uint64_t gpa, size_t size, size_t piece) {

@@ -50,6 +50,8 @@ struct Listed {
 
 class Driver {
  public:
+  static constexpr uint64_t kRequestAt = 0x1000;  // in guest memory
+
   explicit Driver(ShareSession& session);
 
   // The user that requests come from.

@@ -150,6 +150,17 @@ TEST_F(Locks, EndWithWhatTheyWereSetThrough) {
   EXPECT_EQ(set(2, F_WRLCK, 10, 19), EAGAIN) << "that of another file that is open";
 }
 
+// Nor of those that it tried for in vain: they are not to take a descriptor each, for as long as somebody has
+// the file open.
+TEST_F(Locks, TriedForInVainLeaveNothing) {
+  ASSERT_EQ(set(1, F_WRLCK), 0);
+  for (uint64_t owner = 2; owner < 100; ++owner) {
+    const uint64_t other = open();
+    ASSERT_EQ(lock(FUSE_SETLK, other, owner, F_WRLCK).error, EAGAIN) << owner;
+    ASSERT_TRUE(driver_->release(node_, other));
+  }
+}
+
 TEST_F(Locks, ThatMakeNoSense) {
   EXPECT_EQ(set(1, F_WRLCK, 10, 9), EINVAL);
   EXPECT_EQ(set(1, F_WRLCK, UINT64_MAX, UINT64_MAX), EINVAL);
@@ -241,6 +252,49 @@ TEST_F(Locks, WaitingEndsByInterruptInitAndReset) {
   EXPECT_EQ(answered_.count(3), 0u);
 }
 
+// The driver's own note of a signal, which is all that there is to see of it.
+TEST_F(Locks, WaitingEndsWhenLinuxHasASignal) {
+  const auto wait_for_it = [this](size_t first_buffer) {
+    const fuse_lk_in in{.fh = handle_, .owner = 2, .lk = {.end = INT64_MAX, .type = F_WRLCK}};
+    const fuse_in_header header{
+        .len = sizeof header + sizeof in, .opcode = FUSE_SETLKW, .unique = 77, .nodeid = node_};
+    return driver_->raw(bytes_of(header) + bytes_of(in), sizeof(fuse_out_header), first_buffer).later;
+  };
+  constexpr size_t kByItself = sizeof(fuse_in_header);
+  constexpr uint64_t kSentAndWaiting = 0x109, kWithASignal = 0x129;
+  const auto note = [this](uint64_t flags) {
+    ASSERT_TRUE(driver_->memory().store(Driver::kRequestAt - sizeof flags, flags));
+  };
+  set(1, F_WRLCK);
+  driver_->flip_ticket(1);
+  note(kSentAndWaiting);
+  ASSERT_TRUE(wait_for_it(kByItself));
+  // Whatever it may mean, it is not that.
+  for (const uint64_t flags : {kSentAndWaiting, uint64_t{0x29}, uint64_t{0x1129}, ~uint64_t{0}}) {
+    note(flags);
+    EXPECT_TRUE(session_->poll()) << flags;
+  }
+  EXPECT_TRUE(answered_.empty());
+  note(kWithASignal);
+  EXPECT_FALSE(session_->poll());
+  EXPECT_EQ(driver_->answer_at(answered_.at(1)).error, EINTR);
+  // Another's driver, which has something else around its headers.
+  driver_->flip_ticket(2);
+  ASSERT_TRUE(wait_for_it(1000));
+  EXPECT_TRUE(session_->poll());
+  set(1, F_UNLCK);
+  EXPECT_EQ(driver_->answer_at(answered_.at(2)).error, 0);
+  // A lock that can be had is had.
+  set(2, F_UNLCK);
+  set(1, F_WRLCK);
+  driver_->flip_ticket(3);
+  note(kSentAndWaiting);
+  ASSERT_TRUE(wait_for_it(kByItself));
+  note(kWithASignal);
+  set(1, F_UNLCK);
+  EXPECT_EQ(driver_->answer_at(answered_.at(3)).error, 0);
+}
+
 TEST_F(Locks, WaitingIsLimited) {
   set(1, F_WRLCK);
   size_t waiting = 0;
@@ -250,7 +304,7 @@ TEST_F(Locks, WaitingIsLimited) {
     if (!answer.later) break;
   }
   EXPECT_EQ(answer.error, ENOLCK);
-  EXPECT_EQ(waiting, 256u);
+  EXPECT_EQ(waiting, 192u);
   session_->reset();
 }
 

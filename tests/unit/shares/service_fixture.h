@@ -93,21 +93,31 @@ class ShareServiceTest : public testing::Test {
   }
   void start(uint64_t features = kVirtioIndirect) { device->start(*host, features); }
 
-  // A request and room for its answer, in the chain that begins at descriptor 2 * `slot`.
+  // A request and room for its answer, in the chain that begins at descriptor 2 * `slot`. Linux has the
+  // header in a buffer by itself, which takes a descriptor more.
+  enum class Header { kWithArguments, kByItself };
   template <class Arguments>
-  void offer(uint32_t opcode, uint64_t node, const Arguments& arguments, uint16_t slot = 0) {
+  void offer(uint32_t opcode, uint64_t node, const Arguments& arguments, uint16_t slot = 0,
+             Header header = Header::kWithArguments) {
     fuse_in_header head{};
     head.len = sizeof head + sizeof arguments;
     head.opcode = opcode;
     head.nodeid = node;
     head.unique = 100 + slot;
-    const uint64_t at = kRequests + slot * 0x10000;
+    const uint64_t at = header_of(slot);
     ASSERT_TRUE(memory.store(at, head));
     ASSERT_TRUE(memory.store(at + sizeof head, arguments));
-    requests.chain(static_cast<uint16_t>(2 * slot), {{at, head.len, false}, {at + 0x8000, 0x1000, true}});
-    requests.offer(static_cast<uint16_t>(2 * slot));
+    const auto first = static_cast<uint16_t>(2 * slot);
+    std::vector<Part> parts{{at, head.len, false}, {at + 0x8000, 0x1000, true}};
+    if (header == Header::kByItself) {
+      parts[0].length = sizeof head;
+      parts.insert(parts.begin() + 1, {at + sizeof head, sizeof arguments, false});
+    }
+    requests.chain(first, parts);
+    requests.offer(first);
     host->kick(1);
   }
+  static uint64_t header_of(uint16_t slot) { return kRequests + slot * 0x10000; }
   // That many requests have been answered.
   bool answered(uint16_t count) {
     return eventually([&] { return requests.used_index() == count; });
@@ -128,10 +138,10 @@ class ShareServiceTest : public testing::Test {
   }
   template <class Answer>
   Answer answer(uint16_t slot = 0) const {
-    return *memory.load<Answer>(kRequests + slot * 0x10000 + 0x8000 + sizeof(fuse_out_header));
+    return *memory.load<Answer>(header_of(slot) + 0x8000 + sizeof(fuse_out_header));
   }
   fuse_out_header head_of_answer(uint16_t slot = 0) const {
-    return *memory.load<fuse_out_header>(kRequests + slot * 0x10000 + 0x8000);
+    return *memory.load<fuse_out_header>(header_of(slot) + 0x8000);
   }
   void begin_session() {
     offer(FUSE_INIT, 0, fuse_init_in{.major = 7, .minor = 38, .max_readahead = 1 << 17, .flags = 0});

@@ -1,6 +1,7 @@
 // A share's device and its server at work: requests over rings in memory that both have, without a VM.
 #include <gmock/gmock.h>
 #include <poll.h>
+#include <sys/file.h>
 
 #include "tests/unit/shares/service_fixture.h"
 #include "vmm/base/packet_socket.h"
@@ -31,6 +32,48 @@ TEST_F(ShareServiceTest, AnswersRequestsAndInterrupts) {
   offer(FUSE_GETATTR, FUSE_ROOT_ID, fuse_getattr_in{});
   ASSERT_TRUE(answered(2));
   EXPECT_TRUE(S_ISDIR(answer<fuse_attr_out>().attr.mode));
+}
+
+// Neither the host nor Linux's driver tells when there is something new about a lock that is waited for.
+TEST_F(ShareServiceTest, WaitsForLocksUntilTheyAreFreeOrASignalComes) {
+  serve();
+  make_device();
+  start();
+  begin_session();
+  offer(FUSE_LOOKUP, FUSE_ROOT_ID, std::array<char, 5>{"file"});
+  ASSERT_TRUE(answered(2));
+  const uint64_t node = answer<fuse_entry_out>().nodeid;
+  offer(FUSE_OPEN, node, fuse_open_in{.flags = O_RDWR});
+  ASSERT_TRUE(answered(3));
+  fuse_lk_in lock{.fh = answer<fuse_open_out>().fh, .lk = {.type = F_WRLCK}, .lk_flags = FUSE_LK_FLOCK};
+  const auto lock_on_host = [this] {
+    UniqueFd file(::open((folder / "file").c_str(), O_RDONLY | O_CLOEXEC));
+    EXPECT_EQ(::flock(file.get(), LOCK_EX | LOCK_NB), 0);
+    return file;
+  };
+  UniqueFd of_host = lock_on_host();
+  offer(FUSE_SETLKW, node, lock, 1);
+  offer(FUSE_GETATTR, node, fuse_getattr_in{});
+  ASSERT_TRUE(answered(4)) << "others are served";
+  std::this_thread::sleep_for(20ms);
+  EXPECT_EQ(requests.used_index(), 4);
+  of_host.reset();
+  ASSERT_TRUE(answered(5));
+  EXPECT_EQ(head_of_answer(1).error, 0);
+
+  lock.lk.type = F_UNLCK;
+  offer(FUSE_SETLK, node, lock);
+  ASSERT_TRUE(answered(6));
+  of_host = lock_on_host();
+  lock.lk.type = F_WRLCK;
+  const auto flags = header_of(1) - sizeof(uint64_t);
+  ASSERT_TRUE(memory.store<uint64_t>(flags, 0x109));
+  offer(FUSE_SETLKW, node, lock, 1, Header::kByItself);
+  std::this_thread::sleep_for(20ms);
+  EXPECT_EQ(requests.used_index(), 6);
+  ASSERT_TRUE(memory.store<uint64_t>(flags, 0x129));
+  ASSERT_TRUE(answered(7));
+  EXPECT_EQ(head_of_answer(1).error, -EINTR);
 }
 
 TEST_F(ShareServiceTest, InterruptsByTheLoopWithoutVectors) {
