@@ -17,6 +17,7 @@
 #include <cstring>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "guest-images/agent/connection.h"
@@ -31,9 +32,25 @@ namespace {
 
 constexpr const char* kInterface = "eth0";
 constexpr const char* kLate = "snug.late";
+constexpr const char* kLateRoot = "root";  // its value: the root as well
 constexpr const char* kOwnInit = "snug.init";
 
-std::string kernel_line() { return read_file("/proc/cmdline"); }
+// By the word to begin.
+std::string told_words;
+// Nobody has entered it yet, for that is told by the word to begin.
+bool root_is_left = false;
+
+std::string kernel_line() {
+  const std::string line = read_file("/proc/cmdline");
+  return told_words.empty() ? line : line + " " + told_words;
+}
+
+std::string enter_root_of(const std::string& line, NameServers servers) {
+  const RootPlan plan{value_of("snug.root", line), value_of("snug.storage", line),
+                      values_of("snug.volume", line), std::move(servers)};
+  const std::string why = plan.where.empty() ? "" : enter_root(plan);
+  return why.empty() ? why : "the root " + plan.where + " cannot be entered: " + why;
+}
 
 bool has_interface(const std::string& name = kInterface) {
   return ::access(("/sys/class/net/" + name).c_str(), F_OK) == 0;
@@ -89,31 +106,34 @@ void begin_guest() {
   raise_loopback();
   load_drivers("/modules", "/sys/bus/pci/devices");
   const std::string line = kernel_line();
-  const RootPlan plan{value_of("snug.root", line), value_of("snug.storage", line),
-                      values_of("snug.volume", line),
-                      has_word(kLate, line) ? NameServers() : configure_network()};
-  if (plan.where.empty()) return;
-  if (const std::string why = enter_root(plan); !why.empty()) {
-    tell_kernel_log("the root " + plan.where + " cannot be entered: " + why);
-    ::sync();
-    ::reboot(RB_POWER_OFF);
-  }
+  root_is_left = value_of(kLate, line) == kLateRoot;
+  // What it takes is there before it is known which.
+  if (root_is_left) return load_drivers_of("/modules", "root");
+  const std::string why = enter_root_of(line, has_word(kLate, line) ? NameServers() : configure_network());
+  if (why.empty()) return;
+  tell_kernel_log(why);
+  ::sync();
+  ::reboot(RB_POWER_OFF);
 }
 
 bool waits_to_begin() {
+  if (root_is_left) return true;
   const std::string line = kernel_line();
   if (!has_word(kLate, line)) return false;
   return (has_interface() && !is_up(kInterface)) || !values_of(kOwnInit, line).empty();
 }
 
 std::string begin_run(const protocol::Begin& request) {
+  told_words = request.words;
   for (size_t i = 0; i < request.addresses.size(); ++i) {
     const std::string name = "eth" + std::to_string(i);
     // Without a driver there is none.
     if (has_interface(name) && !set_hardware_address(name, request.addresses[i]))
       return name + " takes no other address: " + std::strerror(errno);
   }
-  write_name_servers("", configure_network());
+  NameServers servers = configure_network();
+  if (root_is_left) return enter_root_of(kernel_line(), std::move(servers));
+  write_name_servers("", servers);
   return {};
 }
 

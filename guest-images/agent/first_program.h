@@ -13,14 +13,15 @@ bool is_first_program(const char* name);
 
 // Everything before the agent can serve, in the root where commands run. What fails is said on the kernel's
 // log; a guest that has no root powers off.
-// With snug.late on the kernel's command line the network is left to begin_run().
+// With snug.late on the kernel's command line the network is left to begin_run(), with snug.late=root the
+// root as well, which is another one's each time.
 void begin_guest();
 
-// Whether something of the guest is left to its host's word to begin: with snug.late a network that nobody
-// has raised yet, or a first program of the root's own.
+// Whether something of the guest is left to its host's word to begin: the root; with snug.late a network that
+// nobody has raised yet, or a first program of the root's own.
 bool waits_to_begin();
-// What was left of the network: addresses of its interfaces as the host has them, then as begin_guest()
-// does. "": done.
+// What was left: addresses of interfaces as the host has them, then as begin_guest() does, by what the
+// request has besides the kernel's command line. "": done.
 std::string begin_run(const protocol::Begin& request);
 
 // Where the kernel's command line names a program of the root's own to be the first (snug.init=WORD, once for

@@ -11,7 +11,7 @@
 //                            snug.init=PROGRAM that becomes the first program, and this runs beside it
 //   with snug.late on the kernel's command line, as the first program: what belongs to one run waits until
 //   the
-//                            host says so
+//                            host says so; with snug.late=root the root too
 //   snug-agent --unix PATH   listens on a unix socket instead, for tests
 #include <fcntl.h>
 #include <linux/input.h>

@@ -1,5 +1,6 @@
 """Machines for commands that begin with a template: what belongs to one run is not in it, and what is none is not used."""
 import functools
+import glob
 import http.server
 import shutil
 import threading
@@ -123,8 +124,115 @@ def templates_with_disks_that_forget():
         check("template: not for this machine: it has disks that keep what is written to them" in ended.err, "not said", ended.err)
 
 
+def shared_folders(top, names):
+    """Of each name a folder with a file that has it."""
+    for name in names:
+        os.mkdir(f"{top}/{name}")
+        with open(f"{top}/{name}/name", "w") as file:
+            file.write(f"of {name}\n")
+    return [f"{top}/{name}" for name in names]
+
+
+@test
+def templates_of_machines_with_shares():
+    """The template has a device that nobody has mounted: what it is of is each machine's own."""
+    with Templates() as machines:
+        one, two = shared_folders(machines.folder.name, ("one", "two"))
+        script = f"{BOOT}; cat /work/name; ls /work; echo $1 > /work/by-$1; grep -c ' /work ' /proc/mounts".replace("$1", "$(hostname)")
+
+        def run(name, folder):
+            return machines.start(script, "--name", name, "-v", f"{folder}:/work").out.splitlines()
+
+        first = run("a", one)
+        check(first[1:] == ["of one", "name", "1"] and len(machines.kept()) == 1, "no template", first, machines.kept())
+        for name, folder in (("b", two), ("c", one)):
+            seen = run(name, folder)
+            there = ["by-a", "name"] if folder == one else ["name"]
+            check(seen == [first[0], f"of {os.path.basename(folder)}", *there, "1"], "not what it shares", seen, first)
+        check(sorted(os.listdir(one)) == ["by-a", "by-c", "name"] and sorted(os.listdir(two)) == ["by-b", "name"], "in another's folder",
+              os.listdir(one), os.listdir(two))
+        # Elsewhere, read-only, one file, and where the caller stands.
+        ended = machines.start(f"{BOOT}; cat /deep/er/name; echo > /deep/er/new", "-v", f"{two}:/deep/er:ro", status=1)
+        check(ended.out == f"{first[0]}\nof two\n" and "Read-only file system" in ended.err, "not read-only", ended.out, ended.err)
+        ended = machines.start(f"{BOOT}; cat /etc/motd", "-v", f"{two}/name:/etc/motd")
+        check(ended.out == f"{first[0]}\nof two\n", "not the file", ended.out, ended.err)
+        ended = machines.snug("run", "-k", TINY, "--initrd", INITRD, "-m", "128M", "--template", "true", "-v", one, "--", "sh", "-c",
+                              f"{BOOT}; pwd; cat name", cwd=one).expect(0)
+        check(ended.out == f"{first[0]}\n{one}\nof one\n", "not where it stands", ended.out, ended.err)
+        # What cannot be mounted is told, and is no fault of the template's.
+        ended = machines.start("echo it runs", "-v", f"{one}:/proc/none", status=125)
+        check("mount share0 on /proc/none: " in ended.err and ended.out == "", "not told", ended.out, ended.err)
+        check(len(machines.kept()) == 1 and run("d", two)[0] == first[0], "it is none any more", machines.kept())
+        # Another device is another kind: one that is called otherwise, and a second one.
+        for kept, flags in ((2, ["-v", f"source={one},target=/work,tag=mine"]), (3, ["-v", f"{one}:/work", "-v", f"{two}:/other"])):
+            boots = [machines.start(f"{BOOT}; cat /work/name", *flags).out for _ in range(2)]
+            check(boots[0] == boots[1] and first[0] not in boots[0] and boots[0].endswith("of one\n"), "no kind of its own", boots)
+            check(len(machines.kept()) == kept, "not one template more", machines.kept())
+
+
+@test
+def templates_of_machines_with_shares_come_by_themselves():
+    with Templates() as machines:
+        folders = shared_folders(machines.folder.name, "abc")
+        seen = [machines.unasked("-v", folder, "--", "sh", "-c", f"{BOOT}; cat {folder}/name") for folder in folders]
+        check([ended.err for ended in seen] == [""] * 3, "something is said", *(ended.err for ended in seen))
+        boots, names = zip(*(ended.out.splitlines() for ended in seen))
+        check(names == ("of a", "of b", "of c"), "not their folders", names)
+        check(boots[0] != boots[1] == boots[2], "not the third one first begins so", boots)
+
+
+@test
+def templates_are_not_taken_of_a_share_in_use():
+    """Here it is the guest's root, which its initrd enters before there is an agent."""
+    with Templates() as machines:
+        root = root_folder(machines.folder.name, "root")
+        for _ in range(2):
+            ended = machines.start("cat /usr/tool", "-v", f"source={root},tag=files", "--cmdline", "snug.root=files")
+            check(ended.out == "of root\n", "not that root", ended.out, ended.err)
+            check("template: share files: the guest has mounted it" in ended.err and machines.kept() == [], "one is taken", ended.err)
+        # And one that is told to leave it, and does not know how.
+        ended = machines.start("cat /usr/tool", "--root", root)
+        check(ended.out == "of root\n" and machines.kept() == [], "one is taken", ended.out, ended.err)
+        check("template: none of this guest" in ended.err, "not said", ended.err)
+
+
+def root_folder(top, name):
+    for folder in ("bin", "usr", "etc"):
+        os.makedirs(f"{top}/{name}/{folder}")
+    shutil.copy(os.path.dirname(INITRD) + "/busybox", f"{top}/{name}/bin/busybox")
+    for applet in ("sh", "cat", "ls", "touch", "hostname", "dmesg", "head", "md5sum", "cut"):
+        os.symlink("busybox", f"{top}/{name}/bin/{applet}")
+    with open(f"{top}/{name}/usr/tool", "w") as file:
+        file.write(f"of {name}\n")
+    return f"{top}/{name}"
+
+
+@test
+def templates_of_roots_of_the_host():
+    """What a machine has for a root is told when it begins."""
+    with Images() as images:
+        images.run("true", flags=["-u", "root"]).expect(0)
+        agent, = glob.glob(images.path + "/cache/snug/agent/*.initrd")
+        time.sleep(3)  # what was made just now may change once more without that being seen
+        (folder,) = shared_folders(images.path, ("folder",))
+        seen = []
+        for name in ("one", "two", "three"):
+            root = root_folder(images.path, name)
+            ended = images.snug("run", "-k", TINY, "--initrd", agent, "-m", "128M", "--template", "true", "--log-level", "info", "--name", name,
+                                "--root", root, "-v", f"{folder}:/work", "--", "sh", "-c",
+                                f"{BOOT}; cat /usr/tool /work/name /etc/hosts; hostname; ls /etc; touch /etc/mine").expect(0)
+            boot, *rest = ended.out.splitlines()
+            check(rest == [f"of {name}", "of folder", f"127.0.1.1 {name}", name, "hosts"], "not its root", ended.out, ended.err)
+            check(os.listdir(root + "/etc") == [], "the host's folder has changed")
+            seen.append(boot)
+        check(len(set(seen)) == 1 and len(os.listdir(images.path + "/cache/snug/templates")) == 1, "they boot", seen, ended.err)
+        ended = images.snug("run", "-k", TINY, "--initrd", agent, "-m", "128M", "--template", "true", "--root", folder, "--", "/bin/sh")
+        check(ended.status == 127 and "/bin/sh" in ended.err, "a root without programs", ended.err)
+
+
 @test
 def templates_of_images():
+    """One for all images of about a size."""
     need_uplink()
     with Images() as images:
         flags = ["-u", "root", "--template", "true", "--net", "user", "--log-level", "info"]
@@ -132,22 +240,42 @@ def templates_of_images():
         script += "; cat /etc/version /etc/resolv.conf; /bin/busybox hostname; cat /etc/hosts; ls /srv; touch /srv/mine; cat /sys/class/net/eth0/address"
         store = images.path + "/cache/snug/templates"
         seen = []
-        # The first one's root has been made just now, and might still change: it leaves nothing.
+        # The first one's agent has been laid there just now, and might still change: it leaves nothing.
         for name in ("none", "one", "two"):
             ended = images.run(script, flags=[*flags, "--name", name]).expect(0)
             lines = ended.out.splitlines()
             check(lines[1] == "2" and name in lines and f"127.0.1.1 {name}" in lines and "mine" not in lines and lines[-1] == address_of(name),
                   "not what the image has", ended.out, ended.err)
             seen.append(lines[0])
-            time.sleep(3)
+            time.sleep(3 if name == "none" else 0)
         check(seen[1] == seen[2] and len(os.listdir(store)) == 1, "it boots", seen, ended.err)
-        # Another image is another kind.
-        other = images.with_layer("other", [File("etc/version", "3\n")], {})
-        for _ in range(2):
-            ended = images.run("sh", "-c", "cat /etc/version", flags=flags, name=other).expect(0)
-            check(ended.out == "3\n", "another image", ended.out, ended.err)
-            time.sleep(3)
-        check(len(os.listdir(store)) == 2, "no other kind", os.listdir(store))
+        # Another image, which is there for the first time, and has what the first one has not.
+        other = images.with_layer("other", [File("etc/version", "3\n"), File("data/"), File("data/file", "of the image\n")], {"Volumes": {"/data": {}}})
+        boot = script.split(";")[0]
+        ended = images.run("sh", "-c", f"{boot}; cat /etc/version /data/file; grep ' /data ' /proc/mounts; touch /data/mine; ls /data", flags=flags,
+                           name=other).expect(0)
+        lines = ended.out.splitlines()
+        check(lines[0] == seen[1] and len(os.listdir(store)) == 1, "it boots", ended.out, seen, ended.err)
+        check(lines[1:3] == ["3", "of the image"] and "tmpfs" in lines[3] and lines[4:] == ["file", "mine"], "another image", ended.out)
+        ended = images.run(f"{boot}; ls -d /data; cat /proc/cmdline", flags=flags).expect(0)
+        check(ended.out.startswith(seen[1]) and "/data" not in ended.out, "what another image has", ended.out, ended.err)
+
+
+@test
+def templates_of_images_with_an_init_of_their_own():
+    with Images() as images:
+        inittab = "::sysinit:/bin/sh -c 'echo $GREETING >/tmp/began'\n::respawn:/bin/sleep 1000\n"
+        name = images.with_layer("init", [File("etc/inittab", inittab), File("sbin/"), File("sbin/init", link="../bin/busybox")],
+                                 {"Cmd": ["/sbin/init"], "Env": ["PATH=/bin", "GREETING=hi there"]})
+        boot = " | ".join("/bin/busybox " + part for part in BOOT.split(" | "))
+        seen = []
+        for greeting in ("none", "one", "two"):
+            ended = images.run("/bin/sh", "-c", f"{boot}; cat /proc/1/comm; while ! [ -s /tmp/began ]; do sleep 0.1; done; cat /tmp/began; exit 3", name=name,
+                               flags=["--init", "image", "--template", "true", "-e", f"GREETING={greeting}"]).expect(3)
+            seen.append(ended.out.splitlines())
+            check(seen[-1][1:] == ["init", greeting], "another first program", ended.out, ended.err)
+            time.sleep(3 if greeting == "none" else 0)
+        check(seen[1][0] == seen[2][0], "it boots", seen)
 
 
 @test
@@ -162,8 +290,10 @@ def templates_of_kinds_that_come_again():
             seen.append(ended.out)
         check(len(set(seen[:2])) == 2 and len(set(seen[1:])) == 1, "not the third one first begins so", *seen)
         # Where they are not wanted, by whichever way, and where there can be none.
-        folder = machines.folder.name
-        for flags in (["--template", "false"], ["-v", f"{folder}:/mnt"]):
+        disk = machines.folder.name + "/disk.img"
+        with open(disk, "wb") as file:
+            file.truncate(1 << 20)
+        for flags in (["--template", "false"], ["--disk", disk]):
             for _ in range(3 if EVERYTHING else 2):
                 ended = machines.unasked(*flags, *command, status=7)
                 check(ended.out not in seen and ended.err == "", f"with {flags} it does not boot", ended.out, ended.err)

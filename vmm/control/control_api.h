@@ -94,8 +94,9 @@ struct SnapshotFiles {
   UniqueFd state;
   UniqueFd memory;
   std::vector<UniqueFd> disks;  // one for each that the guest may write to, in the order of the spec
-  // There are none: it is refused unless the guest has written to none of them.
-  bool disks_untouched = false;
+  // For others to begin with, who have disks and shares of their own: there are no files of disks, and it is
+  // refused unless the guest has written to none of them and has mounted no share.
+  bool untouched = false;
 };
 // One that was taken.
 struct SnapshotTaken {

@@ -1,6 +1,7 @@
 #include "vmm/core/memory_image.h"
 
 #include <fcntl.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -191,15 +192,30 @@ Result<void> MemoryImageWriter::clear(uint64_t offset) {
 
 namespace {
 
+// Between two files, at the same place in both, by the kernel alone: pages that are written whole need no
+// zeros first, and what a guest never looks at is never mapped. How far it came: a file system may know no
+// way.
+uint64_t copy_by_kernel(int from, int to, const FileRange& data) {
+  if (::lseek(to, static_cast<off_t>(data.from), SEEK_SET) < 0) return data.from;
+  auto at = static_cast<off_t>(data.from);
+  while (static_cast<uint64_t>(at) < data.to) {
+    const ssize_t count = ::sendfile(to, from, &at, data.to - static_cast<uint64_t>(at));
+    if (count == 0 || (count < 0 && errno != EINTR)) break;
+  }
+  return static_cast<uint64_t>(at);
+}
+
 // Memory that another process has as well is read: what it wrote to a private mapping nobody else would see.
 Result<void> read_data(const GuestMemory& memory, int file, uint64_t base,
                        const GuestMemory::Region& region) {
   const uint64_t end = base + region.size;
   for (uint64_t at = base; at < end;) {
-    const FileRange data = next_data(file, at, end);
+    FileRange data = next_data(file, at, end);
+    at = data.to;
+    // The file that it lies in is like this one.
+    data.from = copy_by_kernel(file, memory.file(), data);
     if (data.to > data.from)
       SNUG_TRY(memory.read_file(file, data.from, region.gpa + (data.from - base), data.to - data.from));
-    at = data.to;
   }
   return {};
 }

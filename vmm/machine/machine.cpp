@@ -76,7 +76,7 @@ Result<void> Machine::map_pmem(const kvm::Kvm& kvm, const MachineConfig& config)
     const PmemFile& file = config.pmem[i];
     GuestMemory::FileRegion region{};
     region.gpa = align_up(std::max(memory_.end_of_all(), map::kHoleEnd) + map::kPmemGap, map::kPmemAlignment);
-    region.size = align_up(file.bytes, GuestMemory::kFileGranule);
+    region.size = align_up(std::max(file.bytes, file.room), GuestMemory::kFileGranule);
     region.access = file.read_only ? GuestMemory::Access::kRead : GuestMemory::Access::kReadWrite;
     region.fd = file.fd;
     region.bytes = file.bytes;

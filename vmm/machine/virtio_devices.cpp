@@ -257,6 +257,7 @@ Result<void> VirtioDevices::add_share(FsConfig config) {
   auto device = SNUG_TRY(VirtioFs::create(std::move(config), environment_.memory));
   VirtioFs& share = *device;
   Slot& slot = *SNUG_TRY(add(std::move(device)));
+  shares_.push_back(&share);
   slot.watches.push_back(SNUG_TRY(
       watch(slot, share.server_fd(), EPOLLIN | EPOLLOUT | EPOLLET, [&share] { share.server_ready(); })));
   slot.watches.push_back(SNUG_TRY(watch(slot, share.interrupt_fd(), EPOLLIN, [&share] {

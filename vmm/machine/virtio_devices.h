@@ -123,6 +123,8 @@ class VirtioDevices {
   std::string unsaveable();
   // What has to be copied with it, in the order of the disks.
   const std::vector<DiskSource>& written_disks() const { return written_disks_; }
+  // As they are while they are settled.
+  const std::vector<const VirtioFs*>& shares() const { return shares_; }
   // Nothing of them works until what it returns is gone.
   using Stillness = std::vector<std::unique_lock<std::mutex>>;
   Stillness hold_still();
@@ -194,6 +196,7 @@ class VirtioDevices {
   std::vector<DiskSource> written_disks_;  // those that the guest may write to
   EventLoop::Timer sizes_;                 // of disks and files
   std::vector<Nic> nics_;
+  std::vector<const VirtioFs*> shares_;
   VirtioVsock* vsock_ = nullptr;
   Synced<VirtioPci>* vsock_transport_ = nullptr;
   Placed<VirtioBalloon> balloon_;

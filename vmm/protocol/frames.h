@@ -21,14 +21,15 @@ constexpr uint32_t kKeptPort = 1002;
 
 // Commands are the same in all; copies are another thing since 2, shares are mounted since 3, guests go on
 // after a snapshot since 4, begin when they are told since 5, and commands go on with them,
-// which get addresses of their own, since 6.
+// which get addresses of their own, since 6; what begins is told words since 7.
 constexpr uint16_t kOldestVersion = 1;
-constexpr uint16_t kVersion = 6;
+constexpr uint16_t kVersion = 7;
 constexpr uint16_t kCopyVersion = 2;
 constexpr uint16_t kMountVersion = 3;
 constexpr uint16_t kGoOnVersion = 4;
 constexpr uint16_t kBeginVersion = 5;
 constexpr uint16_t kKeepVersion = 6;
+constexpr uint16_t kWordsVersion = 7;
 
 constexpr size_t kHeaderSize = 8;
 constexpr size_t kMaxPayload = 128 * 1024;  // what Linux allows one argument of a program to have

@@ -222,6 +222,7 @@ void put_begin(std::string& out, const Begin& request) {
   payload.u8(static_cast<uint8_t>(request.addresses.size()));
   for (const Begin::HardwareAddress& address : request.addresses)
     for (const uint8_t byte : address) payload.u8(byte);
+  if (!request.words.empty()) payload.text(request.words);
   put_frame(out, FrameType::kBegin, payload.bytes());
 }
 
@@ -233,6 +234,8 @@ std::optional<Begin> decode_begin(std::string_view payload) {
   request.addresses.resize(count);
   for (Begin::HardwareAddress& address : request.addresses)
     for (uint8_t& byte : address) byte = decoder.u8();
+  if (!decoder.complete()) request.words = decoder.text();
+  if (request.words.find('\0') != std::string::npos) return std::nullopt;
   return complete(decoder, std::move(request));
 }
 

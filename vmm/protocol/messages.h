@@ -127,6 +127,8 @@ struct Begin {
   static constexpr size_t kInterfacesMax = 8;
 
   std::vector<HardwareAddress> addresses;  // of eth0, eth1, ...
+  // Behind those of the kernel's command line, for the first program alone; with any, since kWordsVersion.
+  std::string words = {};
 };
 void put_begin(std::string& out, const Begin& request);
 std::optional<Begin> decode_begin(std::string_view payload);

@@ -7,8 +7,11 @@ namespace snug {
 namespace {
 
 constexpr std::chrono::seconds kRequestPatience{5};
-// To go on and to begin: a guest that is given up for it boots, and whoever gives addresses may be slow.
-constexpr std::chrono::seconds kBeginPatience{30};
+// A guest that is given up for it boots.
+constexpr std::chrono::seconds kGoOnPatience{30};
+// Whoever gives addresses may be slow, and so may a root whose volumes are copied: as long as a boot may
+// take.
+constexpr std::chrono::minutes kBeginPatience = GuestAgent::kPatience;
 
 }  // namespace
 
@@ -54,6 +57,10 @@ void GuestAgent::when_saved(bool waits, std::function<void()> go_on) {
   });
 }
 
+uint16_t GuestAgent::begin_version() const {
+  return begin_.words.empty() ? protocol::kBeginVersion : protocol::kWordsVersion;
+}
+
 void GuestAgent::begin() {
   connect_now(protocol::kWaitingPort, [this](UniqueFd stream, int error) {
     if (error != 0) return on_begun(fail_errno(error, "reach the guest's agent"));
@@ -61,7 +68,7 @@ void GuestAgent::begin() {
     put_begin(frame, begin_);
     auto asked = AgentRequest::start(
         loop_, std::move(stream), frame, kBeginPatience, [this](const Result<void>& done) { on_begun(done); },
-        protocol::kBeginVersion);
+        begin_version());
     if (!asked) return on_begun(tl::unexpected(std::move(asked.error())));
     go_on_ = std::move(*asked);
   });
@@ -94,20 +101,26 @@ void GuestAgent::ask_to_go_on(UniqueFd stream, const std::string& host_name, boo
   (void)get_random(std::as_writable_bytes(std::span(request.seed)));
   std::string frames;
   put_go_on(frames, request);
+  if (with_more) return ask_with_more(std::move(stream), std::move(frames), host_name);
   if (waits) put_begin(frames, begin_);
-  if (with_more) {
-    ExecBefore before{frames, 1, protocol::kGoOnVersion,
-                      [this, round = std::weak_ptr<int>(round_)](const Result<void>& done) {
-                        if (!round.expired()) on_gone_on(done);
-                      }};
-    if (!going_on_(std::move(stream), std::move(before))) go_on(host_name, waits, false);
-    return;
-  }
   auto asked = AgentRequest::start(
-      loop_, std::move(stream), frames, kBeginPatience,
+      loop_, std::move(stream), frames, waits ? kBeginPatience : kGoOnPatience,
       [this](const Result<void>& done) { on_gone_on(done); },
-      waits ? protocol::kBeginVersion : protocol::kGoOnVersion, waits ? 2 : 1);
+      waits ? begin_version() : protocol::kGoOnVersion, waits ? 2 : 1);
   if (asked) go_on_ = std::move(*asked);
+}
+
+// What is refused is asked for again, one by one, to be told what it is.
+void GuestAgent::ask_with_more(UniqueFd stream, std::string frames, const std::string& host_name) {
+  const size_t mounts = shares_.put_all(frames);
+  ExecBefore before{std::move(frames), 1 + mounts, protocol::kGoOnVersion,
+                    [this, host_name, round = std::weak_ptr<int>(round_)](const Result<void>& done) {
+                      if (round.expired()) return;
+                      if (!done && shares_.any()) return go_on(host_name, false, false);
+                      if (done) shares_.are_mounted();
+                      on_gone_on(done);
+                    }};
+  if (!going_on_(std::move(stream), std::move(before))) go_on(host_name, false, false);
 }
 
 void GuestAgent::on_gone_on(const Result<void>& done) {

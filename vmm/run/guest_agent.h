@@ -60,7 +60,7 @@ class GuestAgent {
   // `host_name`: that it gets; it has random numbers of its own and the time of day from then on. `waits`: as
   // the guest did that was saved.
   void guest_goes_on(const std::string& host_name, bool waits) {
-    go_on(host_name, waits, !waits && !shares_.any() && addresses_.empty() && going_on_);
+    go_on(host_name, waits, !waits && addresses_.empty() && going_on_);
   }
   // "ready", "awaited" for `patience` of a boot, then "silent".
   const char* state(std::chrono::milliseconds patience) const;
@@ -79,9 +79,11 @@ class GuestAgent {
   void when_saved(bool waits, std::function<void()> go_on);
   void connect_now(uint32_t port, VsockHub::Connected connected);
   void begin();
-  // `with_more`: a guest that neither begins first nor mounts shares is ready at once.
+  uint16_t begin_version() const;
+  // `with_more`: with its shares and its command, for a guest that does not begin first.
   void go_on(const std::string& host_name, bool waits, bool with_more);
   void ask_to_go_on(UniqueFd stream, const std::string& host_name, bool waits, bool with_more);
+  void ask_with_more(UniqueFd stream, std::string frames, const std::string& host_name);
   void on_gone_on(const Result<void>& done);
   void ask_for_addresses();
   void on_addresses(const Result<void>& done);

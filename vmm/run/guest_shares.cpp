@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace snug {
 namespace {
@@ -34,7 +35,18 @@ std::vector<protocol::MountRequest> plan_mounts(const std::vector<ShareSpec>& sh
   return mounts;
 }
 
+size_t GuestShares::put_all(std::string& frames) const {
+  for (const protocol::MountRequest& mount : mounts_) protocol::put_mount(frames, mount);
+  return mounts_.size();
+}
+
+void GuestShares::are_mounted() {
+  outcomes_.assign(mounts_.size(), "");
+  are_mounted_ = true;
+}
+
 void GuestShares::mount() {
+  if (std::exchange(are_mounted_, false)) return events_.done();
   forget();
   round_ = std::make_shared<int>(0);
   at_ = 0;
@@ -50,6 +62,7 @@ std::optional<std::string> GuestShares::outcome(const std::string& tag) const {
 }
 
 void GuestShares::forget() {
+  are_mounted_ = false;
   outcomes_.clear();
   round_.reset();
   request_.reset();

@@ -33,8 +33,13 @@ class GuestShares {
   GuestShares(EventLoop& loop, std::vector<protocol::MountRequest> mounts, Connect connect, Events events)
       : loop_(loop), mounts_(std::move(mounts)), connect_(std::move(connect)), events_(std::move(events)) {}
 
-  // The agent takes requests: all of them, one after the other, from the first. Without any, done at once.
+  // The agent takes requests: all of them, one after the other, from the first. Without any, or just after
+  // are_mounted(), done at once.
   void mount();
+  // Or others ask it for all of them at once: puts the requests behind `frames`; how many.
+  size_t put_all(std::string& frames) const;
+  // That was done.
+  void are_mounted();
   // The guest is gone, or boots.
   void forget();
 
@@ -52,6 +57,7 @@ class GuestShares {
   const Connect connect_;
   const Events events_;
   size_t at_ = 0;
+  bool are_mounted_ = false;
   std::vector<std::string> outcomes_;  // of those before at_
   std::unique_ptr<AgentRequest> request_;
   std::shared_ptr<int> round_;  // gone: what comes back is of another one

@@ -65,10 +65,16 @@ Result<void> HostEnds::open_disks(const Spec& spec, const std::string& snapshot)
 }
 
 void HostEnds::open_template(const Spec& spec) {
-  std::vector<int> boot_files{kernel.get()};
-  for (const UniqueFd& initrd : initrds) boot_files.push_back(initrd.get());
-  for (const DiskFile& disk : disks) boot_files.push_back(disk.file());
-  templates = TemplateEnds::open(spec, nics, boot_files);
+  const MachineKind kind(spec, nics);
+  TemplateEnds::BootFiles boot{{kernel.get()}, 0};
+  for (const UniqueFd& initrd : initrds) boot.files.push_back(initrd.get());
+  for (size_t i = 0; i < disks.size(); ++i) {
+    if (i != kind.image())
+      boot.files.push_back(disks[i].file());
+    else if (const auto image = disks[i].pmem())
+      boot.image_bytes = image->bytes;
+  }
+  templates = TemplateEnds::open(spec, kind, boot);
   if (!templates) return;
   saved = templates->find();
   if (!saved && !templates->wanted()) templates.reset();
@@ -202,14 +208,20 @@ Result<MachineConfig> HostEnds::machine_config(const Spec& spec) {
   config.cmdline = fmt::format("{} hostname={}", kDefaultCmdline, spec.name);
   if (!spec.root.empty()) config.cmdline += fmt::format(" snug.root={}", ShareEnd::kRootTag);
   // The guest's first program leaves what is this run's own until it is told to begin.
-  if (templates && templates->waits()) config.cmdline += " snug.late";
+  const MachineKind* const kind = templates ? &templates->kind() : nullptr;
+  if (kind != nullptr && kind->waits())
+    config.cmdline += kind->leaves_root() ? " snug.late=root" : " snug.late";
   config.kaslr = spec.kaslr;
-  if (!spec.cmdline.empty()) config.cmdline += " " + spec.cmdline;
+  const std::string words = kind != nullptr ? kind->words() : spec.cmdline;
+  if (!words.empty()) config.cmdline += " " + words;
   for (size_t i = 0; i < disks.size(); ++i) {
-    if (disks[i].is_pmem())
-      config.pmem.push_back(SNUG_TRY(with_context(disks[i].pmem(), "disk " + spec.disks[i].path)));
-    else
+    if (!disks[i].is_pmem()) {
       config.disks.push_back(disks[i].config());
+      continue;
+    }
+    config.pmem.push_back(SNUG_TRY(with_context(disks[i].pmem(), "disk " + spec.disks[i].path)));
+    PmemFile& file = config.pmem.back();
+    if (kind != nullptr && i == kind->image()) file.room = kind->image_room(file.bytes);
   }
   for (const ShareEnd& share : shares)
     config.shares.push_back({.tag = share.spec.tag,

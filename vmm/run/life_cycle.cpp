@@ -26,6 +26,7 @@ Result<void> check_kernel_mode(const kvm::Kvm& kvm) {
 protocol::Begin begin_of(const HostEnds& ends) {
   protocol::Begin begin;
   for (const NetSpec& nic : ends.nics) begin.addresses.push_back(*nic.mac);
+  if (ends.templates) begin.words = ends.templates->kind().told();
   return begin;
 }
 
@@ -159,8 +160,10 @@ Result<void> LifeCycle::run_machine() {
   const bool goes_on = ends_.saved && report_.boots == 0;
   ++report_.boots;
   if (agent_) agent_->guest_boots();
-  if (agent_ && goes_on) networks_.pull_out(changed_nics(ends_));
-  if (agent_ && goes_on) agent_->guest_goes_on(spec_.name, ends_.templates && ends_.templates->waits());
+  if (agent_ && goes_on) {
+    networks_.pull_out(changed_nics(ends_));
+    agent_->guest_goes_on(spec_.name, ends_.templates && ends_.templates->kind().waits());
+  }
   if (agent_ && agent_->shares().any() && !commands_) limits_.mounts_begin(GuestAgent::kPatience);
   limits_.boot_begins(boot_limit());
   Result<void> started;

@@ -120,6 +120,8 @@ class LifeCycle {
   void on_agent_ready();
   // A template of the guest, if one is to be made of it. `waits`, `go_on`: see GuestAgent::Events.
   void on_untouched(bool waits, const std::function<void()>& go_on);
+  // None can be made of it.
+  void without_template(const std::function<void()>& go_on);
   bool on_agent_lost(const std::string& why);
   void note_touched();
   void tell_touched();

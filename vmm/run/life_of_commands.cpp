@@ -54,13 +54,13 @@ void LifeCycle::on_agent_ready() {
 void LifeCycle::on_untouched(bool waits, const std::function<void()>& go_on) {
   TemplateEnds* templates = ends_.templates && ends_.templates->wanted() ? &*ends_.templates : nullptr;
   if (templates == nullptr || report_.boots > 1) return go_on();
-  if (waits != templates->waits()) {
+  if (waits != templates->kind().waits()) {
     log_info(
-        "template: none of this guest: it has a network or a first program of its own, for which its agent "
-        "does not wait");
+        "template: none of this guest: it has a network, a root or a first program of its own, for which its "
+        "agent does not wait");
     (void)templates->take_files();
     templates->drop();
-    return go_on();
+    return without_template(go_on);
   }
   snapshot(templates->take_files(), [this, go_on](const Result<SnapshotTaken>& taken) {
     if (taken) {
@@ -74,9 +74,20 @@ void LifeCycle::on_untouched(bool waits, const std::function<void()>& go_on) {
   });
 }
 
+// It lacks what it was to be told later.
+void LifeCycle::without_template(const std::function<void()>& go_on) {
+  const bool lacks = !ends_.templates->kind().told().empty();
+  if (!lacks) return go_on();
+  ends_.templates.reset();
+  restart();
+}
+
 // What the guest has written to so far is what the next one will write to.
 void LifeCycle::note_touched() {
-  if (!ends_.templates || !machine_ || report_.boots > 1 || !ends_.templates->take_touched_wanted()) return;
+  // Memory that others have as well is a copy already.
+  if (!ends_.templates || !machine_ || report_.boots > 1 || machine_->memory().file() >= 0 ||
+      !ends_.templates->take_touched_wanted())
+    return;
   notes_touched_ = true;
   builder_->loop().post([this, machine = machine_.get()] {
     touched_ = touched_pages(machine->memory(), environment_.pagemap);

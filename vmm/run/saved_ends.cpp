@@ -16,17 +16,6 @@
 namespace snug {
 namespace {
 
-// What keeps a machine from beginning as another of its kind; "": nothing.
-std::string without_template(const Spec& spec, std::span<const NetSpec> nics) {
-  if (std::ranges::find(nics, NetMode::kTap, &NetSpec::mode) != nics.end()) return "it has a tap interface";
-  if (!spec.shares.empty() || !spec.root.empty()) return "it has shares";
-  if (!spec.consoles.empty() || !spec.channels.empty()) return "it has consoles or channels";
-  // A thread of its own may write between the look at it and its standstill.
-  const bool written = std::ranges::any_of(
-      spec.disks, [](const DiskSpec& disk) { return !disk.readonly && (!disk.ephemeral || disk.thread); });
-  return written ? "it has disks that keep what is written to them" : "";
-}
-
 // What KVM shows of it to guests. (The rest of what is behind these numbers is the host's kernel's.)
 std::string processor() {
   std::string text;
@@ -41,11 +30,6 @@ std::string processor() {
     text += fmt::format("{:x} {:x} {:x} {:x} ", a, b, c, d);
   }
   return text;
-}
-
-void add_interfaces(TemplateKind& kind, std::span<const NetSpec> nics) {
-  for (const NetSpec& nic : nics)
-    kind.add("interface", fmt::format("{} {} {}", nic.mtu, nic.queues, nic.queue_size));
 }
 
 // Of this program: another build may save something else.
@@ -86,39 +70,31 @@ Result<MachineConfig::Saved> SavedEnds::read() const {
   return saved;
 }
 
-std::optional<TemplateEnds> TemplateEnds::open(const Spec& spec, std::span<const NetSpec> nics,
-                                               std::span<const int> boot_files) {
-  if (const std::string why = without_template(spec, nics); !why.empty()) {
+std::optional<TemplateEnds> TemplateEnds::open(const Spec& spec, const MachineKind& kind,
+                                               const BootFiles& boot) {
+  if (const std::string why = kind.without_template(); !why.empty()) {
     // Said where somebody has asked for one.
     if (spec.templates == TemplateMode::kTrue) log_info("template: not for this machine: {}", why);
     return std::nullopt;
   }
-  TemplateKind kind;
-  bool known = add_program(kind);
-  for (const int file : boot_files) known = known && kind.add_file("file", file);
+  TemplateKind name;
+  bool known = add_program(name);
+  for (const int file : boot.files) known = known && name.add_file("file", file);
   utsname host{};
   ::uname(&host);
-  kind.add("host", std::string(host.release) + " " + host.version);
-  kind.add("processor", processor());
-  kind.add("machine", fmt::format("{} {} {} {} {} {} {} {}", spec.cpus, spec.memory, spec.kaslr, spec.rng,
-                                  spec.packed_rings, static_cast<int>(spec.pci), spec.vsock.cid,
-                                  spec.balloon ? fmt::format("{}", *spec.balloon) : "none"));
-  kind.add("cmdline", spec.cmdline);
-  add_interfaces(kind, nics);
-  for (const DiskSpec& disk : spec.disks)
-    kind.add("disk", fmt::format("{} {} {} {} {}", static_cast<int>(disk.mode), disk.readonly, disk.serial,
-                                 disk.queues, disk.queue_size));
+  name.add("host", std::string(host.release) + " " + host.version);
+  name.add("processor", processor());
+  kind.describe(name, boot.image_bytes);
   const std::string cache = cache_folder();
   if (!known || cache.empty()) return std::nullopt;
-  auto store = TemplateStore::open(cache + "/templates", kind.name());
+  auto store = TemplateStore::open(cache + "/templates", name.name());
   if (!store) {
     log_info("template: {}", store.error().text());
     return std::nullopt;
   }
-  TemplateEnds ends;
+  TemplateEnds ends(kind);
   ends.store_ = std::move(*store);
   ends.refuses_ = spec.templates == TemplateMode::kAuto;
-  ends.waits_ = !nics.empty() || (!spec.image.empty() && spec.init == InitMode::kImage);
   return ends;
 }
 

@@ -6,14 +6,15 @@
 
 #include <functional>
 #include <optional>
-#include <span>
 #include <string>
+#include <vector>
 
 #include "vmm/base/result.h"
 #include "vmm/base/unique_fd.h"
 #include "vmm/control/control_api.h"
 #include "vmm/host/template_store.h"
 #include "vmm/machine/machine.h"
+#include "vmm/run/machine_kind.h"
 #include "vmm/run/warden_link.h"
 #include "vmm/spec/spec.h"
 
@@ -37,19 +38,21 @@ struct SavedEnds {
 
 class TemplateEnds {
  public:
-  // `boot_files`: kernel, initrds and disks. `nics`: with every default. Nothing: this kind of machine has
-  // none, which is said where its user wants one.
-  static std::optional<TemplateEnds> open(const Spec& spec, std::span<const NetSpec> nics,
-                                          std::span<const int> boot_files);
+  // What the machine has open by then, for its kind.
+  struct BootFiles {
+    std::vector<int> files;    // kernel and initrds, and disks that are no root that is left until later
+    uint64_t image_bytes = 0;  // of such a root, or 0
+  };
+  // `kind`: of `spec`, which it points to. Nothing: there is no template of it, which is said where its user
+  // wants one.
+  static std::optional<TemplateEnds> open(const Spec& spec, const MachineKind& kind, const BootFiles& boot);
 
   // Nothing: there is none, and one is begun if it is time for that (wanted()).
   std::optional<SavedEnds> find();
   // The process of the machine, before it is locked in.
   void go_behind(WardenLink& warden);
 
-  // Whether its guest's first program waits to begin when it is saved: for it has what belongs to one run
-  // alone.
-  bool waits() const { return waits_; }
+  const MachineKind& kind() const { return kind_; }
 
   // In that process. Whether one is to be made; its files, once.
   bool wanted() const { return made_.state && made_.memory; }
@@ -68,11 +71,13 @@ class TemplateEnds {
   void drop_for_machine();
 
  private:
+  explicit TemplateEnds(const MachineKind& kind) : kind_(kind) {}
+
+  MachineKind kind_;
   bool touched_wanted_ = false;
   bool refuses_ = false;  // is to be asked for no more where none can be made
   TemplateStore store_;
   TemplateStore::Files made_;
-  bool waits_ = false;
   std::function<void()> keep_;
   std::function<void()> drop_;
   std::function<void(const std::string&)> keep_touched_;

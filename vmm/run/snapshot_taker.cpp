@@ -33,10 +33,14 @@ Result<void> write_state(int file, std::span<const std::byte> state) {
   return {};
 }
 
-// What a guest has written would be gone where another begins.
-Result<void> check_untouched(const DiskSource& disk) {
-  if (!disk.device->written()) return {};
-  return fail("{}: the guest has written to it", disk.device->name());
+// What a guest has written would be gone where another begins, and what it knows of files is not so of those
+// of another share.
+Result<void> check_untouched(const VirtioDevices& devices) {
+  for (const DiskSource& disk : devices.written_disks())
+    if (disk.device->written()) return fail("{}: the guest has written to it", disk.device->name());
+  for (const VirtioFs* share : devices.shares())
+    if (share->mounted()) return fail("{}: the guest has mounted it", share->name());
+  return {};
 }
 
 }  // namespace
@@ -57,7 +61,7 @@ void SnapshotTaker::take(Machine& machine, SnapshotFiles files, Done done) {
   if (const std::string why = machine.virtio().unsaveable(); !why.empty())
     return done(fail("{}: a machine with it cannot be saved", why));
   const std::vector<DiskSource>& disks = machine.virtio().written_disks();
-  if (!files.disks_untouched && files.disks.size() != disks.size())
+  if (!files.untouched && files.disks.size() != disks.size())
     return done(fail("the guest may write to {} disks, and there are files for copies of {}", disks.size(),
                      files.disks.size()));
   const int memory = files.memory.get();
@@ -70,7 +74,7 @@ void SnapshotTaker::take(Machine& machine, SnapshotFiles files, Done done) {
   alive_ = std::make_shared<int>(0);
   // A guest of which a template is made waits for us. Noting what it writes meanwhile, for which each of its
   // pages faults once more, takes longer than writing them.
-  if (!job_->was_running || job_->files.disks_untouched) return stand_still();
+  if (!job_->was_running || job_->files.untouched) return stand_still();
   write_while_it_runs();
 }
 
@@ -113,8 +117,7 @@ Result<uint64_t> SnapshotTaker::take_dirty() {
 }
 
 Result<void> SnapshotTaker::write_rest() {
-  if (job_->files.disks_untouched)
-    for (const DiskSource& disk : job_->machine.virtio().written_disks()) SNUG_TRY(check_untouched(disk));
+  if (job_->files.untouched) SNUG_TRY(check_untouched(job_->machine.virtio()));
   for (DiskImageWriter& disk : job_->disks) SNUG_TRY(disk.write_rest());
   if (!job_->dirty_log) return job_->memory.write_all();
   SNUG_TRY(take_dirty());

@@ -71,6 +71,11 @@ std::optional<uint32_t> ShareSession::serve(const GuestMemory& memory, const Vir
   return reply.finish(unique, outcome);
 }
 
+bool ShareSession::begun() const {
+  const std::shared_lock with_others(running_);
+  return share_->agreed.initialized;
+}
+
 bool ShareSession::poll() {
   const std::shared_lock with_others(running_);
   return share_->waits.poll();

@@ -58,6 +58,9 @@ class ShareSession {
   // the reader's to say.
   void restore(SectionReader& in);
 
+  // FUSE_INIT has been served since the start, or reset(), or FUSE_DESTROY.
+  bool begun() const;
+
   // Tries the locks that are waited for once more. False: none is. To be called every now and then after
   // serve() has returned nothing: locks of other processes on the host are not told when they go.
   bool poll();
@@ -66,7 +69,7 @@ class ShareSession {
   explicit ShareSession(std::unique_ptr<Share> share);
 
   std::unique_ptr<Share> share_;
-  std::shared_mutex running_;  // shared: by requests
+  mutable std::shared_mutex running_;  // shared: by requests
 };
 
 }  // namespace snug

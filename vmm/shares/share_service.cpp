@@ -204,7 +204,8 @@ std::string ShareService::hold(std::vector<UniqueFd> descriptors) {
 void ShareService::on_held() {
   // Released meanwhile.
   if (!state_) return;
-  tell(share::NewsKind::kHeld, save());
+  const std::string why = save();
+  tell(why.empty() && session_->begun() ? share::NewsKind::kHeldMounted : share::NewsKind::kHeld, why);
 }
 
 // "" or why there is no state.

@@ -65,7 +65,8 @@ Keys<Spec> all_keys() {
            "had booted: from the third of a kind on, where the second has left that behind, for a day "
            "(auto); "
            "from the second on (true); never (false). Guests of one template have the same random addresses. "
-           "Not with interfaces of mode tap, shares, or disks that keep what is written to them, which boot.",
+           "Not with interfaces of mode tap, consoles, channels, or disks that keep what is written to them, "
+           "which boot.",
        .example = "false",
        .value =
            auto_or_boolean(&Spec::templates, TemplateMode::kAuto, TemplateMode::kTrue, TemplateMode::kFalse)},

@@ -299,7 +299,9 @@ void VirtioFs::server_ready() {
 void VirtioFs::on_news(const share::News& news, const std::string& text) {
   if (host_ == nullptr) return;
   if (news.kind == static_cast<uint32_t>(share::NewsKind::kBroken) && !stopping_) host_->needs_reset(text);
-  if (news.kind == static_cast<uint32_t>(share::NewsKind::kHeld) && hold_ == Hold::kAsked) {
+  const bool mounted = news.kind == static_cast<uint32_t>(share::NewsKind::kHeldMounted);
+  if ((mounted || news.kind == static_cast<uint32_t>(share::NewsKind::kHeld)) && hold_ == Hold::kAsked) {
+    mounted_ = mounted;
     why_not_ = text;
     if (text.empty()) hold_ = Hold::kHeld;
   }

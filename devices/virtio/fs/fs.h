@@ -55,6 +55,8 @@ class VirtioFs final : public VirtioDevice {
   bool settle() override;
   void save(SectionWriter& out) const override;
   void wake() override;
+  // While it is settled: whether the guest has mounted it, and may know files of it.
+  bool mounted() const { return mounted_; }
 
  private:
   explicit VirtioFs(FsConfig config);
@@ -88,6 +90,7 @@ class VirtioFs final : public VirtioDevice {
 
   enum class Hold { kNone, kAsked, kHeld };
   Hold hold_ = Hold::kNone;
+  bool mounted_ = false;
   std::string why_not_;  // the server has no state to tell
   UniqueFd state_;       // of the server: while it is held, or until it has been told where to go on
 };

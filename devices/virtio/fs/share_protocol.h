@@ -70,8 +70,9 @@ static_assert(std::is_trivially_copyable_v<Call>);
 
 enum class NewsKind : uint32_t {
   kStopped = 1,
-  kBroken,  // the driver has broken the rules; text behind the head: how
-  kHeld,    // text behind the head: why there is no state to be had; none: it is in the file
+  kBroken,       // the driver has broken the rules; text behind the head: how
+  kHeld,         // text behind the head: why there is no state to be had; none: it is in the file
+  kHeldMounted,  // as kHeld, with a state, of a share that the guest has mounted
 };
 
 struct News {

@@ -24,6 +24,7 @@ struct PmemFile {
   int fd = -1;          // the caller's; open for writing unless it is read-only
   std::string storage;  // where the bytes are, for messages
   uint64_t bytes = 0;   // of the file
+  uint64_t room = 0;    // bytes that the guest has at least; zeros behind the file, which is read-only then
   bool read_only = false;
   BlockEngine engine = BlockEngine::kAuto;  // that flushes
 };

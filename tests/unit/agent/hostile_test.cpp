@@ -264,6 +264,16 @@ TEST(BeginRequest, IsReadOnlyAsItIsWritten) {
   EXPECT_FALSE(protocol::decode_begin(payload + "x"));
   EXPECT_FALSE(protocol::decode_begin(payload.substr(0, payload.size() - 1)));
   EXPECT_FALSE(protocol::decode_begin("\x09" + std::string(54, 'x')));
+  EXPECT_EQ(protocol::decode_begin(payload)->words, "");
+  std::string told;
+  protocol::put_begin(told, {two.addresses, "snug.volume=/data"});
+  told.erase(0, protocol::kHeaderSize);
+  EXPECT_EQ(protocol::decode_begin(told)->addresses, two.addresses);
+  EXPECT_EQ(protocol::decode_begin(told)->words, "snug.volume=/data");
+  EXPECT_FALSE(protocol::decode_begin(told + "x"));
+  EXPECT_FALSE(protocol::decode_begin(told.substr(0, told.size() - 1)));
+  told.back() = '\0';
+  EXPECT_FALSE(protocol::decode_begin(told));
   const std::vector<protocol::AddressChange> changes{{{1, 2, 3, 4, 5, 6}, {2, 2, 2, 2, 2, 2}}, {}};
   std::string other;
   protocol::put_readdress(other, changes);

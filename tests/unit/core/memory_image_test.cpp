@@ -67,6 +67,31 @@ TEST_P(MemoryImageTest, WhatWasWrittenIsThereAgainAndZerosTakeNoRoom) {
   EXPECT_EQ(again->load<uint8_t>(4096 * 5 + 7), 0);
 }
 
+TEST_P(MemoryImageTest, WhatOthersHaveAsWellIsACopy) {
+  // Above the hole, too.
+  const uint64_t size = map::kHoleStart + 2 * kMiB;
+  const auto places = {uint64_t{0}, uint64_t{4096 * 5 + 7}, map::kHoleStart - 1, map::kHoleEnd + 4096 * 3,
+                       map::kHoleEnd + 2 * kMiB - 1};
+  const auto memory = GuestMemory::create_shared(size);
+  ASSERT_TRUE(memory);
+  for (const uint64_t gpa : places) ASSERT_TRUE(memory->store(gpa, uint8_t{0x5a}));
+  const UniqueFd file = empty_file();
+  ASSERT_TRUE(write(*memory, file));
+  EXPECT_LE(bytes_stored(file), 5 * 4096u);
+
+  const auto again = GuestMemory::create_shared(size);
+  ASSERT_TRUE(map_memory_image(*again, file.get()));
+  const auto other = GuestMemory::attach(*duplicate(again->file()), size);
+  ASSERT_TRUE(other);
+  for (const uint64_t gpa : places) EXPECT_EQ(other->load<uint8_t>(gpa), 0x5a) << gpa;
+  EXPECT_EQ(other->load<uint8_t>(1), 0);
+  ASSERT_TRUE(again->store(uint64_t{0}, uint8_t{1}));
+  EXPECT_EQ(other->load<uint8_t>(0), 1);
+  std::array<std::byte, 1> first{};
+  ASSERT_EQ(::pread(file.get(), first.data(), 1, 0), 1);
+  EXPECT_EQ(first[0], std::byte{0x5a});
+}
+
 TEST_P(MemoryImageTest, WhatWasMappedAndNeverTouchedIsPartOfIt) {
   const auto memory = GuestMemory::create(2 * kMiB);
   const UniqueFd kernel = empty_file();

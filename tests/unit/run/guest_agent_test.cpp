@@ -20,9 +20,11 @@ class GuestAgentTest : public testing::Test {
     hub_ = std::move(*VsockHub::create(*loop_, ""));
     make({});
   }
-  void make(std::vector<protocol::MountRequest> mounts, std::vector<protocol::AddressChange> addresses = {}) {
+  void make(std::vector<protocol::MountRequest> mounts, std::vector<protocol::AddressChange> addresses = {},
+            std::string words = {}) {
     agent_ = std::make_unique<GuestAgent>(
-        *loop_, *hub_, GuestAgent::Wishes{std::move(mounts), {.addresses = {kAddress}}, std::move(addresses)},
+        *loop_, *hub_,
+        GuestAgent::Wishes{std::move(mounts), {{kAddress}, std::move(words)}, std::move(addresses)},
         GuestAgent::Events{.called = [this] { ++calls_; },
                            .share_failed = [this](const std::string& why) { failed_.push_back(why); },
                            .ready = [this] { ++ready_; },
@@ -180,6 +182,21 @@ TEST_F(GuestAgentTest, AGuestThatWaitsIsToldToBegin) {
   EXPECT_EQ(ready_, 1);
 }
 
+TEST_F(GuestAgentTest, WordsAreForAnAgentThatTakesThem) {
+  make({}, {}, "snug.volume=/data");
+  agent_->guest_boots();
+  answer_with(with_done(greeting(protocol::kWordsVersion), 1));
+  call(protocol::kWaitingPort);
+  EXPECT_THAT(asked(), testing::ElementsAre(protocol::FrameType::kHello, protocol::FrameType::kBegin));
+  EXPECT_EQ(begun_->words, "snug.volume=/data");
+  EXPECT_EQ(ready_, 1);
+  agent_->guest_boots();
+  answer_with(with_done(greeting(protocol::kKeepVersion), 1));
+  call(protocol::kWaitingPort);
+  EXPECT_EQ(ready_, 1);
+  EXPECT_EQ(failed_.size(), 1) << "it has begun without them";
+}
+
 TEST_F(GuestAgentTest, AGuestThatDoesNotBeginIsSaid) {
   agent_->guest_boots();
   std::string answer = greeting(protocol::kVersion);
@@ -188,6 +205,50 @@ TEST_F(GuestAgentTest, AGuestThatDoesNotBeginIsSaid) {
   call(protocol::kWaitingPort);
   EXPECT_THAT(failed_, testing::ElementsAre(testing::HasSubstr("eth0 takes no other address")));
   EXPECT_EQ(ready_, 0);
+}
+
+TEST_F(GuestAgentTest, OneThatGoesOnMountsOnTheWayToItsCommand) {
+  make({{.tag = "a", .target = "/a", .file = {}, .readonly = false}});
+  std::optional<ExecBefore> before;
+  agent_->when_it_goes_on([&](UniqueFd, ExecBefore asked) {
+    before = std::move(asked);
+    return true;
+  });
+  agent_->guest_boots();
+  answer_with(greeting(protocol::kVersion));
+  agent_->guest_goes_on("name", false);
+  turn();
+  ASSERT_TRUE(before);
+  EXPECT_EQ(before->answers, 2U);
+  protocol::FrameReader reader;
+  reader.feed(before->frames);
+  EXPECT_EQ(reader.next()->type, protocol::FrameType::kGoOn);
+  EXPECT_EQ(reader.next()->type, protocol::FrameType::kMount);
+  EXPECT_EQ(ready_, 0);
+  before->done({});
+  EXPECT_EQ(ready_, 1);
+  EXPECT_EQ(agent_->shares().outcome("a"), "");
+  EXPECT_THAT(failed_, testing::IsEmpty());
+}
+
+TEST_F(GuestAgentTest, WhatIsRefusedOnTheWayIsAskedForAlone) {
+  make({{.tag = "a", .target = "/a", .file = {}, .readonly = false}});
+  std::optional<ExecBefore> before;
+  agent_->when_it_goes_on([&](UniqueFd, ExecBefore asked) {
+    before = std::move(asked);
+    return true;
+  });
+  agent_->guest_boots();
+  answer_with(with_done(greeting(protocol::kVersion), 1));
+  agent_->guest_goes_on("name", false);
+  turn();
+  ASSERT_TRUE(before);
+  before->done(fail("the guest's agent: there is no such device"));
+  turn();
+  // It goes on after all, and then mounts.
+  EXPECT_THAT(failed_, testing::IsEmpty());
+  EXPECT_THAT(asked(), testing::ElementsAre(protocol::FrameType::kHello, protocol::FrameType::kMount));
+  EXPECT_EQ(ready_, 1);
 }
 
 TEST_F(GuestAgentTest, OneThatIsAnotherHasItsAddressesBeforeItIsReady) {

@@ -120,6 +120,27 @@ TEST_F(GuestSharesTest, OneAfterTheOther) {
   EXPECT_EQ(asked_.size(), 6U);
 }
 
+TEST_F(GuestSharesTest, ThoseThatOthersHaveMountedAreDone) {
+  make({mount("a", "/a"), mount("b", "/b")});
+  std::string frames;
+  EXPECT_EQ(shares_->put_all(frames), 2U);
+  protocol::FrameReader reader;
+  reader.feed(frames);
+  EXPECT_EQ(protocol::decode_mount(reader.next()->payload), mount("a", "/a"));
+  EXPECT_EQ(protocol::decode_mount(reader.next()->payload), mount("b", "/b"));
+  shares_->are_mounted();
+  EXPECT_EQ(shares_->outcome("b"), "");
+  shares_->mount();
+  run();
+  EXPECT_EQ(done_, 1);
+  EXPECT_THAT(asked_, IsEmpty());
+  // A later call of the agent is one as any.
+  shares_->mount();
+  run();
+  EXPECT_EQ(asked_.size(), 2U);
+  EXPECT_EQ(done_, 2);
+}
+
 TEST_F(GuestSharesTest, OneThatFailsIsSaidAndTheOthersAreTried) {
   make({mount("bad", "/a"), mount("b", "/b")});
   shares_->mount();

@@ -307,6 +307,33 @@ TEST_F(ShareServiceState, ADeviceIsSavedAndGoesOnElsewhere) {
   EXPECT_FALSE(has_failed) << failure;
 }
 
+TEST_F(ShareServiceState, WhetherItIsMountedIsTold) {
+  serve();
+  make_device();
+  start();
+  ASSERT_TRUE(device_hears([&] { return device->settle(); }));
+  EXPECT_FALSE(device->mounted());
+  device->wake();
+  begin_session();
+  ASSERT_TRUE(device_hears([&] { return device->settle(); }));
+  EXPECT_TRUE(device->mounted());
+  device->wake();
+  // It has no arguments.
+  constexpr uint64_t kAt = kRequests + 0x10000;
+  fuse_in_header head{};
+  head.len = sizeof head;
+  head.opcode = FUSE_DESTROY;
+  ASSERT_TRUE(memory.store(kAt, head));
+  requests.chain(2, {{kAt, head.len, false}, {kAt + 0x8000, 0x1000, true}});
+  requests.offer(2);
+  host->kick(1);
+  ASSERT_TRUE(answered(2));
+  ASSERT_EQ(head_of_answer(1).error, 0);
+  ASSERT_TRUE(device_hears([&] { return device->settle(); }));
+  EXPECT_FALSE(device->mounted()) << "what it knew it has given back";
+  EXPECT_FALSE(has_failed) << failure;
+}
+
 TEST_F(ShareServiceState, AStateThatIsNoneEndsTheServerInWords) {
   serve();
   make_device();

@@ -1,5 +1,6 @@
 """command: `snug run -- true` beside other monitors with the same kernel and a script that does as much."""
 import itertools
+import os
 
 from bench import archives, processes
 from bench.monitors import GuestSpec
@@ -33,6 +34,7 @@ def measure(setting, figures):
         command = [setting.snug, "run", "--kernel", snug.kernel_file(base), "--initrd", setting.initrd, "--memory", "128M", "--",
                    "true"]
         measure_snug(setting, figures, case, command)
+        measure_snug(setting, figures, case + ", a share", [*command[:-2], "-v", shared(setting), *command[-2:]])
         for monitor in setting.monitors:
             why = monitor.missing(base)
             if why and figures.begin("command", case, monitor.name + ", script"):
@@ -42,6 +44,14 @@ def measure(setting, figures):
             measure_one(setting, figures, case, monitor.name + ", script", monitor.command(base), "status 0")
     if not setting.quick:
         measure_stock(setting, figures)
+
+
+def shared(setting):
+    """A folder with a file, which the guest mounts and does not look into."""
+    folder = setting.path("shared")
+    os.makedirs(folder, exist_ok=True)
+    setting.file("shared/file", lambda path: open(path, "w").close())
+    return folder
 
 
 def measure_stock(setting, figures):
