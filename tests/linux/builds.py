@@ -148,7 +148,7 @@ def shares_hold_packages_of_npm():
 @exhaustive
 def shares_hold_under_stress_ng():
     """All that it has for file systems, at once; it says what it finds wrong, and leaves nothing."""
-    # One run of 60 s was seen to come to rest without an end; until that is understood it is not for every day.
+    # With what is to be removed behind them these seconds are minutes, too many for every day.
     needs("stress-ng")
     seconds = 60
     with folder_with_attributes() as parent, Work(parent=parent) as work:
