@@ -43,9 +43,9 @@ class Machines:
     def snug(self, *arguments, **keywords):
         return snug(*arguments, env=self.env, **keywords)
 
-    def boot(self, name, *flags, kernel=None):
+    def boot(self, name, *flags, kernel=None, memory="128M"):
         initrds = ["--initrd", INITRD] + (["--initrd", STOCK_MODULES] if kernel == STOCK else [])
-        self.snug("run", "-d", "--wait", "--name", name, "-k", kernel or TINY, *initrds, "--memory", "128M", *flags).expect(0)
+        self.snug("run", "-d", "--wait", "--name", name, "-k", kernel or TINY, *initrds, "--memory", memory, *flags).expect(0)
 
     def save(self, name, snapshot):
         self.snug("snapshot", name, snapshot).expect(0)

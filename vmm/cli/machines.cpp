@@ -88,6 +88,12 @@ double number_in(const json& object, const char* member) {
   return found != object.end() && found->is_number() ? found->get<double>() : 0;
 }
 
+Result<FoundVm> find_alive(const std::string& name) {
+  FoundVm vm = SNUG_TRY(find_machine(name));
+  if (!vm.alive) return fail("{} has ended", vm.name);
+  return vm;
+}
+
 Result<json> ask_json(const FoundVm& vm, std::string_view method, std::string_view path,
                       const std::string& body) {
   const auto answer = SNUG_TRY(ask_machine(vm, method, path, body));

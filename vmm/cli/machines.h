@@ -10,6 +10,9 @@
 
 namespace snug::cli {
 
+// One that runs. Errors: there is none of that name; it has ended.
+Result<FoundVm> find_alive(const std::string& name);
+
 // A request and its JSON answer. Errors: the connection; an answer with an error status, in its own words.
 Result<nlohmann::json> ask_json(const FoundVm& vm, std::string_view method, std::string_view path,
                                 const std::string& body = {});

@@ -63,8 +63,7 @@ void tell_what_it_cost(const std::string& machine, const StoredSnapshot& kept, c
 }
 
 Result<void> make_snapshot(const std::string& machine, std::string name) {
-  const FoundVm vm = SNUG_TRY(find_machine(machine));
-  if (!vm.alive) return fail("{} has ended", vm.name);
+  const FoundVm vm = SNUG_TRY(find_alive(machine));
   if (name.empty()) name = vm.name;
   // Whoever wants us to end waits until the machine goes on; nothing half-made is left then.
   oci::HeldSignals signals;

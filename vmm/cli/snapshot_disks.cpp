@@ -85,6 +85,20 @@ Result<SnapshotDisks> add_disks(NewSnapshot& made, Spec& spec) {
   return disks;
 }
 
+Result<json> disks_elsewhere(const Spec& spec) {
+  json elsewhere = json::array();
+  for (const DiskSpec& disk : spec.disks) {
+    // It would be there once more, and what the guest writes there gone with it.
+    if (!disk.readonly)
+      return fail_with_hint(
+          fmt::format("disk {}: disks that the guest may write to do not go with a machine that is sent",
+                      disk.path),
+          "stop it, copy the disk, and start it there; or give the disk readonly: true");
+    elsewhere.push_back(SNUG_TRY(identity_of(disk.path)));
+  }
+  return elsewhere;
+}
+
 Result<void> check_disks_elsewhere(const json& elsewhere) {
   if (!elsewhere.is_array()) return {};
   for (const json& known : elsewhere) {

@@ -25,6 +25,9 @@ struct SnapshotDisks {
 // paths of the snapshot's own disks relative to it. Errors: a disk that is gone; the file system.
 Result<SnapshotDisks> add_disks(NewSnapshot& made, Spec& spec);
 
+// Of a machine that is sent, which takes no disk along: those that stay where they are. Errors: one that the
+// guest may write to.
+Result<nlohmann::json> disks_elsewhere(const Spec& spec);
 // Errors: one of them is gone, or is another one now.
 Result<void> check_disks_elsewhere(const nlohmann::json& elsewhere);
 

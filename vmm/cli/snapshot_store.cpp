@@ -146,9 +146,31 @@ void remove_abandoned(const fs::path& parent) {
   }
 }
 
+Result<void> make_ready(const fs::path& parent) {
+  std::error_code error;
+  if (belongs_to_another(parent.string()))
+    return fail("{}: it is another user's; set HOME or XDG_DATA_HOME", parent.string());
+  fs::create_directories(parent, error);
+  if (error) return fail("{}: {}", parent.string(), error.message());
+  remove_abandoned(parent);
+  return {};
+}
+
 }  // namespace
 
 // --- a new one -----------------------------------------------------------------------------------------
+
+Result<UniqueFd> passing_file() {
+  const auto parent = SNUG_TRY(snapshots_folder());
+  SNUG_TRY(make_ready(parent));
+  UniqueFd file(::open(parent.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+  if (file) return file;
+  // A file system that has none without a name.
+  std::string path = (parent / ".new-XXXXXX").string();
+  file = UniqueFd(::mkostemp(path.data(), O_CLOEXEC));
+  if (!file || ::unlink(path.c_str()) != 0) return fail_errno(errno, "{}", path);
+  return file;
+}
 
 Result<NewSnapshot> NewSnapshot::begin(const std::string& name) {
   NewSnapshot made;
@@ -170,12 +192,7 @@ Result<NewSnapshot> NewSnapshot::passing() {
 }
 
 Result<void> NewSnapshot::make_folder(const fs::path& parent) {
-  std::error_code error;
-  if (belongs_to_another(parent.string()))
-    return fail("{}: it is another user's; set HOME or XDG_DATA_HOME", parent.string());
-  fs::create_directories(parent, error);
-  if (error) return fail("{}: {}", parent.string(), error.message());
-  remove_abandoned(parent);
+  SNUG_TRY(make_ready(parent));
   std::string folder = (parent / ".new-XXXXXX").string();
   if (::mkdtemp(folder.data()) == nullptr) return fail_errno(errno, "{}", folder);
   folder_ = folder;

@@ -42,6 +42,9 @@ Result<StoredSnapshot> find_snapshot(const std::string& name);
 // Errors: as find_snapshot(); the file system. Machines that were restored of it go on.
 Result<void> remove_snapshot(const std::string& name);
 
+// A file for what passes, where snapshots are, that goes with its descriptor. Errors: the file system.
+Result<UniqueFd> passing_file();
+
 // One that is being made, under a name of its own; gone unless it is kept.
 class NewSnapshot {
  public:

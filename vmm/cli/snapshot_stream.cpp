@@ -4,7 +4,6 @@
 #include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <zlib.h>
 
 #include <algorithm>
 #include <array>
@@ -16,6 +15,8 @@
 #include "vmm/base/checked.h"
 #include "vmm/base/endian.h"
 #include "vmm/base/sparse_file.h"
+#include "vmm/cli/stream_record.h"
+#include "vmm/cli/stream_writer.h"
 #include "vmm/core/state.h"
 #include "vmm/run/saved_ends.h"
 #include "vmm/spec/load.h"
@@ -26,37 +27,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kMagic = "snugsend";
-constexpr size_t kAtOnce = size_t{1} << 20;
-constexpr size_t kNameMax = 64;
 constexpr size_t kDisksMax = 16;  // of a spec
 constexpr uint64_t kSmallMax = uint64_t{1} << 20;
 constexpr uint64_t kLargeMax = uint64_t{1} << 60;  // bytes; no file system has larger files
-
-enum class Kind : uint8_t { kFile = 1, kData = 2, kEnd = 3 };
-
-struct Record {
-  uint8_t kind = 0;
-  uint64_t a = 0;
-  uint32_t b = 0;
-};
-constexpr size_t kRecordBytes = 13;
-
-std::array<std::byte, kRecordBytes> bytes_of(const Record& record) {
-  std::array<std::byte, kRecordBytes> bytes{};
-  const std::span<std::byte> all(bytes);
-  store_le(all.first(1), record.kind);
-  store_le(all.subspan(1, 8), record.a);
-  store_le(all.subspan(9, 4), record.b);
-  return bytes;
-}
-
-uint32_t checksum(std::span<const std::byte> head, std::span<const std::byte> body) {
-  const auto add = [](uLong sum, std::span<const std::byte> bytes) {
-    return ::crc32_z(sum, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size());
-  };
-  return static_cast<uint32_t>(body.empty() ? add(0, head) : add(add(0, head), body));
-}
 
 // The largest that a file of that name may be; nothing: a snapshot has none of that name.
 std::optional<uint64_t> limit_of(std::string_view name) {
@@ -69,51 +42,6 @@ std::optional<uint64_t> limit_of(std::string_view name) {
   return std::nullopt;
 }
 
-// --- out ----------------------------------------------------------------------------------------------
-
-Result<void> send_bytes(int out, std::span<const std::byte> bytes) {
-  while (!bytes.empty()) {
-    const ssize_t count = ::write(out, bytes.data(), bytes.size());
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0 && errno == EAGAIN) {
-      pollfd room{.fd = out, .events = POLLOUT, .revents = 0};
-      (void)::poll(&room, 1, -1);
-      continue;
-    }
-    if (count < 0) return fail_errno(errno, "write the snapshot");
-    bytes = bytes.subspan(static_cast<size_t>(count));
-  }
-  return {};
-}
-
-Result<void> send_record(int out, Kind kind, uint64_t a, std::span<const std::byte> body) {
-  const auto head =
-      bytes_of({.kind = static_cast<uint8_t>(kind), .a = a, .b = static_cast<uint32_t>(body.size())});
-  std::array<std::byte, sizeof(uint32_t)> sum{};
-  store_le(sum, checksum(head, body));
-  SNUG_TRY(send_bytes(out, head));
-  SNUG_TRY(send_bytes(out, body));
-  return send_bytes(out, sum);
-}
-
-Result<void> send_file(int out, const std::string& name, int file) {
-  struct stat status {};
-  if (::fstat(file, &status) != 0) return fail_errno(errno, "{}", name);
-  const auto size = static_cast<uint64_t>(status.st_size);
-  SNUG_TRY(send_record(out, Kind::kFile, size, std::as_bytes(std::span(name))));
-  std::vector<std::byte> buffer(kAtOnce);
-  for (uint64_t at = 0; at < size;) {
-    const FileRange data = next_data(file, at, size);
-    for (at = data.from; at < data.to;) {
-      const auto part = std::span(buffer).first(std::min<uint64_t>(kAtOnce, data.to - at));
-      SNUG_TRY(with_context(read_at(file, part, at), name));
-      if (!is_all_zero(part)) SNUG_TRY(send_record(out, Kind::kData, at, part));
-      at += part.size();
-    }
-  }
-  return {};
-}
-
 }  // namespace
 
 Result<void> send_snapshot(const StoredSnapshot& snapshot, int out) {
@@ -122,27 +50,20 @@ Result<void> send_snapshot(const StoredSnapshot& snapshot, int out) {
   std::string name = snapshot.name;
   if (name.empty() || name.find('/') != std::string::npos)
     name = (folder.has_filename() ? folder : folder.parent_path()).filename().string();
-  name.resize(std::min(name.size(), kNameMax));
-  std::array<std::byte, 5> head{};
-  store_le(std::span<std::byte>(head).first(4), kStreamFormat);
-  store_le(std::span<std::byte>(head).subspan(4, 1), name.size());
-  SNUG_TRY(send_bytes(out, std::as_bytes(std::span(kMagic))));
-  SNUG_TRY(send_bytes(out, head));
-  SNUG_TRY(send_bytes(out, std::as_bytes(std::span(name))));
+  StreamWriter stream(out);
+  SNUG_TRY(stream.begin(kStreamOfFiles, std::move(name)));
   std::vector<std::string> names{"spec.yaml", "snapshot.json", "state", "memory"};
   for (size_t i = 0; i < kDisksMax; ++i) {
     names.push_back(SavedEnds::disk_name(i));
     names.push_back(SavedEnds::overlay_name(i));
   }
-  uint64_t sent = 0;
   for (const std::string& file : names) {
     const UniqueFd fd(::open((snapshot.folder / file).c_str(), O_RDONLY | O_CLOEXEC));
     if (!fd && errno == ENOENT) continue;
     if (!fd) return fail_errno(errno, "{}", (snapshot.folder / file).string());
-    SNUG_TRY(send_file(out, file, fd.get()));
-    ++sent;
+    SNUG_TRY(stream.file(file, fd.get()));
   }
-  return send_record(out, Kind::kEnd, sent, {});
+  return stream.end();
 }
 
 // --- in -----------------------------------------------------------------------------------------------
@@ -151,7 +72,9 @@ namespace {
 
 class Receiver {
  public:
-  Receiver(int in, int stop) : in_(in), stop_(stop), buffer_(kAtOnce) {}
+  // `check`: the caller's.
+  Receiver(int in, int stop, const CheckFacts& check)
+      : in_(in), stop_(stop), check_(check), buffer_(kRecordMax) {}
 
   // The name that it was sent with.
   Result<std::string> head();
@@ -162,12 +85,21 @@ class Receiver {
   Result<void> bytes(std::span<std::byte> out);
   Result<Record> record();
   Result<void> begin_file(NewSnapshot& made, const Record& record);
+  Result<void> facts(const Record& record);
   Result<void> data(const Record& record);
+  Result<void> again(const Record& record);
+  Result<void> zeros(const Record& record);
   Result<void> end(const Record& record) const;
   std::span<const std::byte> body(const Record& record) const { return std::span(buffer_).first(record.b); }
 
+  // What format 1 does not have is unknown in it.
+  bool knows(uint8_t kind) const { return format_ > kStreamOfFiles || kind <= uint8_t(RecordKind::kEnd); }
+
   int in_;
   int stop_;
+  const CheckFacts& check_;
+  uint64_t format_ = 0;
+  bool begun_ = false;  // a record has come
   std::vector<std::byte> buffer_;
   std::set<std::string, std::less<>> names_;
   // The file that has begun.
@@ -199,31 +131,31 @@ Result<void> Receiver::bytes(std::span<std::byte> out) {
 }
 
 Result<std::string> Receiver::head() {
-  std::array<std::byte, kMagic.size() + 5> head{};
+  std::array<std::byte, kStreamMagic.size() + 5> head{};
   const std::span<const std::byte> all(head);
   SNUG_TRY(bytes(head));
-  if (std::memcmp(head.data(), kMagic.data(), kMagic.size()) != 0)
+  if (std::memcmp(head.data(), kStreamMagic.data(), kStreamMagic.size()) != 0)
     return fail("it is nothing that snug snapshot export has written");
-  if (const uint64_t format = load_le(all.subspan(kMagic.size(), 4)); format != kStreamFormat)
-    return fail("it has format {}, and this snug knows format {}", format, kStreamFormat);
-  std::string name(static_cast<size_t>(load_le(all.subspan(kMagic.size() + 4, 1))), '\0');
+  format_ = load_le(all.subspan(kStreamMagic.size(), 4));
+  if (format_ != kStreamOfFiles && format_ != kStreamOfMachine)
+    return fail("it has format {}, and this snug knows formats {} and {}", format_, kStreamOfFiles,
+                kStreamOfMachine);
+  std::string name(static_cast<size_t>(load_le(all.subspan(kStreamMagic.size() + 4, 1))), '\0');
   SNUG_TRY(bytes(std::as_writable_bytes(std::span(name))));
   return name;
 }
 
 // Its body is in buffer_.
 Result<Record> Receiver::record() {
-  std::array<std::byte, kRecordBytes> head{};
-  const std::span<const std::byte> all(head);
+  std::array<std::byte, kRecordHead> head{};
   SNUG_TRY(bytes(head));
-  const Record record{.kind = static_cast<uint8_t>(load_le(all.first(1))),
-                      .a = load_le(all.subspan(1, 8)),
-                      .b = static_cast<uint32_t>(load_le(all.subspan(9, 4)))};
-  if (record.b > kAtOnce) return fail("it was changed on its way, or is none");
+  const Record record = record_of(head);
+  if (record.b > kRecordMax) return fail("it was changed on its way, or is none");
   SNUG_TRY(bytes(std::span(buffer_).first(record.b)));
   std::array<std::byte, sizeof(uint32_t)> sum{};
   SNUG_TRY(bytes(sum));
-  if (load_le(sum) != checksum(head, body(record))) return fail("it was changed on its way, or is none");
+  if (load_le(sum) != record_checksum(head, body(record)))
+    return fail("it was changed on its way, or is none");
   return record;
 }
 
@@ -231,7 +163,7 @@ Result<void> Receiver::begin_file(NewSnapshot& made, const Record& record) {
   const auto text = body(record);
   std::string name(reinterpret_cast<const char*>(text.data()), text.size());
   const auto limit = limit_of(name);
-  if (!limit) return fail("a snapshot has no file {}", in_quotes(name.substr(0, kNameMax)));
+  if (!limit) return fail("a snapshot has no file {}", in_quotes(name.substr(0, kStreamNameMax)));
   if (!names_.insert(name).second) return fail("its file {} comes twice", name);
   if (record.a > *limit) return fail("its file {} has {} bytes, and {} are the most", name, record.a, *limit);
   if (name == "state") {
@@ -256,6 +188,32 @@ Result<void> Receiver::data(const Record& record) {
   return with_context(write_at(file_, body(record), record.a), name_);
 }
 
+// Each of the two in the place of what the memory has there.
+Result<void> Receiver::again(const Record& record) {
+  const bool fits = name_ == "memory" && record.b > 0 && range_within(record.a, record.b, size_);
+  if (!fits) return fail("it has bytes that belong nowhere");
+  return with_context(write_at(file_, body(record), record.a), name_);
+}
+
+Result<void> Receiver::zeros(const Record& record) {
+  const uint64_t count = record.b == sizeof(uint64_t) ? load_le(body(record)) : 0;
+  const bool fits =
+      name_ == "memory" && count > 0 && count <= kRecordMax && range_within(record.a, count, size_);
+  if (!fits) return fail("it has zeros that belong nowhere");
+  if (::fallocate(file_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(record.a),
+                  static_cast<off_t>(count)) == 0)
+    return {};
+  const auto none = std::span(buffer_).first(count);
+  std::ranges::fill(none, std::byte{0});
+  return with_context(write_at(file_, none, record.a), name_);
+}
+
+Result<void> Receiver::facts(const Record& record) {
+  if (begun_) return fail("what it must find here comes too late");
+  const auto text = body(record);
+  return check_ ? check_({reinterpret_cast<const char*>(text.data()), text.size()}) : Result<void>{};
+}
+
 Result<void> Receiver::end(const Record& record) const {
   for (const char* needed : {"spec.yaml", "state", "memory"})
     if (!names_.contains(needed)) return fail("it has no {}", needed);
@@ -263,28 +221,45 @@ Result<void> Receiver::end(const Record& record) const {
   return {};
 }
 
+Result<void> unknown(const Record& record) {
+  return fail("it has a record of kind {}, which this snug does not know", record.kind);
+}
+
 Result<void> Receiver::files(NewSnapshot& made) {
   for (;;) {
     const Record next = SNUG_TRY(record());
-    switch (static_cast<Kind>(next.kind)) {
-      case Kind::kFile:
+    if (!knows(next.kind)) return unknown(next);
+    switch (static_cast<RecordKind>(next.kind)) {
+      case RecordKind::kFacts:
+        SNUG_TRY(facts(next));
+        break;
+      case RecordKind::kFile:
         SNUG_TRY(begin_file(made, next));
         break;
-      case Kind::kData:
+      case RecordKind::kData:
         SNUG_TRY(data(next));
         break;
-      case Kind::kEnd:
+      case RecordKind::kAgain:
+        SNUG_TRY(again(next));
+        break;
+      case RecordKind::kZeros:
+        SNUG_TRY(zeros(next));
+        break;
+      case RecordKind::kEnd:
         return end(next);
       default:
-        return fail("it has a record of kind {}, which this snug does not know", next.kind);
+        return unknown(next);
     }
+    begun_ = true;
   }
 }
 
 }  // namespace
 
 Result<StoredSnapshot> receive_snapshot(int in, const std::optional<std::string>& name, int stop) {
-  Receiver receiver(in, stop);
+  // It is kept, for whatever place.
+  const CheckFacts none;
+  Receiver receiver(in, stop, none);
   const std::string sent = SNUG_TRY(receiver.head());
   // A path would be somebody else's choice of a place.
   if (!name && (sent.empty() || std::ranges::count(sent, '/') > 0))
@@ -294,8 +269,8 @@ Result<StoredSnapshot> receive_snapshot(int in, const std::optional<std::string>
   return made.keep();
 }
 
-Result<void> receive_snapshot_into(NewSnapshot& made, int in, int stop) {
-  Receiver receiver(in, stop);
+Result<void> receive_snapshot_into(NewSnapshot& made, int in, int stop, const CheckFacts& check) {
+  Receiver receiver(in, stop, check);
   SNUG_TRY(receiver.head());
   return receiver.files(made);
 }

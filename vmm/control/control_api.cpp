@@ -12,6 +12,9 @@ using nlohmann::json;
 
 constexpr double kLongestGrace = 86'400;  // seconds
 
+constexpr std::string_view kSnapshotPath = "/v1/snapshot";
+constexpr std::string_view kSendPath = "/v1/send";
+
 // Text from outside may not be UTF-8: JSON must be.
 std::string text_of(const json& value) {
   return value.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
@@ -140,9 +143,9 @@ ControlAnswer post_kill(ControlTarget& target, const HttpRequest&) {
   return done(target);
 }
 
-// For whoever has no files with it: the server sees to the others.
-ControlAnswer post_snapshot(ControlTarget& target, const HttpRequest&) {
-  return *begin_snapshot(target, {}, nullptr);
+// Of requests with files, for whoever has none with it: the server sees to the others.
+ControlAnswer post_without_files(ControlTarget& target, const HttpRequest& request) {
+  return *begin_with_files(target, request, {}, nullptr);
 }
 
 constexpr std::array kRoutes{
@@ -154,24 +157,9 @@ constexpr std::array kRoutes{
     ControlRoute{"POST", "/v1/power-button", post_power_button},
     ControlRoute{"POST", "/v1/stop", post_stop},
     ControlRoute{"POST", "/v1/kill", post_kill},
-    ControlRoute{"POST", "/v1/snapshot", post_snapshot, false, true},
+    ControlRoute{"POST", kSnapshotPath, post_without_files, false, true},
+    ControlRoute{"POST", kSendPath, post_without_files, false, true},
 };
-
-}  // namespace
-
-std::span<const ControlRoute> control_routes() { return kRoutes; }
-
-bool asks_guest(const HttpRequest& request) {
-  return std::ranges::any_of(kRoutes, [&](const ControlRoute& route) {
-    return route.asks_guest && route.path == request.path && route.method == request.method;
-  });
-}
-
-bool takes_files(const HttpRequest& request) {
-  return std::ranges::any_of(kRoutes, [&](const ControlRoute& route) {
-    return route.takes_files && route.path == request.path && route.method == request.method;
-  });
-}
 
 std::optional<ControlAnswer> begin_snapshot(ControlTarget& target, std::vector<UniqueFd> files,
                                             std::function<void(ControlAnswer)> answer) {
@@ -190,6 +178,39 @@ std::optional<ControlAnswer> begin_snapshot(ControlTarget& target, std::vector<U
     answer({.json = text_of(told)});
   });
   return std::nullopt;
+}
+
+ControlAnswer begin_sending(ControlTarget& target, std::vector<UniqueFd> files) {
+  if (files.size() != 4)
+    return control_error(400,
+                         "descriptors come with this request (SCM_RIGHTS): empty files, open for writing, "
+                         "for the state, for the memory, and for which pages of it were written, and a "
+                         "connected socket (SOCK_SEQPACKET)");
+  return outcome(target, target.send({std::move(files[0]), std::move(files[1]), {}},
+                                     {.pages = std::move(files[2]), .talk = std::move(files[3])}));
+}
+
+}  // namespace
+
+std::span<const ControlRoute> control_routes() { return kRoutes; }
+
+bool asks_guest(const HttpRequest& request) {
+  return std::ranges::any_of(kRoutes, [&](const ControlRoute& route) {
+    return route.asks_guest && route.path == request.path && route.method == request.method;
+  });
+}
+
+bool takes_files(const HttpRequest& request) {
+  return std::ranges::any_of(kRoutes, [&](const ControlRoute& route) {
+    return route.takes_files && route.path == request.path && route.method == request.method;
+  });
+}
+
+std::optional<ControlAnswer> begin_with_files(ControlTarget& target, const HttpRequest& request,
+                                              std::vector<UniqueFd> files,
+                                              std::function<void(ControlAnswer)> answer) {
+  if (request.path == kSendPath) return begin_sending(target, std::move(files));
+  return begin_snapshot(target, std::move(files), std::move(answer));
 }
 
 ControlAnswer control_error(int status, const std::string& text) {

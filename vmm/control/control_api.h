@@ -98,6 +98,11 @@ struct SnapshotFiles {
   // refused unless the guest has written to none of them and has mounted no share.
   bool untouched = false;
 };
+// What comes besides, of whoever sends the machine to another place (send_talk.h).
+struct SendingEnds {
+  UniqueFd pages;  // a file, for which pages of the memory a round has written: a bit for each
+  UniqueFd talk;   // connected, SOCK_SEQPACKET
+};
 // One that was taken.
 struct SnapshotTaken {
   uint64_t state_bytes = 0;
@@ -124,6 +129,8 @@ class ControlTarget {
   virtual void kill() = 0;
   // `done`: once, now or later, on the loop. Errors: not in a state for it; what cannot be saved; the files.
   virtual void snapshot(SnapshotFiles files, std::function<void(Result<SnapshotTaken>)> done) = 0;
+  // Begins it; the rest is said over `ends`. Errors: as of snapshot().
+  virtual Result<void> send(SnapshotFiles files, SendingEnds ends) = 0;
 };
 
 struct ControlAnswer {
@@ -138,18 +145,19 @@ struct ControlRoute {
   std::string_view path;
   ControlAnswer (*handle)(ControlTarget& target, const HttpRequest& request);
   bool asks_guest = false;   // it had better be asked before
-  bool takes_files = false;  // descriptors come with the request; see begin_snapshot()
+  bool takes_files = false;  // descriptors come with the request; see begin_with_files()
 };
 std::span<const ControlRoute> control_routes();
 
 // Whether the answer wants ControlTarget::ask_guest() before it.
 bool asks_guest(const HttpRequest& request);
 ControlAnswer answer_control_request(ControlTarget& target, const HttpRequest& request);
-// Whether it is one for begin_snapshot().
+// Whether it is one for begin_with_files().
 bool takes_files(const HttpRequest& request);
 // `answer`: once, now or later, unless what this returns is the answer. `files`: what came with the request.
-std::optional<ControlAnswer> begin_snapshot(ControlTarget& target, std::vector<UniqueFd> files,
-                                            std::function<void(ControlAnswer)> answer);
+std::optional<ControlAnswer> begin_with_files(ControlTarget& target, const HttpRequest& request,
+                                              std::vector<UniqueFd> files,
+                                              std::function<void(ControlAnswer)> answer);
 // {"error": TEXT}
 ControlAnswer control_error(int status, const std::string& text);
 // The answer to those who wait.

@@ -98,15 +98,15 @@ bool ControlServer::read_request(uint64_t id, Client& client) {
 
 bool ControlServer::begin_work(uint64_t id, Client& client) {
   client.phase = Phase::kWorking;
-  const auto refused =
-      begin_snapshot(target_, std::move(client.files),
-                     [this, id, alive = std::weak_ptr<int>(alive_)](const ControlAnswer& said) {
-                       if (alive.expired()) return;
-                       const auto found = clients_.find(id);
-                       if (found == clients_.end()) return;
-                       if (!answer(found->second, said.status, said.json)) drop(id);
-                     });
-  return !refused || answer(client, refused->status, refused->json);
+  const auto now =
+      begin_with_files(target_, client.reader.request(), std::move(client.files),
+                       [this, id, alive = std::weak_ptr<int>(alive_)](const ControlAnswer& said) {
+                         if (alive.expired()) return;
+                         const auto found = clients_.find(id);
+                         if (found == clients_.end()) return;
+                         if (!answer(found->second, said.status, said.json)) drop(id);
+                       });
+  return !now || answer(client, now->status, now->json);
 }
 
 bool ControlServer::answer_request(uint64_t id, Client& client) {

@@ -1,8 +1,15 @@
 #include "vmm/core/dirty_log.h"
 
 #include <algorithm>
+#include <bit>
 
 namespace snug {
+
+uint64_t dirty_pages(std::span<const uint64_t> bits) {
+  uint64_t pages = 0;
+  for (const uint64_t word : bits) pages += static_cast<uint64_t>(std::popcount(word));
+  return pages;
+}
 
 // The atomic operation comes after the writes that it tells of, in the eyes of all processors (x86: it is
 // locked), also where the bit is set already: whoever clears it meanwhile sees them.

@@ -15,6 +15,9 @@ constexpr uint64_t kPagesOfWord = 64;
 // Words of bits for RAM of `size` bytes.
 constexpr uint64_t dirty_words(uint64_t size) { return (size / 4096 + kPagesOfWord - 1) / kPagesOfWord; }
 
+// How many pages these are.
+uint64_t dirty_pages(std::span<const uint64_t> bits);
+
 // The notes of devices, in memory of the caller's; processes that have the same memory note in the same.
 //
 // Thread: any.

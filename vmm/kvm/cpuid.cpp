@@ -184,6 +184,34 @@ std::vector<Entry> guest_cpuid(std::span<const Entry> supported, const CpuTopolo
   return entries;
 }
 
+namespace {
+
+// Leaves that tell the counter's frequency (Intel SDM vol. 2A, CPUID: 15H, 16H; 40000010H of hypervisors):
+// hosts measure it anew at each boot.
+bool is_of_frequency(const Entry& entry) {
+  return entry.function == 0x15 || entry.function == 0x16 || entry.function == kTimingLeaf;
+}
+
+bool same_leaf(const Entry& a, const Entry& b) {
+  return a.function == b.function && a.index == b.index && a.eax == b.eax && a.ebx == b.ebx &&
+         a.ecx == b.ecx && a.edx == b.edx;
+}
+
+}  // namespace
+
+const Entry* first_difference(std::span<const Entry> wanted, std::span<const Entry> here) {
+  for (const Entry& entry : wanted)
+    if (!is_of_frequency(entry) &&
+        std::ranges::none_of(here, [&](const Entry& own) { return same_leaf(own, entry); }))
+      return &entry;
+  return nullptr;
+}
+
+Result<std::vector<Entry>> host_cpuid(const Kvm& kvm) {
+  const auto supported = SNUG_TRY(supported_cpuid(kvm));
+  return guest_cpuid(supported, {.tsc_deadline = kvm.has_tsc_deadline()}, 0);
+}
+
 uint32_t physical_bits(std::span<const kvm_cpuid_entry2> entries) {
   for (const kvm_cpuid_entry2& entry : entries)
     if (entry.function == 0x80000008) return entry.eax & 0xff;

@@ -28,6 +28,14 @@ Result<std::vector<kvm_cpuid_entry2>> supported_cpuid(const Kvm& kvm);
 std::vector<kvm_cpuid_entry2> guest_cpuid(std::span<const kvm_cpuid_entry2> supported,
                                           const CpuTopology& topology, uint32_t apic_id);
 
+// The first entry of `wanted` that `here` has not got, or has with other values; nullptr: there is none.
+// Leaves that tell the counter's frequency are of no account: hosts measure it anew at each boot.
+const kvm_cpuid_entry2* first_difference(std::span<const kvm_cpuid_entry2> wanted,
+                                         std::span<const kvm_cpuid_entry2> here);
+
+// What all guests of this host have in common. Errors: as of supported_cpuid().
+Result<std::vector<kvm_cpuid_entry2>> host_cpuid(const Kvm& kvm);
+
 // How many bits a physical address of the guest has (leaf 0x80000008); 36 when that is missing.
 uint32_t physical_bits(std::span<const kvm_cpuid_entry2> entries);
 

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "vmm/base/log.h"
+#include "vmm/kvm/cpuid.h"
 #include "vmm/kvm/uapi.h"
 
 namespace snug::kvm {
@@ -289,31 +290,14 @@ Result<VcpuState> read_section(SectionReader& in) {
 
 // --- what this host can have -------------------------------------------------------------------------------
 
-// Leaves that tell the counter's frequency (Intel SDM vol. 2A, CPUID: 15H, 16H; 40000010H of hypervisors):
-// hosts measure it anew at each boot.
-bool is_of_frequency(const kvm_cpuid_entry2& entry) {
-  return entry.function == 0x15 || entry.function == 0x16 || entry.function == 0x40000010;
-}
-
-bool same_leaf(const kvm_cpuid_entry2& a, const kvm_cpuid_entry2& b) {
-  // 0DH, subleaf 0 and 1, and 7H: some bits follow what the guest has set since.
-  return a.function == b.function && a.index == b.index && a.eax == b.eax && a.ebx == b.ebx &&
-         a.ecx == b.ecx && a.edx == b.edx;
-}
-
 // The guest goes on with what it has found out about its CPU.
 Result<void> check_cpuid(const VcpuState& state, const Vcpu& vcpu) {
-  const auto here = vcpu.cpuid();
-  for (const kvm_cpuid_entry2& entry : state.cpuid) {
-    if (is_of_frequency(entry)) continue;
-    if (std::ranges::any_of(here, [&](const kvm_cpuid_entry2& own) { return same_leaf(own, entry); }))
-      continue;
-    return fail_with_hint(
-        fmt::format("this host gives its guests another CPU than the machine had (CPUID {:#x}, {:#x})",
-                    uint32_t{entry.function}, uint32_t{entry.index}),
-        "restore it on a host with the same CPU and kernel");
-  }
-  return {};
+  const kvm_cpuid_entry2* entry = first_difference(state.cpuid, vcpu.cpuid());
+  if (entry == nullptr) return {};
+  return fail_with_hint(
+      fmt::format("this host gives its guests another CPU than the machine had (CPUID {:#x}, {:#x})",
+                  uint32_t{entry->function}, uint32_t{entry->index}),
+      "restore it on a host with the same CPU and kernel");
 }
 
 Result<void> restore_frequency(const VcpuState& state, const Vcpu& vcpu) {

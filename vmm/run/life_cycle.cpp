@@ -185,6 +185,18 @@ void LifeCycle::snapshot(SnapshotFiles files, SnapshotTaker::Done done) {
   });
 }
 
+Result<void> LifeCycle::send(SnapshotFiles files, SendingEnds ends) {
+  if (!machine_) return fail("{} is between two boots", spec_.name);
+  if (commands_) commands_->keep();
+  return snapshots_->send(
+      *machine_, std::move(files), std::move(ends),
+      [this] { return commands_ ? saved_commands(*environment_.commands, commands_->progress()) : ""; },
+      // It has stood still for as long as whoever sent it took to give up.
+      [this](const Result<SnapshotTaken>& taken) {
+        if (!taken && !finished_) set_guest_clock();
+      });
+}
+
 void LifeCycle::stop_machine(RunState state) {
   if (!machine_) return;
   if (health_) health_->end();
@@ -305,10 +317,17 @@ void LifeCycle::on_ending_signal(int number) {
 void LifeCycle::stop(const TimeLimit& grace) {
   if (!commands_under_way()) return begin_ending(SIGTERM, grace);
   // As the signal: the command in the guest gets it.
-  if (machine_->state() == RunState::kPaused) machine_->resume();
+  resume();
   on_command_signal(SIGTERM);
   ending_grace_ = grace;
   if (ending_grace_) limits_.asked_to_end(ending_grace_);
+}
+
+void LifeCycle::resume() {
+  if (machine_->state() != RunState::kPaused) return;
+  machine_->resume();
+  snapshots_->machine_runs_on();
+  set_guest_clock();
 }
 
 void LifeCycle::set_guest_clock() {
@@ -320,7 +339,7 @@ void LifeCycle::begin_ending(int signal, const TimeLimit& grace) {
   ending_grace_ = grace;
   environment_.warden.ending(grace);
   limits_.asked_to_end(grace);
-  machine_->resume();
+  resume();
   machine_->press_power_button();
 }
 

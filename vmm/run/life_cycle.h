@@ -74,12 +74,15 @@ class LifeCycle {
   // The power button, or SIGTERM for the command, and a hard stop when it takes longer than `grace`. The
   // machine runs or is paused.
   void stop(const TimeLimit& grace);
-  // After a pause.
+  // The machine runs on, if it is paused.
+  void resume();
   void set_guest_clock();
   void finish(RunState state, int exit_status, std::string message, std::string detail = {});
   GuestNetworks& networks() { return networks_; }
   // As SnapshotTaker::take().
   void snapshot(SnapshotFiles files, SnapshotTaker::Done done);
+  // As SnapshotTaker::send().
+  Result<void> send(SnapshotFiles files, SendingEnds ends);
 
  private:
   // How the machine ended before its command did.

@@ -270,8 +270,7 @@ Result<void> MachineControl::resume() {
   Machine* machine = life_.machine();
   if (machine == nullptr || machine->state() != RunState::kPaused)
     return fail("{} is {}, not paused", spec_.name, info().state);
-  machine->resume();
-  life_.set_guest_clock();
+  life_.resume();
   return {};
 }
 
@@ -292,6 +291,10 @@ Result<void> MachineControl::stop(std::optional<std::chrono::milliseconds> grace
 
 void MachineControl::snapshot(SnapshotFiles files, std::function<void(Result<SnapshotTaken>)> done) {
   life_.snapshot(std::move(files), std::move(done));
+}
+
+Result<void> MachineControl::send(SnapshotFiles files, SendingEnds ends) {
+  return life_.send(std::move(files), std::move(ends));
 }
 
 void MachineControl::kill() { life_.finish(RunState::kKilled, 128 + SIGKILL, "killed"); }

@@ -58,6 +58,7 @@ class MachineControl final : public ControlTarget {
   Result<void> stop(std::optional<std::chrono::milliseconds> grace) override;
   void kill() override;
   void snapshot(SnapshotFiles files, std::function<void(Result<SnapshotTaken>)> done) override;
+  Result<void> send(SnapshotFiles files, SendingEnds ends) override;
 
  private:
   std::optional<BalloonStatus> balloon() const;

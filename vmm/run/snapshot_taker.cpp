@@ -1,12 +1,9 @@
 #include "vmm/run/snapshot_taker.h"
 
-#include <sys/uio.h>
-
-#include <bit>
-#include <cerrno>
 #include <utility>
 
 #include "vmm/base/log.h"
+#include "vmm/base/sparse_file.h"
 
 namespace snug {
 namespace {
@@ -21,17 +18,6 @@ constexpr std::chrono::seconds kPatience{30};
 // not.
 constexpr int kRoundsMax = 4;
 constexpr uint64_t kFewPages = 128;
-
-Result<void> write_state(int file, std::span<const std::byte> state) {
-  for (size_t at = 0; at < state.size();) {
-    const iovec part{const_cast<std::byte*>(state.data() + at), state.size() - at};
-    const ssize_t count = ::pwritev2(file, &part, 1, static_cast<off_t>(at), 0);
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return fail_errno(errno, "write the state of the machine");
-    at += static_cast<size_t>(count);
-  }
-  return {};
-}
 
 // What a guest has written would be gone where another begins, and what it knows of files is not so of those
 // of another share.
@@ -52,30 +38,38 @@ Result<std::unique_ptr<SnapshotTaker>> SnapshotTaker::create(EventLoop& loop, Lo
   return taker;
 }
 
-void SnapshotTaker::take(Machine& machine, SnapshotFiles files, Done done) {
-  if (job_) return done(fail("another snapshot of this machine is under way"));
+Result<void> SnapshotTaker::check(Machine& machine) const {
+  if (job_) return fail("another snapshot of this machine is under way, or it is being sent");
   const RunState state = machine.state();
   if (state != RunState::kRunning && state != RunState::kPaused)
-    return done(fail("the machine is {}", run_state_name(state)));
+    return fail("the machine is {}", run_state_name(state));
   // Before it stands still for nothing.
   if (const std::string why = machine.virtio().unsaveable(); !why.empty())
-    return done(fail("{}: a machine with it cannot be saved", why));
+    return fail("{}: a machine with it cannot be saved", why);
+  return {};
+}
+
+void SnapshotTaker::take(Machine& machine, SnapshotFiles files, Done done) {
+  if (const auto can = check(machine); !can) return done(tl::unexpected(can.error()));
   const std::vector<DiskSource>& disks = machine.virtio().written_disks();
   if (!files.untouched && files.disks.size() != disks.size())
     return done(fail("the guest may write to {} disks, and there are files for copies of {}", disks.size(),
                      files.disks.size()));
+  begin(machine, std::move(files), std::move(done));
+  for (size_t i = 0; i < job_->files.disks.size(); ++i)
+    job_->disks.emplace_back(disks[i], std::move(job_->files.disks[i]), cancelled_);
+  // A guest of which a template is made waits for us. Noting what it writes meanwhile, for which each of its
+  // pages faults once more, takes longer than writing them.
+  if (machine.state() != RunState::kRunning || job_->files.untouched) return stand_still();
+  write_while_it_runs();
+}
+
+void SnapshotTaker::begin(Machine& machine, SnapshotFiles files, Done done) {
   const int memory = files.memory.get();
   job_.reset(new Job{machine, std::move(files), std::move(done),
                      MemoryImageWriter(machine.memory(), pagemap_, memory)});
   cancelled_ = false;
-  for (size_t i = 0; i < job_->files.disks.size(); ++i)
-    job_->disks.emplace_back(disks[i], std::move(job_->files.disks[i]), cancelled_);
-  job_->was_running = state == RunState::kRunning;
   alive_ = std::make_shared<int>(0);
-  // A guest of which a template is made waits for us. Noting what it writes meanwhile, for which each of its
-  // pages faults once more, takes longer than writing them.
-  if (!job_->was_running || job_->files.untouched) return stand_still();
-  write_while_it_runs();
 }
 
 // The job stays where it is until the builder is done with it: machine_goes() waits.
@@ -91,13 +85,7 @@ void SnapshotTaker::write_while_it_runs() {
 // Disks first: they take longer, and memory changes faster.
 Result<void> SnapshotTaker::write_ahead() {
   for (DiskImageWriter& disk : job_->disks) SNUG_TRY(disk.write_ahead());
-  auto log = job_->machine.dirty_log();
-  if (auto begun = log->begin(); !begun) {
-    log_debug("all memory is written while the machine stands still: {}", begun.error().text());
-    return {};
-  }
-  job_->dirty_log = std::move(log);
-  SNUG_TRY(job_->memory.write_all());
+  if (!SNUG_TRY(log_dirty_pages())) return {};
   // What is left is written while it stands still: little, unless the guest is quicker than the file.
   for (int round = 0; round < kRoundsMax; ++round) {
     if (SNUG_TRY(take_dirty()) <= kFewPages) break;
@@ -107,26 +95,45 @@ Result<void> SnapshotTaker::write_ahead() {
   return {};
 }
 
+// And writes all memory. False: this host does not tell what changes.
+Result<bool> SnapshotTaker::log_dirty_pages() {
+  auto log = job_->machine.dirty_log();
+  if (auto begun = log->begin(); !begun) {
+    log_debug("all memory is written while the machine stands still: {}", begun.error().text());
+    return false;
+  }
+  job_->dirty_log = std::move(log);
+  SNUG_TRY(job_->memory.write_all());
+  return true;
+}
+
 // How many pages are to be written again.
 Result<uint64_t> SnapshotTaker::take_dirty() {
   job_->dirty.resize(dirty_words(job_->machine.memory().size()));
   SNUG_TRY(job_->dirty_log->take(job_->dirty));
-  uint64_t pages = 0;
-  for (const uint64_t bits : job_->dirty) pages += static_cast<uint64_t>(std::popcount(bits));
-  return pages;
+  return dirty_pages(job_->dirty);
+}
+
+Result<void> SnapshotTaker::write_dirty() {
+  return with_context(write_at(job_->sending->pages.get(), std::as_bytes(std::span(job_->dirty)), 0),
+                      "the list of what has changed");
 }
 
 Result<void> SnapshotTaker::write_rest() {
   if (job_->files.untouched) SNUG_TRY(check_untouched(job_->machine.virtio()));
   for (DiskImageWriter& disk : job_->disks) SNUG_TRY(disk.write_rest());
   if (!job_->dirty_log) return job_->memory.write_all();
+  // What a round has told of is known to whoever reads it.
+  if (job_->sending) job_->dirty.clear();
   SNUG_TRY(take_dirty());
-  return job_->memory.write_pages(job_->dirty);
+  SNUG_TRY(job_->memory.write_pages(job_->dirty));
+  return job_->sending ? write_dirty() : Result<void>{};
 }
 
 void SnapshotTaker::stand_still() {
   if (!job_->written) return finish(tl::unexpected(std::move(job_->written.error())));
   job_->stands_since = Clock::now();
+  job_->was_running = job_->machine.state() == RunState::kRunning;
   job_->machine.pause();
   attempt();
 }
@@ -137,6 +144,7 @@ void SnapshotTaker::attempt() {
     return finish(fail("the machine was made to run on before it was saved"));
   auto written = write();
   if (!written) return finish(tl::unexpected(std::move(written.error())));
+  if (*written && job_->sending) return tell_saved(**written);
   if (*written) return finish(**written);
   if (Clock::now() - job_->stands_since > kPatience)
     return finish(fail("requests of the guest's devices have been under way for {} s", kPatience.count()));
@@ -151,7 +159,7 @@ Result<std::optional<SnapshotTaken>> SnapshotTaker::write() {
     const auto save = [&]() -> Result<std::optional<SnapshotTaken>> {
       const auto state = SNUG_TRY(job_->machine.save([this] { return write_rest(); }));
       if (!state) return std::optional<SnapshotTaken>();
-      SNUG_TRY(write_state(job_->files.state.get(), *state));
+      SNUG_TRY(with_context(write_at(job_->files.state.get(), *state, 0), "the state of the machine"));
       SnapshotTaken taken{.state_bytes = state->size()};
       for (const DiskImageWriter& disk : job_->disks) taken.disk_bytes += disk.bytes_written();
       return std::optional(taken);
@@ -164,13 +172,14 @@ Result<std::optional<SnapshotTaken>> SnapshotTaker::write() {
 void SnapshotTaker::finish(Result<SnapshotTaken> taken) {
   const auto job = std::exchange(job_, nullptr);
   alive_.reset();
+  again_.disarm();
   const bool stood = job->stands_since != Clock::time_point();
   if (stood) job->machine.wake();
   if (stood && job->was_running) job->machine.resume();
   if (taken && job->was_running)
     taken->paused_seconds = std::chrono::duration<double>(Clock::now() - job->stands_since).count();
   forget_dirty_log(*job);
-  job->done(std::move(taken));
+  end(*job, std::move(taken));
 }
 
 // The builder's to end, for which KVM takes a while: the guest and the loop go on meanwhile.
@@ -184,11 +193,12 @@ void SnapshotTaker::machine_goes() {
   if (std::exchange(log_ends_, false)) builder_.call([] {});
   if (!job_) return;
   alive_.reset();
+  again_.disarm();
   cancelled_ = true;
-  // Behind what the builder may still write of its memory.
+  // Behind what the builder may still write of its memory, for which it looks at the job.
+  builder_.call([this] { job_->dirty_log.reset(); });
   const auto job = std::exchange(job_, nullptr);
-  builder_.call([&job] { job->dirty_log.reset(); });
-  job->done(fail("the machine has ended meanwhile"));
+  end(*job, fail("the machine has ended meanwhile"));
 }
 
 }  // namespace snug

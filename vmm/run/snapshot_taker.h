@@ -2,6 +2,10 @@
 // shared, and its memory is written, and once more what has changed meanwhile; then it stands still, requests
 // that are under way end, its state and what has changed are written, and it goes on as it was.
 //
+// Of one that is sent to another place memory is written again and again, and it stands still when whoever
+// sends it says so (send_talk.h): nobody else knows how quickly it gets there. It stays paused until it is
+// known what becomes of it, and goes on as it was when nobody is there any more.
+//
 // Thread: the loop's. Writing is the builder's; while the machine stands still the loop waits for it: nothing
 // may reach guest memory.
 #pragma once
@@ -18,6 +22,7 @@
 #include "vmm/core/loop_thread.h"
 #include "vmm/core/memory_image.h"
 #include "vmm/machine/machine.h"
+#include "vmm/run/send_talk.h"
 
 namespace snug {
 
@@ -32,10 +37,24 @@ class SnapshotTaker {
 
   // One at a time. `machine`: running or paused, until `done` or machine_goes().
   void take(Machine& machine, SnapshotFiles files, Done done);
+  // As take(), and all else is said over `ends`. `commands`: JSON of what it is started for, as it stands
+  // when it stands still. Errors: it cannot begin.
+  Result<void> send(Machine& machine, SnapshotFiles files, SendingEnds ends,
+                    std::function<std::string()> commands, Done done);
+  // Somebody has made it run on: if it stood still to be sent, it is not sent.
+  void machine_runs_on();
   // The machine ends or boots anew: a snapshot that is under way fails.
   void machine_goes();
 
  private:
+  struct Sending {
+    UniqueFd pages;
+    std::unique_ptr<SendTalk> talk;
+    std::function<std::string()> commands;
+    bool busy = false;   // the builder writes a round
+    bool gone = false;   // nobody is there any more
+    bool saved = false;  // it stands still, and all of it is written
+  };
   struct Job {
     Machine& machine;
     SnapshotFiles files;
@@ -47,19 +66,34 @@ class SnapshotTaker {
     std::vector<uint64_t> dirty = {};          // pages that are to be written again
     Result<void> written = {};                 // what was written while it ran
     std::chrono::steady_clock::time_point stands_since;
+    std::optional<Sending> sending = {};
   };
 
   SnapshotTaker(EventLoop& loop, LoopThread& builder, const UniqueFd& pagemap)
       : loop_(loop), builder_(builder), pagemap_(pagemap) {}
+  Result<void> check(Machine& machine) const;
+  void begin(Machine& machine, SnapshotFiles files, Done done);
   void write_while_it_runs();
   Result<void> write_ahead();
+  Result<bool> log_dirty_pages();
   Result<uint64_t> take_dirty();
+  Result<void> write_dirty();
   Result<void> write_rest();
   void stand_still();
   void attempt();
   Result<std::optional<SnapshotTaken>> write();
   void forget_dirty_log(Job& job);
   void finish(Result<SnapshotTaken> taken);
+  static void end(Job& job, Result<SnapshotTaken> taken);
+
+  // Of one that is sent (snapshot_sending.cpp)
+  void on_word(SendWord word);
+  void on_gone();
+  void begin_round();
+  Result<std::string> write_round();
+  void tell_saved(const SnapshotTaken& taken);
+  void stay();
+  void say(const std::string& json);
 
   EventLoop& loop_;
   LoopThread& builder_;

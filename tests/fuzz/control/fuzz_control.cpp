@@ -28,6 +28,7 @@ class Target final : public snug::ControlTarget {
   void snapshot(snug::SnapshotFiles, std::function<void(snug::Result<snug::SnapshotTaken>)> done) override {
     done(snug::fail("no"));
   }
+  snug::Result<void> send(snug::SnapshotFiles, snug::SendingEnds) override { return snug::fail("no"); }
 };
 
 // Feeds pieces of `step` bytes until the reader has enough.

@@ -96,8 +96,8 @@ TEST(ControlApi, ASnapshotNeedsTwoFilesAndOneForEachDisk) {
   std::optional<ControlAnswer> later;
   const auto begin = [&](size_t count) {
     later.reset();
-    return begin_snapshot(target, std::vector<UniqueFd>(count),
-                          [&](ControlAnswer said) { later = std::move(said); });
+    return begin_with_files(target, {"POST", "/v1/snapshot", ""}, std::vector<UniqueFd>(count),
+                            [&](ControlAnswer said) { later = std::move(said); });
   };
   for (const size_t count : {0, 1}) {
     const auto refused = begin(count);
@@ -115,6 +115,32 @@ TEST(ControlApi, ASnapshotNeedsTwoFilesAndOneForEachDisk) {
   ASSERT_TRUE(later);
   EXPECT_EQ(later->status, 409);
   expect_as_described(document, *route, *later);
+}
+
+TEST(ControlApi, AMachineIsSentWithThreeFilesAndASocket) {
+  const json document = openapi();
+  const auto route = std::ranges::find(control_routes(), "/v1/send", &ControlRoute::path);
+  ASSERT_NE(route, control_routes().end());
+  FakeTarget target;
+  const auto begin = [&](size_t count) {
+    return begin_with_files(target, {"POST", "/v1/send", ""}, std::vector<UniqueFd>(count), nullptr);
+  };
+  for (const size_t count : {0, 3, 5}) {
+    const auto refused = begin(count);
+    ASSERT_TRUE(refused) << count;
+    EXPECT_EQ(refused->status, 400);
+    expect_as_described(document, *route, *refused);
+  }
+  EXPECT_TRUE(target.calls.empty());
+  const auto begun = begin(4);
+  ASSERT_TRUE(begun);
+  EXPECT_EQ(begun->status, 200);
+  expect_as_described(document, *route, *begun);
+  EXPECT_EQ(target.calls.back(), "send");
+  target.snapshot_fails = true;
+  const auto refused = begin(4);
+  ASSERT_TRUE(refused);
+  EXPECT_EQ(refused->status, 409);
 }
 
 TEST(ControlApi, RefusalsAreAsDescribed) {

@@ -8,7 +8,7 @@
 
 namespace snug {
 
-class FakeTarget final : public ControlTarget {
+class FakeTarget : public ControlTarget {
  public:
   VmInfo info() const override {
     VmInfo info;
@@ -70,6 +70,11 @@ class FakeTarget final : public ControlTarget {
                         "variables": [], "folder": "", "user": "", "stop_signal": 15, "tty": false,
                         "health": {"command": [], "variables": [], "folder": "", "user": "", "interval_ms": 1,
                                    "timeout_ms": 1, "start_period_ms": 0, "retries": 3}})"});
+  }
+  Result<void> send(SnapshotFiles, SendingEnds) override {
+    calls.push_back("send");
+    if (snapshot_fails) return fail("fake cannot");
+    return {};
   }
 
   std::string state = "running";

@@ -47,6 +47,24 @@ std::vector<kvm_cpuid_entry2> host() {
 
 TEST(Cpuid, NamesTheVendor) { EXPECT_EQ(cpuid_vendor(host()), "GenuineIntel"); }
 
+TEST(Cpuid, TheFirstDifferenceOfTwoHostsIsFound) {
+  auto other = host();
+  EXPECT_EQ(first_difference(host(), other), nullptr);
+  // More than is wanted, and another frequency.
+  other.push_back(leaf(0x15, 0, 2, 100, 24'000'000, 0));
+  EXPECT_EQ(first_difference(host(), other), nullptr);
+  EXPECT_EQ(first_difference(other, host()), nullptr);
+  other[3].ecx = 1;
+  const auto wanted = host();
+  const auto* different = first_difference(wanted, other);
+  ASSERT_NE(different, nullptr);
+  EXPECT_EQ(different->function, 4u);
+  EXPECT_EQ(different->index, 3u);
+  const auto* missing = first_difference(wanted, {});
+  ASSERT_NE(missing, nullptr);
+  EXPECT_EQ(missing->function, 0u);
+}
+
 TEST(Cpuid, GivesEachVcpuItsOwnApicId) {
   std::set<uint32_t> ids;
   for (uint32_t id = 0; id < 64; ++id) {
