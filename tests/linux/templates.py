@@ -5,7 +5,7 @@ import http.server
 import shutil
 import threading
 
-from images import File, Images
+from images import File, Images, prepared
 from network import address_of, need_uplink
 from snapshots import BOOT, Machines
 from guests import *  # noqa: F403
@@ -244,6 +244,7 @@ def templates_of_images():
     """One for all images of about a size."""
     need_uplink()
     with Images() as images:
+        prepared(images, "default", kernel=TINY, initrd=INITRD)  # a kernel of one's own has a disk
         flags = ["-u", "root", "--template", "true", "--net", "user", "--log-level", "info"]
         script = " | ".join("/bin/busybox " + part for part in BOOT.split(" | "))
         script += "; cat /etc/version /etc/resolv.conf; /bin/busybox hostname; cat /etc/hosts; ls /srv; touch /srv/mine; cat /sys/class/net/eth0/address"
@@ -251,7 +252,7 @@ def templates_of_images():
         seen = []
         # The first one's agent has been laid there just now, and might still change: it leaves nothing.
         for name in ("none", "one", "two"):
-            ended = images.run(script, flags=[*flags, "--name", name]).expect(0)
+            ended = images.run(script, kernel=(), flags=[*flags, "--name", name]).expect(0)
             lines = ended.out.splitlines()
             check(lines[1] == "2" and name in lines and f"127.0.1.1 {name}" in lines and "mine" not in lines and lines[-1] == address_of(name),
                   "not what the image has", ended.out, ended.err)
@@ -261,18 +262,19 @@ def templates_of_images():
         # Another image, which is there for the first time, and has what the first one has not.
         other = images.with_layer("other", [File("etc/version", "3\n"), File("data/"), File("data/file", "of the image\n")], {"Volumes": {"/data": {}}})
         boot = script.split(";")[0]
-        ended = images.run("sh", "-c", f"{boot}; cat /etc/version /data/file; grep ' /data ' /proc/mounts; touch /data/mine; ls /data", flags=flags,
+        ended = images.run("sh", "-c", f"{boot}; cat /etc/version /data/file; grep ' /data ' /proc/mounts; touch /data/mine; ls /data", kernel=(), flags=flags,
                            name=other).expect(0)
         lines = ended.out.splitlines()
         check(lines[0] == seen[1] and len(os.listdir(store)) == 1, "it boots", ended.out, seen, ended.err)
         check(lines[1:3] == ["3", "of the image"] and "tmpfs" in lines[3] and lines[4:] == ["file", "mine"], "another image", ended.out)
-        ended = images.run(f"{boot}; ls -d /data; cat /proc/cmdline", flags=flags).expect(0)
+        ended = images.run(f"{boot}; ls -d /data; cat /proc/cmdline", kernel=(), flags=flags).expect(0)
         check(ended.out.startswith(seen[1]) and "/data" not in ended.out, "what another image has", ended.out, ended.err)
 
 
 @test
 def templates_of_images_with_an_init_of_their_own():
     with Images() as images:
+        prepared(images, "default", kernel=TINY, initrd=INITRD)  # a kernel of one's own has a disk
         inittab = "::sysinit:/bin/sh -c 'echo $GREETING >/tmp/began'\n::respawn:/bin/sleep 1000\n"
         name = images.with_layer("init", [File("etc/inittab", inittab), File("sbin/"), File("sbin/init", link="../bin/busybox")],
                                  {"Cmd": ["/sbin/init"], "Env": ["PATH=/bin", "GREETING=hi there"]})
@@ -280,7 +282,7 @@ def templates_of_images_with_an_init_of_their_own():
         seen = []
         for greeting in ("none", "one", "two"):
             ended = images.run("/bin/sh", "-c", f"{boot}; cat /proc/1/comm; while ! [ -s /tmp/began ]; do sleep 0.1; done; cat /tmp/began; exit 3", name=name,
-                               flags=["--init", "image", "--template", "true", "-e", f"GREETING={greeting}"]).expect(3)
+                               kernel=(), flags=["--init", "image", "--template", "true", "-e", f"GREETING={greeting}"]).expect(3)
             seen.append(ended.out.splitlines())
             check(seen[-1][1:] == ["init", greeting], "another first program", ended.out, ended.err)
             time.sleep(3 if greeting == "none" else 0)
