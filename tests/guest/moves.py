@@ -188,9 +188,9 @@ def whoever_sends_may_be_killed_at_any_time():
     with Snapshots() as place:
         place.start("rounds", "--name", "m", "--memory", "64M")
         place.wait_log("m", "rounds ready")
-        slowly = [sys.executable, "-c", SLOW, "cat"]
+        slowly = [sys.executable, "-c", SLOW, "sh", "-c", "cat > /dev/null"]
         for number, taker, moment in ((signal.SIGKILL, ["sleep", "1000"], "first"), (signal.SIGTERM, ["sleep", "1000"], "first"),
-                                      (signal.SIGKILL, slowly, "round 2"), (signal.SIGINT, slowly, "round 3"),
+                                      (signal.SIGKILL, slowly, "round 2"), (signal.SIGTERM, slowly, "round 3"),
                                       (signal.SIGKILL, ["sh", "-c", "cat > /dev/null; sleep 1000"], "paused")):
             with Sender(place, "m", "--downtime", "1m" if moment == "paused" else "1ms", "--", *taker) as sender:
                 if moment == "paused":
