@@ -119,7 +119,7 @@ TEST_F(StreamTest, WhatHasChangedIsInThePlaceOfWhatWasThere) {
   EXPECT_EQ(told, "{}");
   put(0, 'a');
   EXPECT_TRUE(contents(made_->memory(), ram.size()) == ram);
-  EXPECT_EQ(next_data(made_->memory(), 4 * kPage, ram.size()).from, 300 * kPage) << "zeros are on the disk";
+  EXPECT_EQ(next_data(made_->memory(), 5 * kPage, ram.size()).from, 7 * kPage) << "zeros are on the disk";
 }
 
 TEST_F(StreamTest, WhatIsMissingHereIsSaidBeforeAnythingElseHasCome) {
