@@ -352,7 +352,7 @@ def streams_that_are_no_snapshot_end_in_one_line():
             refused(f"byte {at} changed", bytes(changed))
         for what, stream in {"nothing": b"", "text": b"hello\n" * 100, "a state": open(place.path("s", "state"), "rb").read()}.items():
             refused(what, stream)
-        refused("a later format", b"snugsend" + struct.pack("<IB", 2, 1) + b"n", "format 2")
+        refused("a later format", b"snugsend" + struct.pack("<IB", 3, 1) + b"n", "format 3")
         refused("a path for a name", b"snugsend" + struct.pack("<IB", 1, 6) + b"../out" + files + record(3, 3), "no name", ())
         refused("an option for a name", b"snugsend" + struct.pack("<IB", 1, 2) + b"-x" + files + record(3, 3), "is called", ())
         for name in (b"../out", b"/etc/passwd", b"disk17", b"disk0", b"overlay", b"", b"state\0", b"x" * 300):
@@ -366,6 +366,21 @@ def streams_that_are_no_snapshot_end_in_one_line():
             refused(f"data at {at}", head + files + record(2, at, body), "belong nowhere")
         refused("data backwards", head + files + record(2, 10, b"xx") + record(2, 11, b"x"), "belong nowhere")
         refused("a record of another kind", head + files + record(4, 0), "kind 4")
+        # What a machine that runs while it is sent has besides.
+        head2 = b"snugsend" + struct.pack("<IB", 2, 1) + b"n"
+        for what, bad_record in {"pages behind the memory": record(4, 4095, b"xx"), "pages far behind it": record(4, (1 << 64) - 1, b"xx"),
+                                 "zeros without end": record(5, 0, struct.pack("<Q", 1 << 60)), "zeros behind it": record(5, 4096, struct.pack("<Q", 1)),
+                                 "zeros of no number": record(5, 0, b"x"), "facts too late": record(6, 0, b"{}"), "another kind": record(7, 0)}.items():
+            refused(what, head2 + files + bad_record + record(3, 3))
+        for what, bad_record in {"pages of no file": record(4, 0, b"x"), "zeros of no file": record(5, 0, struct.pack("<Q", 1))}.items():
+            refused(what, head2 + bad_record + files + record(3, 3))
+        refused("pages of another file", head2 + record(1, 4, b"state") + record(4, 0, b"xx") + files + record(3, 3))
+        for facts in (b"", b"[", b"5", b"{}" * 2, b"{\"cpu\": 7}", b"{" * 100_000):
+            with open(bad, "wb") as file:
+                file.write(head2 + record(6, 0, facts) + files + record(3, 3))
+            with open(bad, "rb") as stream:
+                ended = place.snug("receive", "--name", "m", stdin=stream)
+            check(ended.status == 125 and len(ended.err.splitlines()) == 1, f"facts {facts[:10]}: not one line", ended.status, ended.err)
         refused("a long record", head + struct.pack("<BQI", 2, 0, 0xffffffff), "changed on its way")
         refused("files are missing", head + record(1, 4, b"state") + record(3, 1), "no spec.yaml")
         refused("another count", head + files + record(3, 4), "missing")
