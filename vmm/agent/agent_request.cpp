@@ -15,12 +15,11 @@ using protocol::FrameType;
 Result<std::unique_ptr<AgentRequest>> AgentRequest::start(EventLoop& loop, UniqueFd connection,
                                                           const std::string& frame,
                                                           std::chrono::milliseconds patience, Done done,
-                                                          uint16_t version, size_t count) {
+                                                          Wanted wanted) {
   std::unique_ptr<AgentRequest> request(new AgentRequest(loop, std::move(done)));
   AgentRequest* self = request.get();
   self->connection_ = std::move(connection);
-  self->version_ = version;
-  self->awaited_ = count;
+  self->wanted_ = wanted;
   const int fd = self->connection_.get();
   ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK);
   protocol::put_hello(self->out_, {});
@@ -50,20 +49,21 @@ std::optional<Result<void>> AgentRequest::receive() {
   std::array<char, 4096> buffer;
   const ssize_t count = receive_some(connection_.get(), buffer.data(), buffer.size());
   if (count < 0 && (errno == EAGAIN || errno == EINTR)) return std::nullopt;
+  if (count <= 0 && wanted_.end_is_answer) return Result<void>();
   if (count <= 0) return fail("the guest's agent closed the connection");
   reader_.feed({buffer.data(), static_cast<size_t>(count)});
   while (const auto frame = reader_.next()) {
     if (frame->type == FrameType::kError)
       return fail("the guest's agent: {}", protocol::decode_error(frame->payload).text);
     if (greeted_ && frame->type == FrameType::kDone) {
-      if (--awaited_ == 0) return Result<void>();
+      if (--wanted_.answers == 0) return Result<void>();
       continue;
     }
     const auto hello = protocol::decode_hello(frame->payload);
     const auto chosen = hello ? protocol::chosen_version(*hello) : std::nullopt;
     if (greeted_ || frame->type != FrameType::kHello || !chosen)
       return fail("the guest's agent speaks something else");
-    if (*chosen < version_)
+    if (*chosen < wanted_.version)
       return fail_with_hint("the guest's agent is older than this snug and does not know how",
                             "use an image that is built anew: snug image build initrd");
     greeted_ = true;

@@ -23,14 +23,23 @@ class AgentRequest {
   // destroyed then.
   using Done = std::function<void(Result<void>)>;
 
-  // `frame`: as put_set_time(), put_power() and the like make it. `connection`: a stream to the agent.
-  // `version`: of the protocol, the first that has this request. `count`: of requests in `frame`, one behind
-  // the other.
+  struct Wanted {
+    uint16_t version = protocol::kOldestVersion;  // of the protocol, the first that has this request
+    size_t answers = 1;                           // as many as there are requests in `frame`
+    bool end_is_answer = false;                   // the guest may be gone before its answer is through
+  };
+
+  // `frame`: as put_set_time(), put_power() and the like make it, or several, one behind the other.
+  // `connection`: a stream to the agent.
   static Result<std::unique_ptr<AgentRequest>> start(EventLoop& loop, UniqueFd connection,
                                                      const std::string& frame,
                                                      std::chrono::milliseconds patience, Done done,
-                                                     uint16_t version = protocol::kOldestVersion,
-                                                     size_t count = 1);
+                                                     Wanted wanted);
+  static Result<std::unique_ptr<AgentRequest>> start(EventLoop& loop, UniqueFd connection,
+                                                     const std::string& frame,
+                                                     std::chrono::milliseconds patience, Done done) {
+    return start(loop, std::move(connection), frame, patience, std::move(done), Wanted{});
+  }
 
  private:
   AgentRequest(EventLoop& loop, Done done) : loop_(loop), done_(std::move(done)) {}
@@ -42,8 +51,7 @@ class AgentRequest {
   Done done_;
   UniqueFd connection_;
   std::string out_;
-  uint16_t version_ = protocol::kOldestVersion;
-  size_t awaited_ = 1;  // answers
+  Wanted wanted_;
   bool greeted_ = false;
   protocol::FrameReader reader_;
   std::shared_ptr<int> alive_ = std::make_shared<int>(0);

@@ -66,9 +66,9 @@ void GuestAgent::begin() {
     if (error != 0) return on_begun(fail_errno(error, "reach the guest's agent"));
     std::string frame;
     put_begin(frame, begin_);
-    auto asked = AgentRequest::start(
-        loop_, std::move(stream), frame, kBeginPatience, [this](const Result<void>& done) { on_begun(done); },
-        begin_version());
+    auto asked = AgentRequest::start(loop_, std::move(stream), frame, kBeginPatience,
+                                     [this](const Result<void>& done) { on_begun(done); },
+                                     {.version = begin_version()});
     if (!asked) return on_begun(tl::unexpected(std::move(asked.error())));
     go_on_ = std::move(*asked);
   });
@@ -106,7 +106,7 @@ void GuestAgent::ask_to_go_on(UniqueFd stream, const std::string& host_name, boo
   auto asked = AgentRequest::start(
       loop_, std::move(stream), frames, waits ? kBeginPatience : kGoOnPatience,
       [this](const Result<void>& done) { on_gone_on(done); },
-      waits ? begin_version() : protocol::kGoOnVersion, waits ? 2 : 1);
+      {.version = waits ? begin_version() : protocol::kGoOnVersion, .answers = waits ? 2U : 1U});
   if (asked) go_on_ = std::move(*asked);
 }
 
@@ -136,9 +136,9 @@ void GuestAgent::ask_for_addresses() {
     if (error != 0) return on_addresses(fail("{}", errno_text(error)));
     std::string frame;
     put_readdress(frame, addresses_);
-    auto asked = AgentRequest::start(
-        loop_, std::move(stream), frame, kRequestPatience,
-        [this](const Result<void>& done) { on_addresses(done); }, protocol::kKeepVersion);
+    auto asked = AgentRequest::start(loop_, std::move(stream), frame, kRequestPatience,
+                                     [this](const Result<void>& done) { on_addresses(done); },
+                                     {.version = protocol::kKeepVersion});
     if (!asked) return on_addresses(tl::unexpected(std::move(asked.error())));
     go_on_ = std::move(*asked);
   });
@@ -183,7 +183,8 @@ void GuestAgent::power_off(std::function<void(const std::string&)> failed) {
     auto request = AgentRequest::start(loop_, std::move(stream), frame, kRequestPatience,
                                        [failed](const Result<void>& done) {
                                          if (!done) failed(done.error().message);
-                                       });
+                                       },
+                                       {.end_is_answer = true});
     if (!request) return failed(request.error().message);
     power_off_ = std::move(*request);
   });

@@ -79,9 +79,9 @@ void GuestShares::start(UniqueFd stream, int error) {
   if (error != 0) return on_end(fail("reach the guest's agent: {}", errno_text(error)));
   std::string frame;
   protocol::put_mount(frame, mounts_[at_]);
-  auto request = AgentRequest::start(
-      loop_, std::move(stream), frame, kPatience, [this](const Result<void>& result) { on_end(result); },
-      protocol::kMountVersion);
+  auto request = AgentRequest::start(loop_, std::move(stream), frame, kPatience,
+                                     [this](const Result<void>& result) { on_end(result); },
+                                     {.version = protocol::kMountVersion});
   if (!request) return on_end(tl::unexpected(std::move(request.error())));
   request_ = std::move(*request);
 }

@@ -231,19 +231,43 @@ TEST_F(HostileAgentTest, ARequestIsAnsweredRefusedOrTimesOut) {
   EXPECT_THAT(outcome("what is this, it is no frame"), HasSubstr("cannot be"));
 }
 
+TEST_F(HostileAgentTest, AnEndIsAnAnswerOnlyOfAGuestThatIsToGo) {
+  const auto outcome = [&](bool end_is_answer, const std::string& bytes) {
+    Pair pair;
+    std::string frame, text;
+    protocol::put_power(frame, protocol::PowerAction::kOff);
+    auto request = AgentRequest::start(*loop_, std::move(pair.near), frame, std::chrono::seconds(10),
+                                       [&](const Result<void>& done) {
+                                         text = done ? "done" : done.error().message;
+                                         loop_->stop();
+                                       },
+                                       {.end_is_answer = end_is_answer});
+    EXPECT_TRUE(request);
+    say(pair.far, bytes);
+    pair.far.reset();
+    EXPECT_TRUE(loop_->run());
+    return text;
+  };
+  std::string refusal = greeting();
+  protocol::put_error(refusal, protocol::ErrorCode::kFailed, "not now");
+  EXPECT_EQ(outcome(true, ""), "done");
+  EXPECT_EQ(outcome(true, greeting()), "done");
+  EXPECT_THAT(outcome(true, refusal), HasSubstr("not now"));
+  EXPECT_THAT(outcome(false, greeting()), HasSubstr("closed the connection"));
+}
+
 TEST_F(HostileAgentTest, RequestsBehindEachOtherAreAnsweredOneByOne) {
   const auto outcome = [&](const std::string& host_name, std::vector<protocol::Begin::HardwareAddress> all) {
     std::string frames;
     protocol::put_go_on(frames, {1, std::string(protocol::GoOn::kSeed, 's'), host_name});
     protocol::put_begin(frames, {std::move(all)});
     std::string text;
-    auto request = AgentRequest::start(
-        *loop_, connect_agent(), frames, std::chrono::seconds(10),
-        [&](const Result<void>& done) {
-          text = done ? "done" : done.error().message;
-          loop_->stop();
-        },
-        protocol::kBeginVersion, 2);
+    auto request = AgentRequest::start(*loop_, connect_agent(), frames, std::chrono::seconds(10),
+                                       [&](const Result<void>& done) {
+                                         text = done ? "done" : done.error().message;
+                                         loop_->stop();
+                                       },
+                                       {.version = protocol::kBeginVersion, .answers = 2});
     EXPECT_TRUE(request);
     EXPECT_TRUE(loop_->run());
     return text;

@@ -63,13 +63,12 @@ class MountTest : public AgentTest {
   std::string ask(const MountRequest& request, uint16_t version = protocol::kMountVersion) {
     std::string frame, outcome;
     put_mount(frame, request);
-    auto started = AgentRequest::start(
-        *loop_, connect_agent(), frame, std::chrono::seconds(10),
-        [&](const Result<void>& result) {
-          outcome = result ? "done" : result.error().text();
-          loop_->stop();
-        },
-        version);
+    auto started = AgentRequest::start(*loop_, connect_agent(), frame, std::chrono::seconds(10),
+                                       [&](const Result<void>& result) {
+                                         outcome = result ? "done" : result.error().text();
+                                         loop_->stop();
+                                       },
+                                       {.version = version});
     EXPECT_TRUE(started);
     EXPECT_TRUE(loop_->run());
     return outcome;
