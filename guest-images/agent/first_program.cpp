@@ -33,6 +33,7 @@ namespace {
 constexpr const char* kInterface = "eth0";
 constexpr const char* kLate = "snug.late";
 constexpr const char* kLateRoot = "root";  // its value: the root as well
+constexpr const char* kLateInit = "init";  // its value: all that comes behind the initramfs
 constexpr const char* kOwnInit = "snug.init";
 
 // By the word to begin.
@@ -123,14 +124,21 @@ bool waits_to_begin() {
   return (has_interface() && !is_up(kInterface)) || !values_of(kOwnInit, line).empty();
 }
 
-std::string begin_run(const protocol::Begin& request) {
-  told_words = request.words;
+bool waits_to_hand_over() { return value_of(kLate, kernel_line()) == kLateInit; }
+
+std::string take_addresses(const protocol::Begin& request) {
   for (size_t i = 0; i < request.addresses.size(); ++i) {
     const std::string name = "eth" + std::to_string(i);
     // Without a driver there is none.
     if (has_interface(name) && !set_hardware_address(name, request.addresses[i]))
       return name + " takes no other address: " + std::strerror(errno);
   }
+  return {};
+}
+
+std::string begin_run(const protocol::Begin& request) {
+  told_words = request.words;
+  if (std::string why = take_addresses(request); !why.empty()) return why;
   NameServers servers = configure_network();
   if (root_is_left) return enter_root_of(kernel_line(), std::move(servers));
   write_name_servers("", servers);

@@ -20,6 +20,11 @@ void begin_guest();
 // Whether something of the guest is left to its host's word to begin: the root; with snug.late a network that
 // nobody has raised yet, or a first program of the root's own.
 bool waits_to_begin();
+// The same of a first program that only waits, of an initramfs that goes on to the root by itself: with
+// snug.late=init.
+bool waits_to_hand_over();
+// Addresses of those interfaces that are there, as the host has them. "": done.
+std::string take_addresses(const protocol::Begin& request);
 // What was left: addresses of interfaces as the host has them, then as begin_guest() does, by what the
 // request has besides the kernel's command line. "": done.
 std::string begin_run(const protocol::Begin& request);

@@ -12,6 +12,8 @@
 //   with snug.late on the kernel's command line, as the first program: what belongs to one run waits until
 //   the
 //                            host says so; with snug.late=root the root too
+//   snug-agent --wait        in an initramfs that mounts the root itself: with snug.late=init on the kernel's
+//                            command line returns when the host says so, else at once
 //   snug-agent --unix PATH   listens on a unix socket instead, for tests
 #include <fcntl.h>
 #include <linux/input.h>
@@ -279,7 +281,7 @@ std::string begin_and_listen(const protocol::Begin& request) {
 
 // Commands find nobody meanwhile, as while the guest boots. One client after the other: there is one host.
 // Without vsock nobody is waited for.
-Fd wait_to_begin() {
+Fd wait_to_begin(std::string (*begin)(const protocol::Begin&)) {
   const Fd listener = listen_vsock(protocol::kWaitingPort);
   if (!listener) return {};
   call_host(protocol::kWaitingPort);
@@ -287,8 +289,7 @@ Fd wait_to_begin() {
     pollfd wait{listener.get(), POLLIN, 0};
     if (::poll(&wait, 1, -1) <= 0) continue;
     Fd connection(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
-    if (connection)
-      begun = serve(std::move(connection), {set_clock, power, mount_share, go_on, begin_and_listen});
+    if (connection) begun = serve(std::move(connection), {set_clock, power, mount_share, go_on, begin});
   }
   return std::move(listener_of_begun);
 }
@@ -302,16 +303,21 @@ int main(int argc, char** argv) {
   const std::string_view word = argc > 1 && !is_first ? argv[1] : "";
   bool is_init = is_first || word == "--init";
   const bool is_unix = word == "--unix" && argc == 3;
-  if (!word.empty() && !is_init && !is_unix) {
-    say("usage: snug-agent [--init [CONSOLE] | --unix PATH]");
+  const bool only_waits = word == "--wait" && argc == 2;
+  if (!word.empty() && !is_init && !is_unix && !only_waits) {
+    say("usage: snug-agent [--init [CONSOLE] | --wait | --unix PATH]");
     return 2;
   }
   ::signal(SIGPIPE, SIG_IGN);
+  if (only_waits) {
+    if (waits_to_hand_over()) (void)wait_to_begin(take_addresses);
+    return 0;
+  }
   const char* console = word == "--init" && argc > 2 ? argv[2] : nullptr;
   Fd listener;
   if (is_first) begin_guest();
   // Who was told to begin is known to be there.
-  if (is_init && waits_to_begin()) listener = wait_to_begin();
+  if (is_init && waits_to_begin()) listener = wait_to_begin(begin_and_listen);
   const bool told = static_cast<bool>(listener);
   if (is_first) {
     is_beside = hand_over();

@@ -371,6 +371,44 @@ def three_debians_from_one_image():
 
 
 @test
+def three_debians_from_one_template():
+    """They go on from where the first one stood before it had looked at its root, and are as different as if they had booted."""
+    need_image()
+    need_uplink()
+    names = ("alpha", "beta", "gamma")
+    first = three_free_ports()
+    with Machines() as machines:
+        start = time.monotonic()
+
+        def boot(name, port):
+            machines.snug("run", EXAMPLES + "/three-guests.yaml", "-d", "--wait", "--name", name, "-p", f"{port}:80").expect(0)
+
+        def templates():
+            folder = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")) + "/snug/templates"
+            return {name for name in (os.listdir(folder) if os.path.isdir(folder) else []) if not name.startswith("new-") and not name.endswith(".seen")}
+
+        before = templates()
+        boot("base", 0)
+        print(f"    the first, which leaves it, was there after {time.monotonic() - start:.0f} s", flush=True)
+        machines.gone("base")
+        check(len(templates() - before) == 1, "no template", before, templates())
+        for number, name in enumerate(names):
+            boot(name, first + number)
+        print(f"    the three were there after {time.monotonic() - start:.0f} s", flush=True)
+        seen = []
+        for number, name in enumerate(names):
+            check(ask_until(lambda port=first + number: page_of(port)).startswith(f"hello from {name} "), "another page")
+            said = machines.run(name, "uname -n; cat /sys/class/net/e*/address; systemctl is-system-running --wait; cat /proc/sys/kernel/random/uuid /etc/machine-id; "
+                                      "sed 's/ T .*//' /proc/kallsyms | head -1; date +%s").split()
+            check(said[:3] == [name, address_of(name), "running"], f"not {name}", said)
+            check(abs(int(said[-1]) - time.time()) < 60, "another time", said)
+            seen.append(said[3:6])
+        uuids, ids, addresses = zip(*seen)
+        check(len(set(uuids)) == len(set(ids)) == 3 and len(set(addresses)) == 1, "not from one template", seen)
+        each_has_little_memory([json.loads(machines.snug("inspect", name).expect(0).out)["pid"] for name in names], 60)
+
+
+@test
 def three_debians_from_one_snapshot():
     """They have what one has booted, and each what it has written since; with names, addresses and ports of their own."""
     need_image()

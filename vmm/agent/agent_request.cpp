@@ -53,8 +53,10 @@ std::optional<Result<void>> AgentRequest::receive() {
   if (count <= 0) return fail("the guest's agent closed the connection");
   reader_.feed({buffer.data(), static_cast<size_t>(count)});
   while (const auto frame = reader_.next()) {
-    if (frame->type == FrameType::kError)
+    if (frame->type == FrameType::kError) {
+      refused_ = true;
       return fail("the guest's agent: {}", protocol::decode_error(frame->payload).text);
+    }
     if (greeted_ && frame->type == FrameType::kDone) {
       if (--wanted_.answers == 0) return Result<void>();
       continue;

@@ -41,6 +41,9 @@ class AgentRequest {
     return start(loop, std::move(connection), frame, patience, std::move(done), Wanted{});
   }
 
+  // Whether the last one was refused, after all before it had been carried out.
+  bool refused_last() const { return refused_ && wanted_.answers == 1; }
+
  private:
   AgentRequest(EventLoop& loop, Done done) : loop_(loop), done_(std::move(done)) {}
   void on_connection(uint32_t epoll_events);
@@ -53,6 +56,7 @@ class AgentRequest {
   std::string out_;
   Wanted wanted_;
   bool greeted_ = false;
+  bool refused_ = false;
   protocol::FrameReader reader_;
   std::shared_ptr<int> alive_ = std::make_shared<int>(0);
   EventLoop::Timer timer_;

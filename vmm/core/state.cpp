@@ -36,6 +36,10 @@ bool is_name(std::string_view name) {
 
 }  // namespace
 
+void SectionWriter::bytes(std::span<const std::byte> bytes) {
+  bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
+}
+
 void SectionWriter::blob(std::span<const std::byte> bytes) {
   number(static_cast<uint32_t>(bytes.size()));
   this->bytes(bytes);

@@ -37,7 +37,7 @@ class SectionWriter {
   }
   void flag(bool value) { number(static_cast<uint8_t>(value)); }
   // As they are: the reader knows how many.
-  void bytes(std::span<const std::byte> bytes) { bytes_.insert(bytes_.end(), bytes.begin(), bytes.end()); }
+  void bytes(std::span<const std::byte> bytes);
   // With their length before them.
   void blob(std::span<const std::byte> bytes);
   void text(std::string_view text) { blob(std::as_bytes(std::span(text))); }

@@ -21,6 +21,7 @@ GuestAgent::GuestAgent(EventLoop& loop, VsockHub& hub, Wishes wishes, Events eve
       events_(std::move(events)),
       begin_(std::move(wishes.begin)),
       addresses_(std::move(wishes.addresses)),
+      hands_over_(wishes.hands_over),
       shares_(loop, std::move(wishes.mounts),
               [this](VsockHub::Connected connected) { connect(std::move(connected)); },
               {.failed = events_.share_failed, .done = [this] { on_ready(); }}) {
@@ -29,7 +30,7 @@ GuestAgent::GuestAgent(EventLoop& loop, VsockHub& hub, Wishes wishes, Events eve
 }
 
 void GuestAgent::guest_boots() {
-  called_ = ready_ = goes_on_ = false;
+  called_ = handed_over_ = ready_ = goes_on_ = false;
   round_ = std::make_shared<int>(0);
   go_on_.reset();
   shares_.forget();
@@ -75,9 +76,10 @@ void GuestAgent::begin() {
 }
 
 void GuestAgent::on_begun(const Result<void>& done) {
+  if (done && hands_over_) return on_handed_over();
   if (done) return on_call();
   const std::string why = fmt::format("the guest does not begin: {}", done.error().text());
-  if (!events_.lost || !events_.lost(why)) log_warn("{}", why);
+  if (!events_.lost || !events_.lost(why, false)) log_warn("{}", why);
 }
 
 // Its device holds this back until the guest knows that its connections of before are gone.
@@ -86,7 +88,8 @@ void GuestAgent::go_on(const std::string& host_name, bool waits, bool with_more)
   const uint32_t port = waits ? protocol::kWaitingPort : protocol::kAgentPort;
   connect_now(port, [this, host_name, waits, with_more](UniqueFd stream, int error) {
     if (error == 0) return ask_to_go_on(std::move(stream), host_name, waits, with_more);
-    if (events_.lost && events_.lost(fmt::format("reach the guest's agent: {}", errno_text(error)))) return;
+    if (events_.lost && events_.lost(fmt::format("reach the guest's agent: {}", errno_text(error)), false))
+      return;
     log_debug("no agent has gone on: {}", errno_text(error));
   });
 }
@@ -105,7 +108,7 @@ void GuestAgent::ask_to_go_on(UniqueFd stream, const std::string& host_name, boo
   if (waits) put_begin(frames, begin_);
   auto asked = AgentRequest::start(
       loop_, std::move(stream), frames, waits ? kBeginPatience : kGoOnPatience,
-      [this](const Result<void>& done) { on_gone_on(done); },
+      [this, waits](const Result<void>& done) { on_gone_on(done, waits && go_on_->refused_last()); },
       {.version = waits ? begin_version() : protocol::kGoOnVersion, .answers = waits ? 2U : 1U});
   if (asked) go_on_ = std::move(*asked);
 }
@@ -123,8 +126,15 @@ void GuestAgent::ask_with_more(UniqueFd stream, std::string frames, const std::s
   if (!going_on_(std::move(stream), std::move(before))) go_on(host_name, false, false);
 }
 
-void GuestAgent::on_gone_on(const Result<void>& done) {
-  if (!done && events_.lost && events_.lost(done.error().text())) return;
+// What it goes on with is on its way up by itself.
+void GuestAgent::on_handed_over() {
+  log_debug("the guest has begun");
+  handed_over_ = true;
+}
+
+void GuestAgent::on_gone_on(const Result<void>& done, bool own) {
+  if (!done && events_.lost && events_.lost(done.error().text(), own)) return;
+  if (done && hands_over_) return on_handed_over();
   if (!done)
     log_warn("the guest goes on with what it had (random numbers, clock, name): {}", done.error().text());
   if (done && !addresses_.empty() && !called_) return ask_for_addresses();

@@ -31,9 +31,9 @@ class GuestAgent {
     // later, asks it for that. `waits`: the guest's network is a part of it, for its first program waits. May
     // be empty.
     std::function<void(bool waits, std::function<void()> go_on)> untouched;
-    // The guest is not what it should be: it has not gone on, or not begun. True: it boots anew. May be
-    // empty.
-    std::function<bool(const std::string& why)> lost;
+    // The guest is not what it should be: it has not gone on, or not begun. `own`: because of what it was to
+    // begin with, which is this machine's alone. True: it boots anew. May be empty.
+    std::function<bool(const std::string& why, bool own)> lost;
     // One that goes on has been asked for its other addresses, whatever came of it. May be empty.
     std::function<void()> readdressed;
   };
@@ -42,6 +42,8 @@ class GuestAgent {
     std::vector<protocol::MountRequest> mounts;
     protocol::Begin begin;                           // of a guest that waits
     std::vector<protocol::AddressChange> addresses;  // of one that goes on
+    // Whoever waits to begin is not the agent that commands are for: that one calls later.
+    bool hands_over = false;
   };
   // Asks for what a guest is started for, on the stream on which it is told to go on, behind `before`. False:
   // nothing is asked for, and the stream is gone.
@@ -50,7 +52,7 @@ class GuestAgent {
   GuestAgent(EventLoop& loop, VsockHub& hub, Wishes wishes, Events events);
 
   const GuestShares& shares() const { return shares_; }
-  bool has_called() const { return called_; }
+  bool has_called() const { return called_ || handed_over_; }
 
   // Before the first boot.
   void when_it_goes_on(GoingOn going_on) { going_on_ = std::move(going_on); }
@@ -84,10 +86,12 @@ class GuestAgent {
   void go_on(const std::string& host_name, bool waits, bool with_more);
   void ask_to_go_on(UniqueFd stream, const std::string& host_name, bool waits, bool with_more);
   void ask_with_more(UniqueFd stream, std::string frames, const std::string& host_name);
-  void on_gone_on(const Result<void>& done);
+  // `own`: it has gone on, and is refused what is this machine's alone.
+  void on_gone_on(const Result<void>& done, bool own = false);
   void ask_for_addresses();
   void on_addresses(const Result<void>& done);
   void on_begun(const Result<void>& done);
+  void on_handed_over();
   void on_ready();
 
   EventLoop& loop_;
@@ -96,8 +100,10 @@ class GuestAgent {
   GoingOn going_on_;  // none: it is started for nothing
   const protocol::Begin begin_;
   const std::vector<protocol::AddressChange> addresses_;
+  const bool hands_over_;
   GuestShares shares_;
   bool called_ = false;
+  bool handed_over_ = false;  // it has begun, and is to call
   bool ready_ = false;
   bool goes_on_ = false;        // from a snapshot
   std::shared_ptr<int> round_;  // gone: what comes back is of another boot

@@ -64,8 +64,8 @@ Result<void> HostEnds::open_disks(const Spec& spec, const std::string& snapshot)
   return {};
 }
 
-void HostEnds::open_template(const Spec& spec) {
-  const MachineKind kind(spec, nics);
+void HostEnds::open_template(const Spec& spec, MachineStarts starts) {
+  const MachineKind kind(spec, nics, starts);
   TemplateEnds::BootFiles boot{{kernel.get()}, 0};
   for (const UniqueFd& initrd : initrds) boot.files.push_back(initrd.get());
   for (size_t i = 0; i < disks.size(); ++i) {
@@ -153,7 +153,7 @@ Result<void> HostEnds::serve_console(EventLoop& loop, const VmDirectory& directo
 Result<void> HostEnds::open_vsock(const Spec& spec, EventLoop& loop, const Options& options) {
   const VsockSocket& socket = spec.vsock.socket;
   // For the agent in the guest, without a socket for others.
-  const bool for_agent = options.commands || !share_mounts.empty();
+  const bool for_agent = options.commands || !share_mounts.empty() || templates;
   if (socket.kind == VsockKind::kNone && !for_agent) return {};
   std::string path = socket.path;
   if (socket.kind == VsockKind::kAuto) {
@@ -209,8 +209,7 @@ Result<MachineConfig> HostEnds::machine_config(const Spec& spec) {
   if (!spec.root.empty()) config.cmdline += fmt::format(" snug.root={}", ShareEnd::kRootTag);
   // The guest's first program leaves what is this run's own until it is told to begin.
   const MachineKind* const kind = templates ? &templates->kind() : nullptr;
-  if (kind != nullptr && kind->waits())
-    config.cmdline += kind->leaves_root() ? " snug.late=root" : " snug.late";
+  if (kind != nullptr && kind->waits()) config.cmdline += fmt::format(" {}", kind->late_word());
   config.kaslr = spec.kaslr;
   const std::string words = kind != nullptr ? kind->words() : spec.cmdline;
   if (!words.empty()) config.cmdline += " " + words;

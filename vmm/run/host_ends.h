@@ -49,8 +49,8 @@ struct HostEnds {
   // that the machine begins with, and `saved` is of it; "": it boots. Errors: what the spec names is not
   // there, not to be had, or not what it should be.
   static Result<std::unique_ptr<HostEnds>> open(const Spec& spec, const std::string& snapshot = {});
-  // Before the next: a machine for a command may begin with a template, or leave one behind.
-  void open_template(const Spec& spec);
+  // Before the next: a machine may begin with a template, or leave one behind.
+  void open_template(const Spec& spec, MachineStarts starts);
   // Consoles, sockets and logs, once. Errors: the same.
   Result<void> open_streams(const Spec& spec, EventLoop& loop, const Options& options);
 

@@ -74,7 +74,8 @@ Result<std::unique_ptr<LifeCycle>> LifeCycle::create(const Environment& environm
     life->agent_ = std::make_unique<GuestAgent>(
         environment.loop, *hub,
         GuestAgent::Wishes{environment.ends.share_mounts, begin_of(environment.ends),
-                           changes_of(environment.ends)},
+                           changes_of(environment.ends),
+                           environment.ends.templates && environment.ends.templates->kind().hands_over()},
         GuestAgent::Events{
             // In user space, whether or not it has opened a console.
             .called = [life = life.get()] { life->limits_.boot_is_over(); },
@@ -83,7 +84,8 @@ Result<std::unique_ptr<LifeCycle>> LifeCycle::create(const Environment& environm
             .untouched = [life = life.get()](
                              bool waits,
                              const std::function<void()>& go_on) { life->on_untouched(waits, go_on); },
-            .lost = [life = life.get()](const std::string& why) { return life->on_agent_lost(why); },
+            .lost = [life = life.get()](const std::string& why,
+                                        bool own) { return life->on_agent_lost(why, own); },
             .readdressed = [life = life.get()] { life->networks_.plug_in_soon(); }});
   life->open_commands();
   SNUG_TRY(life->open_health());

@@ -125,11 +125,12 @@ class LifeCycle {
   void on_untouched(bool waits, const std::function<void()>& go_on);
   // None can be made of it.
   void without_template(const std::function<void()>& go_on);
-  bool on_agent_lost(const std::string& why);
+  bool on_agent_lost(const std::string& why, bool own);
   void note_touched();
   void tell_touched();
-  // For a machine that began with a template and has done nothing yet. True: it boots, or is about to.
-  bool boots_after_all(const std::string& why);
+  // For a machine that began with a template and has done nothing yet. `own`: the template is none the worse.
+  // True: it boots, or is about to.
+  bool boots_after_all(const std::string& why, bool own = false);
   void on_share_failure(const std::string& why);
 
   std::string last_console_line() const;

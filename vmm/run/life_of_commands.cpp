@@ -99,21 +99,21 @@ void LifeCycle::tell_touched() {
   if (!touched_.empty()) ends_.templates->keep_touched(std::exchange(touched_, {}));
 }
 
-bool LifeCycle::boots_after_all(const std::string& why) {
+bool LifeCycle::boots_after_all(const std::string& why, bool own) {
   // What other vCPUs tell until it does.
   if (boots_after_all_ && report_.boots == 1) return true;
   if (!ends_.templates || !ends_.saved || report_.boots != 1 || !agent_ || agent_->has_called()) return false;
   log_info("template: {}; the machine boots", why);
   boots_after_all_ = true;
-  ends_.templates->drop();
+  if (!own) ends_.templates->drop();
   ends_.saved.reset();
   if (commands_) commands_->forget();
   restart();
   return true;
 }
 
-bool LifeCycle::on_agent_lost(const std::string& why) {
-  if (boots_after_all(why)) return true;
+bool LifeCycle::on_agent_lost(const std::string& why, bool own) {
+  if (boots_after_all(why, own)) return true;
   if (!commands_under_way() || commands_->agent_was_ready()) return false;
   commands_->give_up(why);
   return true;

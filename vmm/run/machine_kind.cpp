@@ -55,8 +55,8 @@ std::optional<size_t> image_of(const Spec& spec) {
 
 }  // namespace
 
-MachineKind::MachineKind(const Spec& spec, std::span<const NetSpec> nics)
-    : spec_(&spec), nics_(nics), kept_(spec.cmdline) {
+MachineKind::MachineKind(const Spec& spec, std::span<const NetSpec> nics, MachineStarts starts)
+    : spec_(&spec), nics_(nics), starts_(starts), kept_(spec.cmdline) {
   // What is in quotes may look like a word.
   const bool quoted = spec.cmdline.find('"') != std::string::npos;
   if (spec.root.empty() && !quoted) image_ = image_of(spec);
@@ -80,7 +80,14 @@ std::string MachineKind::without_template() const {
 }
 
 bool MachineKind::waits() const {
-  return leaves_root_ || !nics_.empty() || (!spec_->image.empty() && spec_->init == InitMode::kImage);
+  return leaves_root_ || hands_over() || !nics_.empty() ||
+         (!spec_->image.empty() && spec_->init == InitMode::kImage);
+}
+
+std::string_view MachineKind::late_word() const {
+  if (leaves_root_) return "snug.late=root";
+  if (hands_over()) return "snug.late=init";
+  return waits() ? "snug.late" : "";
 }
 
 std::string MachineKind::words() const { return kept_; }
@@ -100,6 +107,7 @@ void MachineKind::describe(TemplateKind& kind, uint64_t image_bytes) const {
                        spec_->packed_rings, static_cast<int>(spec_->pci), spec_->vsock.cid,
                        spec_->balloon ? fmt::format("{}", *spec_->balloon) : "none"));
   kind.add("cmdline", kept_);
+  if (hands_over()) kind.add("late", std::string(late_word()));
   for (const NetSpec& nic : nics_)
     kind.add("interface", fmt::format("{} {} {}", nic.mtu, nic.queues, nic.queue_size));
   for (size_t i = 0; i < spec_->disks.size(); ++i) {

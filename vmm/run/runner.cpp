@@ -69,8 +69,12 @@ Result<void> Runner::open() {
     before.name = options_.snapshot_of;
     for (const NetSpec& nic : network_interfaces(before)) ends_->former_addresses.push_back(*nic.mac);
   }
-  if (spec_.templates != TemplateMode::kFalse && options_.commands != nullptr && options_.snapshot.empty())
-    ends_->open_template(spec_);
+  const MachineStarts starts =
+      options_.commands != nullptr ? MachineStarts::kCommands : MachineStarts::kSystem;
+  // A system has a socket device for it, which nobody is to have who has not asked for it.
+  const bool with_template = starts == MachineStarts::kCommands ? spec_.templates != TemplateMode::kFalse
+                                                                : spec_.templates == TemplateMode::kTrue;
+  if (with_template && options_.snapshot.empty()) ends_->open_template(spec_, starts);
   loop_ = SNUG_TRY(EventLoop::create());
   SignalWatch::block(SignalWatch::of_a_run(options_.commands != nullptr));
   HostEnds::Options ends;

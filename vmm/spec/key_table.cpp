@@ -64,7 +64,11 @@ Keys<Spec> all_keys() {
            "Whether a machine that is started for a command begins where another of its kind stood when it "
            "had booted: from the third of a kind on, where the second has left that behind, for a day "
            "(auto); "
-           "from the second on (true); never (false). Guests of one template have the same random addresses. "
+           "from the second on (true); never (false). With true also one that is started for no command, "
+           "where "
+           "the initramfs of its guest waits for it, as that of the Debian image does: before it looks at "
+           "the "
+           "root. Guests of one template have the same random addresses. "
            "Not with interfaces of mode tap, consoles, channels, or disks that keep what is written to them, "
            "which boot.",
        .example = "false",

@@ -314,8 +314,7 @@ VirtioBlock::Taken VirtioBlock::answer(uint16_t index, uint8_t status, uint32_t 
 }
 
 void VirtioBlock::note_changes(bool noting) {
-  changes_.reset();
-  if (noting) changes_.emplace();
+  changes_ = noting ? std::make_optional<BlockChanges>() : std::nullopt;
 }
 
 void VirtioBlock::save(SectionWriter& out) const {

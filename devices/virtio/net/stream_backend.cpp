@@ -96,7 +96,7 @@ size_t StreamBackend::send(uint16_t, std::span<const OutFrame> frames) {
     if (count == kFramesMax || parts_.size() + 1 + frame.parts.size() > kPartsMax) break;
     prefixes[count] = prefix_of(frame.length);
     parts_.push_back({prefixes[count].data(), kPrefix});
-    parts_.insert(parts_.end(), frame.parts.begin(), frame.parts.end());
+    for (const iovec& part : frame.parts) parts_.push_back(part);
     ++count;
   }
   msghdr message{};

@@ -173,7 +173,7 @@ size_t TapBackend::send(uint16_t pair, std::span<const OutFrame> frames) {
     VirtioNetHeader header = frame.header;
     parts_.clear();
     parts_.push_back({&header, sizeof header});
-    parts_.insert(parts_.end(), frame.parts.begin(), frame.parts.end());
+    for (const iovec& part : frame.parts) parts_.push_back(part);
     ssize_t written = -1;
     do {
       written = ::pwritev2(queues_[pair].fd, parts_.data(),

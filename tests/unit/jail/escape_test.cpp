@@ -251,9 +251,9 @@ TEST_P(Escape, NothingGetsThrough) {
     if (kind == ThreadKind::kShare) std::erase_if(tries, finds_the_root);
     const auto entry = take_steps(*process, {128, 8});
     watch_traps();
-    const auto work = [&, kind = kind] {
-      if (!confine_thread(kind)) ::_exit(96);
-      const std::string text = try_all(tries, kind);
+    const auto work = [&, own = kind] {
+      if (!confine_thread(own)) ::_exit(96);
+      const std::string text = try_all(tries, own);
       (void)!::write(pipe[1], text.data(), text.size());
       ::_exit(entry.missing.empty() ? 0 : 77);
     };

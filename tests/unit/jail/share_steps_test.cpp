@@ -203,8 +203,8 @@ TEST_P(ShareSteps, OpenFilesWithoutTheRestOfProc) {
         struct stat above {};
         found.is("it can be looked at", ::fstat(own, &here) == 0 && ::fstatat(own, "..", &above, 0) == 0);
         found.is("nothing is above it", here.st_ino == above.st_ino && here.st_dev == above.st_dev);
-        for (const char* name : {"../status", "../root/etc", "../../1/root", "../../self/root", "../cwd"})
-          found.refused(name, ::openat(own, name, O_RDONLY));
+        for (const char* path : {"../status", "../root/etc", "../../1/root", "../../self/root", "../cwd"})
+          found.refused(path, ::openat(own, path, O_RDONLY));
         found.is("it can be gone into", ::fchdir(own) == 0);
         found.refused("and not up from there", ::open("../status", O_RDONLY));
         return found.text();

@@ -21,10 +21,11 @@ class GuestAgentTest : public testing::Test {
     make({});
   }
   void make(std::vector<protocol::MountRequest> mounts, std::vector<protocol::AddressChange> addresses = {},
-            std::string words = {}) {
+            std::string words = {}, bool hands_over = false) {
     agent_ = std::make_unique<GuestAgent>(
         *loop_, *hub_,
-        GuestAgent::Wishes{std::move(mounts), {{kAddress}, std::move(words)}, std::move(addresses)},
+        GuestAgent::Wishes{
+            std::move(mounts), {{kAddress}, std::move(words)}, std::move(addresses), hands_over},
         GuestAgent::Events{.called = [this] { ++calls_; },
                            .share_failed = [this](const std::string& why) { failed_.push_back(why); },
                            .ready = [this] { ++ready_; },
@@ -35,8 +36,9 @@ class GuestAgentTest : public testing::Test {
                                  if (!holds_) held_();
                                },
                            .lost =
-                               [this](const std::string& why) {
+                               [this](const std::string& why, bool own) {
                                  failed_.push_back(why);
+                                 own_ = own;
                                  return true;
                                }});
   }
@@ -103,6 +105,7 @@ class GuestAgentTest : public testing::Test {
   uint32_t port_ = 0;
   std::optional<protocol::Begin> begun_;
   std::vector<std::string> failed_;
+  bool own_ = false;  // the last one of them
 };
 
 TEST_F(GuestAgentTest, IsAwaitedForAsLongAsABootMayTakeThenSilent) {
@@ -182,6 +185,30 @@ TEST_F(GuestAgentTest, AGuestThatWaitsIsToldToBegin) {
   EXPECT_EQ(ready_, 1);
 }
 
+TEST_F(GuestAgentTest, OneThatHandsOverIsReadyWhenTheAgentCalls) {
+  make({}, {}, {}, true);
+  agent_->guest_boots();
+  answer_with(with_done(greeting(protocol::kVersion), 1));
+  call(protocol::kWaitingPort);
+  EXPECT_TRUE(agent_->has_called());
+  EXPECT_EQ(ready_, 0);
+  call();
+  EXPECT_EQ(ready_, 1);
+  // Where it begins with another's state.
+  agent_->guest_boots();
+  EXPECT_FALSE(agent_->has_called());
+  answer_with(with_done(greeting(protocol::kVersion), 2));
+  agent_->guest_goes_on("name", true);
+  turn();
+  EXPECT_EQ(port_, protocol::kWaitingPort);
+  EXPECT_TRUE(agent_->has_called());
+  EXPECT_EQ(ready_, 1);
+  call();
+  EXPECT_EQ(ready_, 2);
+  EXPECT_THAT(untouched_, testing::ElementsAre(true, false));
+  EXPECT_THAT(failed_, testing::IsEmpty());
+}
+
 TEST_F(GuestAgentTest, WordsAreForAnAgentThatTakesThem) {
   make({}, {}, "snug.volume=/data");
   agent_->guest_boots();
@@ -205,6 +232,25 @@ TEST_F(GuestAgentTest, AGuestThatDoesNotBeginIsSaid) {
   call(protocol::kWaitingPort);
   EXPECT_THAT(failed_, testing::ElementsAre(testing::HasSubstr("eth0 takes no other address")));
   EXPECT_EQ(ready_, 0);
+}
+
+TEST_F(GuestAgentTest, WhatAGuestIsRefusedThatHasGoneOnIsItsOwn) {
+  std::string refusal = greeting(protocol::kVersion);
+  protocol::put_error(refusal, protocol::ErrorCode::kFailed, "the root cannot be entered");
+  std::string later = with_done(greeting(protocol::kVersion), 1);
+  protocol::put_error(later, protocol::ErrorCode::kFailed, "the root cannot be entered");
+  const auto lost = [&](const std::string& answer, bool waits) {
+    failed_.clear();
+    agent_->guest_boots();
+    answer_with(answer);
+    agent_->guest_goes_on("name", waits);
+    turn();
+    EXPECT_THAT(failed_, testing::ElementsAre(testing::HasSubstr("cannot be entered")));
+    return own_;
+  };
+  EXPECT_TRUE(lost(later, true));
+  EXPECT_FALSE(lost(refusal, true));
+  EXPECT_FALSE(lost(refusal, false));
 }
 
 TEST_F(GuestAgentTest, OneThatGoesOnMountsOnTheWayToItsCommand) {

@@ -42,7 +42,7 @@ Spec with_image(const std::string& words = "") {
 std::string kind_of(const Spec& spec, uint64_t image_bytes = 0) {
   const std::vector<NetSpec> none;
   TemplateKind kind;
-  MachineKind(spec, none).describe(kind, image_bytes);
+  MachineKind(spec, none, MachineStarts::kCommands).describe(kind, image_bytes);
   return kind.name();
 }
 
@@ -53,8 +53,8 @@ std::string kind_of(Spec spec, const std::function<void(Spec&)>& change) {
 
 TEST(MachineKind, AShareIsWhateverIsMountedLater) {
   const Spec one = with_share();
-  EXPECT_EQ(MachineKind(one, {}).without_template(), "");
-  EXPECT_FALSE(MachineKind(one, {}).waits());
+  EXPECT_EQ(MachineKind(one, {}, MachineStarts::kCommands).without_template(), "");
+  EXPECT_FALSE(MachineKind(one, {}, MachineStarts::kCommands).waits());
   const std::string kind = kind_of(one);
   EXPECT_NE(kind, kind_of(machine())) << "it has a device";
   const auto same = [&](const std::function<void(ShareSpec&)>& change) {
@@ -77,7 +77,7 @@ TEST(MachineKind, AShareIsWhateverIsMountedLater) {
 TEST(MachineKind, ARootOfTheHostIsLeftUntilLater) {
   Spec spec = machine();
   spec.root = "/";
-  const MachineKind kind(spec, {});
+  const MachineKind kind(spec, {}, MachineStarts::kCommands);
   EXPECT_EQ(kind.without_template(), "");
   EXPECT_TRUE(kind.leaves_root() && kind.waits());
   EXPECT_EQ(kind.words(), spec.cmdline);
@@ -88,7 +88,7 @@ TEST(MachineKind, ARootOfTheHostIsLeftUntilLater) {
 
 TEST(MachineKind, AnImageIsAnyOfAboutItsSize) {
   const Spec one = with_image(" snug.volume=/data snug.init=/sbin/init snug.env=A%3D1");
-  const MachineKind kind(one, {});
+  const MachineKind kind(one, {}, MachineStarts::kCommands);
   EXPECT_EQ(kind.without_template(), "");
   EXPECT_TRUE(kind.leaves_root() && kind.waits());
   EXPECT_EQ(kind.image(), size_t{0});
@@ -104,7 +104,7 @@ TEST(MachineKind, AnImageIsAnyOfAboutItsSize) {
   disk.path = "/disk";
   disk.readonly = true;
   other.disks.push_back(disk);
-  EXPECT_EQ(MachineKind(other, {}).image(), size_t{0});
+  EXPECT_EQ(MachineKind(other, {}, MachineStarts::kCommands).image(), size_t{0});
   EXPECT_NE(kind_of(one, 8 * kMiB), kind_of(other, 8 * kMiB));
 }
 
@@ -112,27 +112,47 @@ TEST(MachineKind, WhatIsNoSuchImageIsAsItIs) {
   // Its writes would be somebody's.
   Spec written = with_image();
   written.disks.front().readonly = false;
-  EXPECT_FALSE(MachineKind(written, {}).leaves_root());
-  EXPECT_NE(MachineKind(written, {}).without_template(), "");
+  EXPECT_FALSE(MachineKind(written, {}, MachineStarts::kCommands).leaves_root());
+  EXPECT_NE(MachineKind(written, {}, MachineStarts::kCommands).without_template(), "");
   Spec disk = with_image(" snug.volume=/data");
   disk.cmdline.replace(0, std::string("snug.root=/dev/pmem0").size(), "snug.root=/dev/vda");
   disk.disks.front().mode = DiskMode::kBlock;
-  EXPECT_FALSE(MachineKind(disk, {}).leaves_root());
-  EXPECT_EQ(MachineKind(disk, {}).words(), disk.cmdline);
+  EXPECT_FALSE(MachineKind(disk, {}, MachineStarts::kCommands).leaves_root());
+  EXPECT_EQ(MachineKind(disk, {}, MachineStarts::kCommands).words(), disk.cmdline);
   // Words in quotes are not taken apart.
   const Spec quoted = with_image(" dyndbg=\"a snug.volume=/b\"");
-  EXPECT_FALSE(MachineKind(quoted, {}).leaves_root());
-  EXPECT_EQ(MachineKind(quoted, {}).words(), quoted.cmdline);
+  EXPECT_FALSE(MachineKind(quoted, {}, MachineStarts::kCommands).leaves_root());
+  EXPECT_EQ(MachineKind(quoted, {}, MachineStarts::kCommands).words(), quoted.cmdline);
   // Memory of the guest's own that no root is on.
   Spec data = with_image();
   data.cmdline = "quiet";
-  EXPECT_FALSE(MachineKind(data, {}).image());
+  EXPECT_FALSE(MachineKind(data, {}, MachineStarts::kCommands).image());
+}
+
+TEST(MachineKind, ASystemWaitsInItsInitramfsWhateverItHas) {
+  const Spec spec = machine();
+  const MachineKind command(spec, {}, MachineStarts::kCommands), system(spec, {}, MachineStarts::kSystem);
+  EXPECT_EQ(command.late_word(), "");
+  EXPECT_FALSE(command.hands_over());
+  EXPECT_EQ(system.late_word(), "snug.late=init");
+  EXPECT_TRUE(system.hands_over() && system.waits());
+  TemplateKind one, other;
+  command.describe(one, 0);
+  system.describe(other, 0);
+  EXPECT_NE(one.name(), other.name());
+  // One with snug's own first program, whose shell is what it does by itself.
+  Spec rooted = machine();
+  rooted.root = "/";
+  EXPECT_EQ(MachineKind(rooted, {}, MachineStarts::kSystem).late_word(), "snug.late=root");
+  EXPECT_FALSE(MachineKind(rooted, {}, MachineStarts::kSystem).hands_over());
 }
 
 TEST(MachineKind, AnImageHasRoomAtAModestPrice) {
   Spec spec = with_image();
   spec.memory = 512 * kMiB;
-  const auto room = [&spec](uint64_t mib) { return MachineKind(spec, {}).image_room(mib * kMiB) / kMiB; };
+  const auto room = [&spec](uint64_t mib) {
+    return MachineKind(spec, {}, MachineStarts::kCommands).image_room(mib * kMiB) / kMiB;
+  };
   EXPECT_EQ(room(1), 64);
   EXPECT_EQ(room(64), 64);
   EXPECT_EQ(room(65), 96);
@@ -143,9 +163,9 @@ TEST(MachineKind, AnImageHasRoomAtAModestPrice) {
   // 32 MiB of 512 to note what is not there are too much.
   EXPECT_EQ(room(2500), 3072);
   EXPECT_EQ(room(4097), 4098);
-  EXPECT_EQ(MachineKind(spec, {}).image_room(4097 * kMiB + 1) % (2 * kMiB), 0);
+  EXPECT_EQ(MachineKind(spec, {}, MachineStarts::kCommands).image_room(4097 * kMiB + 1) % (2 * kMiB), 0);
   for (uint64_t bytes = 1; bytes < uint64_t{1} << 40; bytes = bytes * 3 + 12345)
-    EXPECT_GE(MachineKind(spec, {}).image_room(bytes), bytes);
+    EXPECT_GE(MachineKind(spec, {}, MachineStarts::kCommands).image_room(bytes), bytes);
 }
 
 }  // namespace
