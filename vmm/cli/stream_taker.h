@@ -1,9 +1,10 @@
 // A program that reads the stream of a machine, and says by its status whether the machine runs where it is.
-// Main thread.
+// Main thread; another one reads what the program prints, which may be more than a pipe holds.
 #pragma once
 
 #include <sys/types.h>
 
+#include <future>
 #include <string>
 #include <vector>
 
@@ -27,8 +28,8 @@ class StreamTaker {
   StreamTaker() = default;
   std::string program_;
   pid_t pid_ = -1;
+  std::future<std::string> said_;  // waited for when the input has been closed
   UniqueFd input_;
-  UniqueFd output_;
 };
 
 }  // namespace snug::cli
