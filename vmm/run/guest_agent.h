@@ -52,7 +52,9 @@ class GuestAgent {
   GuestAgent(EventLoop& loop, VsockHub& hub, Wishes wishes, Events events);
 
   const GuestShares& shares() const { return shares_; }
-  bool has_called() const { return called_ || handed_over_; }
+  bool has_called() const { return called_; }
+  // Or the guest has been told to begin, and has.
+  bool has_begun() const { return called_ || handed_over_; }
 
   // Before the first boot.
   void when_it_goes_on(GoingOn going_on) { going_on_ = std::move(going_on); }

@@ -102,7 +102,7 @@ void LifeCycle::tell_touched() {
 bool LifeCycle::boots_after_all(const std::string& why, bool own) {
   // What other vCPUs tell until it does.
   if (boots_after_all_ && report_.boots == 1) return true;
-  if (!ends_.templates || !ends_.saved || report_.boots != 1 || !agent_ || agent_->has_called()) return false;
+  if (!ends_.templates || !ends_.saved || report_.boots != 1 || !agent_ || agent_->has_begun()) return false;
   log_info("template: {}; the machine boots", why);
   boots_after_all_ = true;
   if (!own) ends_.templates->drop();

@@ -190,18 +190,19 @@ TEST_F(GuestAgentTest, OneThatHandsOverIsReadyWhenTheAgentCalls) {
   agent_->guest_boots();
   answer_with(with_done(greeting(protocol::kVersion), 1));
   call(protocol::kWaitingPort);
-  EXPECT_TRUE(agent_->has_called());
+  EXPECT_TRUE(agent_->has_begun());
+  EXPECT_FALSE(agent_->has_called());
   EXPECT_EQ(ready_, 0);
   call();
   EXPECT_EQ(ready_, 1);
   // Where it begins with another's state.
   agent_->guest_boots();
-  EXPECT_FALSE(agent_->has_called());
+  EXPECT_FALSE(agent_->has_begun());
   answer_with(with_done(greeting(protocol::kVersion), 2));
   agent_->guest_goes_on("name", true);
   turn();
   EXPECT_EQ(port_, protocol::kWaitingPort);
-  EXPECT_TRUE(agent_->has_called());
+  EXPECT_TRUE(agent_->has_begun());
   EXPECT_EQ(ready_, 1);
   call();
   EXPECT_EQ(ready_, 2);
