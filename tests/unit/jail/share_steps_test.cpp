@@ -213,6 +213,7 @@ TEST_P(ShareSteps, OpenFilesWithoutTheRestOfProc) {
 }
 
 TEST_P(ShareSteps, RightsOverFilesAndNoOthers) {
+  SKIP_UNLESS_WHOLE();
   EXPECT_EQ(inside([](ShareEntry&) {
               Findings found;
               for (int capability = 0; capability < 41; ++capability) {
