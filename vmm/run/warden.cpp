@@ -1,5 +1,6 @@
 #include "vmm/run/warden.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -27,6 +28,8 @@ constexpr std::chrono::seconds kSuspendPatience{1};
 constexpr std::chrono::seconds kEndPatience{10};
 // What serves a machine that has been killed can be gone before the machine is.
 constexpr std::chrono::seconds kMachinePatience{5};
+// Sockets of a process that is killed close before its end shows.
+constexpr std::chrono::milliseconds kGoing{100};
 // A machine that ends before has no use for what the warden gives back: it touches that again at its end.
 constexpr std::chrono::seconds kSettled{1};
 // Calls answered before the loop looks at something else.
@@ -194,6 +197,7 @@ bool Warden::answer(const warden::Call& call, const std::string& text) {
       failure_ = warden::error_of(text);
       failure_->message = one_line(std::move(failure_->message));
       failure_->hint = one_line(std::move(failure_->hint));
+      if (const std::string why = share_server_end(); !why.empty()) failure_ = Error{why, {}};
       end_late_.arm(kEndPatience);
       return reply(call, 0);
   }
@@ -242,6 +246,16 @@ Result<UniqueFd> Warden::next_log(uint64_t kind) const {
 Result<UniqueFd> Warden::kernel_file(CallKind kind) {
   KernelStore& store = duties_.ends.kernel_store;
   return kind == CallKind::kBeginKernel ? store.begin() : store.keep();
+}
+
+// Of one that is gone, or is just going, and was not to: the machine's process may notice it first, and knows
+// less.
+std::string Warden::share_server_end() {
+  if (!share_server_watch_) return {};
+  pollfd gone{duties_.share_server->process(), POLLIN, 0};
+  if (::poll(&gone, 1, kGoing.count()) <= 0) return {};
+  share_server_watch_.reset();
+  return duties_.share_server->end();
 }
 
 void Warden::tell(const warden::News& news, int descriptor) {

@@ -68,6 +68,7 @@ class Warden {
   void tell(const warden::News& news, int descriptor = -1);
   void signal_machine(int number) const;
   void end_machine(std::string why);
+  std::string share_server_end();
   void remember_end(MachineEnd end);
 
   bool reply(const warden::Call& call, int error, uint64_t value = 0);
