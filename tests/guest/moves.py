@@ -156,7 +156,7 @@ def memory_that_changes_while_it_is_sent_is_of_one_moment():
             place.wait_log(kind, "rounds ready")
             # Again, by one that has come that way itself.
             for name, there in ((kind, kind + "-2"), (kind + "-2", kind + "-3")):
-                ended = place.snug("send", name, "--", sys.executable, "-c", SLOW, SNUG, "receive", "--name", there).expect(0)
+                ended = place.snug("send", name, "--downtime", "1m", "--", sys.executable, "-c", SLOW, SNUG, "receive", "--name", there).expect(0)
                 rounds = re.findall(r": round (\d+): ", ended.err)
                 most = max(most, len(rounds))
             check(whole(place, kind + "-3"), f"memory of {kind} process(es): of several moments")
