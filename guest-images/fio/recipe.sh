@@ -1,6 +1,8 @@
 # shellcheck shell=bash disable=SC2034,SC2154
 about="fio with its libraries, an initrd to be loaded behind the first (4 MB)"
 needs=(image)
+# One release's, whatever this machine is: later ones call libraries otherwise.
+from_release=bookworm
 packages=(fio libaio1 libc6 zlib1g)
 shared=(lib/initrd.sh)
 result=initrd
