@@ -105,6 +105,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return None
         return data, "application/vnd.oci.image.manifest.v1+json" if match[2] == "manifests" else "application/octet-stream", digest
 
+    def refuse_unknown(self):
+        self.refuse(404, "MANIFEST_UNKNOWN" if "/manifests/" in self.path else "BLOB_UNKNOWN", "not known here")
+
     def do_GET(self):
         registry = self.registry
         registry.asked.append(self.path)
@@ -113,7 +116,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return
         fault = registry.fault(self.path)
         if isinstance(fault, int):
-            self.refuse(fault, "DENIED", "not today")
+            if fault == 404:
+                self.refuse_unknown()
+            else:
+                self.refuse(fault, "DENIED", "not today")
             return
         if fault == "hang":
             registry.held.set()
@@ -121,7 +127,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return
         found = (b"{}", "application/json", "") if self.path == "/v2/" else self.found()
         if found is None:
-            self.refuse(404, "MANIFEST_UNKNOWN" if "/manifests/" in self.path else "BLOB_UNKNOWN", "not known here")
+            self.refuse_unknown()
             return
         data, kind, digest = found
         self.send_response(200)
