@@ -70,6 +70,7 @@ make_tree() {
   SOURCE_DATE_EPOCH=$epoch TMPDIR=$work mmdebstrap --quiet --variant=minbase --format=tar --include="$list" \
     --essential-hook="copy-in '$guest_images/debian-rootfs/initramfs-tools' /etc" \
     --essential-hook="upload '${built[agent]}' /usr/local/sbin/snug-agent" \
+    --essential-hook='chmod 755 "$1/usr/local/sbin/snug-agent"' \
     --aptopt="$work/apt.conf" --aptopt='Acquire::Retries "3"' --dpkgopt=force-unsafe-io \
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
