@@ -66,8 +66,9 @@ def a_share_goes_on():
         check(machines.run("a", "n=0; while [ \"$(cat /work/other)\" != 'the second' ] && [ $n -lt 100 ]; do usleep 50000; n=$((n+1)); done; "
                            "cat /work/other") == "the second\n", "the old one")
         machines.run("a", "touch /run/look; n=0; while ! [ -e /run/status ] && [ $n -lt 300 ]; do usleep 50000; n=$((n+1)); done")
-        check(machines.run("a", "cat /run/status").strip() != "0" and "the second" not in machines.run("a", "cat /run/seen"),
-              "an open file has become another one", machines.run("a", "cat /run/seen"))
+        status, seen = machines.run("a", "cat /run/status").strip(), machines.run("a", "cat /run/seen")
+        # Linux 6.12 asks nobody for what it has read of it before.
+        check("the second" not in seen and (status != "0" or seen == "the first\n"), "an open file has become another one", status, seen)
         # One of one.
         machines.save("b", "t")
         machines.restore("t", "c")
