@@ -71,7 +71,8 @@ def mappings(pid):
     except PermissionError:
         say_that_root_sees_more()
         return
-    with maps:
+    # One that ends meanwhile has none any more.
+    with maps, contextlib.suppress(ProcessLookupError):
         found = {}
         for line in maps:
             name, _, value = line.partition(":")

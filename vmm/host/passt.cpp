@@ -247,7 +247,9 @@ std::string Passt::last_words() {
   int status = 0;
   if (pid_ >= 0 && ::waitpid(pid_, &status, WNOHANG) == pid_) {
     pid_ = -1;
-    return said_.empty() ? "passt " + wait_text(status) : fmt::format("passt: {}", said_);
+    if (said_.empty()) return "passt " + wait_text(status);
+    // What one that was killed had said before is not why.
+    if (WIFSIGNALED(status)) return fmt::format("passt {} (it had said: {})", wait_text(status), said_);
   }
   return fmt::format("passt: {}", said_);
 }
