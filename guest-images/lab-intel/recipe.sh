@@ -26,12 +26,21 @@ make_image() {
   }
 }
 
-# kernel_elf BZIMAGE: the ELF in it (Linux boot protocol, 1.12 payload_offset and on). Debian's general kernel has it as xz.
+# kernel_elf BZIMAGE: the ELF in it (Linux boot protocol, 1.12 payload_offset and on). Debian 12's general kernel has it as xz,
+# Debian 13's as zstd, and its size behind it.
 kernel_elf() {
-  local sectors offset length
+  local sectors offset length magic unpack
   read -r sectors < <(od -An -tu1 -j $((0x1f1)) -N 1 "$1")
   read -r offset length < <(od -An -tu4 -j $((0x248)) -N 8 "$1")
-  dd if="$1" iflag=skip_bytes,count_bytes skip=$(((sectors + 1) * 512 + offset)) count="$length" bs=1M status=none |
-    xz --single-stream -dc ||
-    die "the kernel's payload is not xz"
+  offset=$(((sectors + 1) * 512 + offset))
+  magic=$(od -An -tx1 -j "$offset" -N 4 "$1")
+  case $magic in
+    ' fd 37 7a 58') unpack=(xz --single-stream -dc) ;;
+    ' 28 b5 2f fd') unpack=(zstd -q -dc) ;;
+    ' 02 21 4c 18') unpack=(lz4 -q -dc) ;;
+    ' 1f 8b '*) unpack=(gzip -q -dc) ;;
+    *) die "the kernel's payload is none that is known here:$magic" ;;
+  esac
+  dd if="$1" iflag=skip_bytes,count_bytes skip="$offset" count="$((length - 4))" bs=1M status=none | "${unpack[@]}" ||
+    die "the kernel's payload cannot be unpacked"
 }

@@ -399,7 +399,7 @@ def three_debians_from_one_template():
         print(f"    the three were there after {time.monotonic() - start:.0f} s", flush=True)
         seen = []
         for number, name in enumerate(names):
-            check(ask_until(lambda port=first + number: page_of(port)).startswith(f"hello from {name} "), "another page")
+            check(ask_until(lambda port=first + number: page_of(port)).startswith(f"hello from {name}, "), "another page")
             said = machines.run(name, "uname -n; cat /sys/class/net/e*/address; systemctl is-system-running --wait; cat /proc/sys/kernel/random/uuid /etc/machine-id; "
                                       "sed 's/ T .*//' /proc/kallsyms | head -1; date +%s").split()
             check(said[:3] == [name, address_of(name), "running"], f"not {name}", said)
