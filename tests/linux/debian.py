@@ -411,6 +411,7 @@ def three_debians_from_one_template():
 
 
 @test
+@exhaustive
 def three_debians_from_one_snapshot():
     """They have what one has booted, and each what it has written since; with names, addresses and ports of their own."""
     need_image()
