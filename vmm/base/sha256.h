@@ -7,6 +7,8 @@
 #include <span>
 #include <string>
 
+#include "vmm/base/sha256_blocks.h"
+
 namespace snug {
 
 class Sha256 {
@@ -16,11 +18,11 @@ class Sha256 {
   std::string hex_digest();
 
  private:
-  static constexpr size_t kBlock = 64;
-  void take_block(const std::byte* block);
+  static constexpr size_t kBlock = kSha256Block;
+  void take(std::span<const std::byte> blocks);
 
-  std::array<uint32_t, 8> state_{0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
-                                 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+  Sha256State state_{0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
+                     0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
   std::array<std::byte, kBlock> rest_{};  // of a block that is not full
   uint64_t bytes_ = 0;                    // added so far
 };

@@ -189,6 +189,20 @@ TEST(Sha256, InWhateverPieces) {
   }
 }
 
+TEST(Sha256, IsTheSameWithAndWithoutInstructionsForIt) {
+  if (!has_sha256_instructions()) GTEST_SKIP() << "this processor has none";
+  std::vector<std::byte> blocks(50 * kSha256Block);
+  for (size_t i = 0; i < blocks.size(); ++i) blocks[i] = static_cast<std::byte>(i * i * 37 >> 5);
+  Sha256State plain{1, 2, 3, 4, 5, 6, 7, 8};
+  Sha256State quick = plain;
+  for (const size_t count : {0, 1, 2, 49, 50}) {
+    const auto part = std::span(blocks).first(count * kSha256Block);
+    sha256_blocks_plainly(plain, part);
+    sha256_blocks_by_instructions(quick, part);
+    EXPECT_EQ(plain, quick) << count;
+  }
+}
+
 TEST(Result, ContextGoesInFrontAndTheHintStays) {
   const auto step = []() -> Result<int> { return fail_with_hint("no kernel", "give one"); };
   const auto outer = [&]() -> Result<void> {
