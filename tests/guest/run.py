@@ -13,6 +13,7 @@ import life  # noqa: E402,F401
 import moves  # noqa: E402,F401
 import pmem  # noqa: E402,F401
 import snapshots  # noqa: E402,F401
+import updates  # noqa: E402,F401
 import virtio  # noqa: E402,F401: its tests
 import wall  # noqa: E402,F401
 

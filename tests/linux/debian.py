@@ -271,7 +271,7 @@ def nothing_is_written(machines):
         check(not any(taken), f"files without a name take {taken} bytes")
 
 
-PRIVATE_MIB = 95  # what one of several Debian guests has for itself after its boot, at most; 60 is the goal
+PRIVATE_MIB = 60  # what one of several Debian guests has for itself after its boot, at most
 
 
 def memory_kib(pid):
@@ -407,7 +407,7 @@ def three_debians_from_one_template():
             seen.append(said[3:6])
         uuids, ids, addresses = zip(*seen)
         check(len(set(uuids)) == len(set(ids)) == 3 and len(set(addresses)) == 1, "not from one template", seen)
-        each_has_little_memory([json.loads(machines.snug("inspect", name).expect(0).out)["pid"] for name in names], 60)
+        each_has_little_memory([json.loads(machines.snug("inspect", name).expect(0).out)["pid"] for name in names])
 
 
 @test
@@ -431,4 +431,4 @@ def three_debians_from_one_snapshot():
             check(ask_until(lambda port=first + number: page_of(port)).startswith("hello from base"), "another page")
             said = machines.run(name, "uname -n; cat /sys/class/net/e*/address; systemctl is-system-running").split()
             check(said == [name, address_of(name), "running"], f"not {name}", said)
-        each_has_little_memory([json.loads(machines.snug("inspect", name).expect(0).out)["pid"] for name in names], 60)
+        each_has_little_memory([json.loads(machines.snug("inspect", name).expect(0).out)["pid"] for name in names])

@@ -18,7 +18,7 @@ import guests  # noqa: E402
 
 PARTS = {
     # The machine and its devices.
-    "machine": ("kernels", "ends", "figures", "devices", "balloon_console", "disks", "pmem", "snapshots", "snapshot_clock", "snapshot_shares", "moves", "templates"),
+    "machine": ("kernels", "ends", "figures", "devices", "balloon_console", "disks", "pmem", "snapshots", "snapshot_clock", "snapshot_shares", "moves", "updates", "templates"),
     # What people do with it: a console, commands, whole systems, networks and sockets between them.
     "sandbox": ("console", "network", "rings", "sandbox", "kaslr", "limits", "systemd", "integrity", "debian", "taps", "vsock", "shares", "builds",
                 "posix_cases", "pjdfstest", "images", "applications"),

@@ -20,6 +20,9 @@ using nlohmann::json;
 
 constexpr std::chrono::seconds kListPatience{1};
 constexpr int kKillPatienceMs = 10'000;
+// Until another process has taken a machine over, or its end shows.
+constexpr int kUpdatePatienceMs = 1000;
+constexpr std::chrono::seconds kAskPatience{5};
 
 std::string text_in(const json& object, const char* member) {
   const auto found = object.is_object() ? object.find(member) : object.end();
@@ -106,7 +109,11 @@ Result<json> ask_json(const FoundVm& vm, std::string_view method, std::string_vi
 
 Result<MachineEnd> end_of(const FoundVm& vm) {
   if (vm.alive) {
-    const auto answer = ask_machine(vm, "GET", "/v1/wait", {}, std::nullopt);
+    auto answer = ask_machine(vm, "GET", "/v1/wait", {}, std::nullopt);
+    // Another process of the machine answers, where it has been updated.
+    while (!answer && !wait_for_end(vm, kUpdatePatienceMs) &&
+           ask_machine(vm, "GET", "/v1/vm", {}, kAskPatience))
+      answer = ask_machine(vm, "GET", "/v1/wait", {}, std::nullopt);
     const auto end = answer ? json::parse(answer->body, nullptr, false) : json();
     if (answer && answer->status != 200 && end.is_object()) return fail("{}", text_in(end, "error"));
     // Its process is still at work on its end.

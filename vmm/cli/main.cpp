@@ -23,6 +23,7 @@
 #include "vmm/cli/put.h"
 #include "vmm/cli/snapshot_commands.h"
 #include "vmm/cli/snapshot_moves.h"
+#include "vmm/cli/update.h"
 #include "vmm/cli/usage.h"
 #include "vmm/run/runner.h"
 #include "vmm/spec/given_flags.h"
@@ -178,6 +179,7 @@ cli::CommandSet::Action parse(int argc, char** argv, Arguments& given) {
   cli::add_image_commands(commands, chosen);
   cli::add_snapshot_commands(commands, chosen);
   cli::add_moving_commands(commands, given.behind);
+  cli::add_update_commands(commands);
 
   CLI::App app(kAbout);
   app.name("snug");

@@ -184,6 +184,7 @@ int run_here(Spec& spec, bool named, CommandPlan& plan, const RunArguments& argu
   options.health = plan.health ? &*plan.health : nullptr;
   options.directory = *directory ? &**directory : nullptr;
   options.background = background != nullptr;
+  options.program = version_text();
   options.snapshot = arguments.snapshot;
   options.snapshot_of = arguments.snapshot_of;
   const auto manager = background == nullptr ? ServiceManager::take_from_environment() : ServiceManager();

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -24,6 +25,16 @@ Result<UniqueFd> open_empty(int directory, const std::string& file) {
 Result<BoundedLog> BoundedLog::create(int directory, const std::string& file) {
   return BoundedLog(file, SNUG_TRY(open_empty(directory, file)),
                     [directory, file] { return next_file(directory, file); });
+}
+
+Result<BoundedLog> BoundedLog::go_on(int directory, const std::string& file) {
+  UniqueFd fd(
+      ::openat(directory, file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600));
+  struct stat status {};
+  if (!fd || ::fstat(fd.get(), &status) != 0) return fail_errno(errno, "{}", file);
+  BoundedLog log(file, std::move(fd), [directory, file] { return next_file(directory, file); });
+  log.size_ = static_cast<size_t>(status.st_size);
+  return log;
 }
 
 Result<UniqueFd> BoundedLog::next_file(int directory, const std::string& file) {

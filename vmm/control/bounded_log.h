@@ -21,6 +21,8 @@ class BoundedLog {
 
   // `directory`: outlives the log. What is there under that name is emptied. Errors: the file system.
   static Result<BoundedLog> create(int directory, const std::string& file);
+  // Behind what another process has written there. Errors: the file system.
+  static Result<BoundedLog> go_on(int directory, const std::string& file);
   // The same in two halves, for one who writes what another names: `next` is asked when it is full.
   void continue_with(Next next) { next_ = std::move(next); }
   static Result<UniqueFd> next_file(int directory, const std::string& file);

@@ -21,7 +21,18 @@ constexpr size_t kTypedAhead = 4096;
 
 Result<std::unique_ptr<ConsoleServer>> ConsoleServer::create(EventLoop& loop, int directory,
                                                              UniqueFd listening, UniqueFd console) {
-  auto log = SNUG_TRY(BoundedLog::create(directory, kLogFile));
+  return begin(loop, SNUG_TRY(BoundedLog::create(directory, kLogFile)), std::move(listening),
+               std::move(console));
+}
+
+Result<std::unique_ptr<ConsoleServer>> ConsoleServer::go_on(EventLoop& loop, int directory,
+                                                            UniqueFd listening, UniqueFd console) {
+  return begin(loop, SNUG_TRY(BoundedLog::go_on(directory, kLogFile)), std::move(listening),
+               std::move(console));
+}
+
+Result<std::unique_ptr<ConsoleServer>> ConsoleServer::begin(EventLoop& loop, BoundedLog log,
+                                                            UniqueFd listening, UniqueFd console) {
   std::unique_ptr<ConsoleServer> server(
       new ConsoleServer(loop, std::move(log), std::move(listening), std::move(console)));
   server->console_watch_ =

@@ -30,6 +30,11 @@ class ConsoleServer {
   // `directory`: the machine's; it outlives the server. `listening`, `console`: non-blocking.
   static Result<std::unique_ptr<ConsoleServer>> create(EventLoop& loop, int directory, UniqueFd listening,
                                                        UniqueFd console);
+  // The same where another process was at work: its log goes on.
+  static Result<std::unique_ptr<ConsoleServer>> go_on(EventLoop& loop, int directory, UniqueFd listening,
+                                                      UniqueFd console);
+  // What those who attach reach.
+  int listening() const { return listening_.get(); }
 
   // As BoundedLog has it.
   void continue_log_with(BoundedLog::Next next) { log_.continue_with(std::move(next)); }
@@ -47,6 +52,8 @@ class ConsoleServer {
   ConsoleServer(EventLoop& loop, BoundedLog log, UniqueFd listening, UniqueFd console)
       : loop_(loop), listening_(std::move(listening)), console_(std::move(console)), log_(std::move(log)) {}
 
+  static Result<std::unique_ptr<ConsoleServer>> begin(EventLoop& loop, BoundedLog log, UniqueFd listening,
+                                                      UniqueFd console);
   void accept_some();
   bool read_console();
   static void hand_out(Client& client, std::string_view bytes);

@@ -14,6 +14,7 @@ constexpr double kLongestGrace = 86'400;  // seconds
 
 constexpr std::string_view kSnapshotPath = "/v1/snapshot";
 constexpr std::string_view kSendPath = "/v1/send";
+constexpr std::string_view kUpdatePath = "/v1/update";
 
 // Text from outside may not be UTF-8: JSON must be.
 std::string text_of(const json& value) {
@@ -69,6 +70,8 @@ ControlAnswer get_vm(ControlTarget& target, const HttpRequest&) {
             {"memory_bytes", info.memory_bytes},
             {"kernel", info.kernel},
             {"boots", info.boots},
+            {"program", info.program},
+            {"updates", info.updates},
             {"started_at", info.started_at},
             {"uptime_seconds", info.uptime_seconds},
             {"directory", info.directory},
@@ -82,6 +85,7 @@ ControlAnswer get_vm(ControlTarget& target, const HttpRequest&) {
             {"limits", limits_of(info.limits)},
             {"cgroup", info.cgroup},
             {"spec", info.spec}};
+  add(body, "update_seconds", info.update_seconds);
   if (info.health) body["health"] = health_of(*info.health);
   return {.json = text_of(body)};
 }
@@ -145,7 +149,8 @@ ControlAnswer post_kill(ControlTarget& target, const HttpRequest&) {
 
 // Of requests with files, for whoever has none with it: the server sees to the others.
 ControlAnswer post_without_files(ControlTarget& target, const HttpRequest& request) {
-  return *begin_with_files(target, request, {}, nullptr);
+  const auto now = begin_with_files(target, request, {}, nullptr);
+  return now ? *now : done(target);
 }
 
 constexpr std::array kRoutes{
@@ -159,6 +164,7 @@ constexpr std::array kRoutes{
     ControlRoute{"POST", "/v1/kill", post_kill},
     ControlRoute{"POST", kSnapshotPath, post_without_files, false, true},
     ControlRoute{"POST", kSendPath, post_without_files, false, true},
+    ControlRoute{"POST", kUpdatePath, post_without_files, false, true},
 };
 
 std::optional<ControlAnswer> begin_snapshot(ControlTarget& target, std::vector<UniqueFd> files,
@@ -190,6 +196,16 @@ ControlAnswer begin_sending(ControlTarget& target, std::vector<UniqueFd> files) 
                                      {.pages = std::move(files[2]), .talk = std::move(files[3])}));
 }
 
+// Where it is done nobody is left to answer: whoever asks finds another process there.
+std::optional<ControlAnswer> begin_update(ControlTarget& target, const std::vector<UniqueFd>& files,
+                                          std::function<void(ControlAnswer)> answer) {
+  if (!files.empty()) return control_error(400, "no descriptors come with this request");
+  target.update([answer = std::move(answer)](const Error& why) {
+    if (answer) answer(control_error(409, why.text()));
+  });
+  return std::nullopt;
+}
+
 }  // namespace
 
 std::span<const ControlRoute> control_routes() { return kRoutes; }
@@ -210,6 +226,7 @@ std::optional<ControlAnswer> begin_with_files(ControlTarget& target, const HttpR
                                               std::vector<UniqueFd> files,
                                               std::function<void(ControlAnswer)> answer) {
   if (request.path == kSendPath) return begin_sending(target, std::move(files));
+  if (request.path == kUpdatePath) return begin_update(target, files, std::move(answer));
   return begin_snapshot(target, std::move(files), std::move(answer));
 }
 

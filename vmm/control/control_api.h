@@ -54,10 +54,13 @@ struct VmInfo {
   uint64_t memory_bytes = 0;
   std::string kernel;
   uint32_t boots = 0;
-  int64_t started_at = 0;     // seconds since 1970
-  double uptime_seconds = 0;  // since the monitor started
-  std::string directory;      // of its sockets and logs
-  std::string console;        // "stdio", "log", "file:PATH", "pty:PATH", "none"
+  std::string program;                   // the version of the program that runs it now
+  uint32_t updates = 0;                  // how many processes it has had before
+  std::optional<double> update_seconds;  // how long it stood still for the last of these changes
+  int64_t started_at = 0;                // seconds since 1970
+  double uptime_seconds = 0;             // since the monitor started
+  std::string directory;                 // of its sockets and logs
+  std::string console;                   // "stdio", "log", "file:PATH", "pty:PATH", "none"
   // Of the agent in the guest: "ready", has called in this boot; "awaited", has not yet; "silent", has not in
   // the time there is for it; "none", the machine has no socket device.
   std::string agent;
@@ -131,6 +134,8 @@ class ControlTarget {
   virtual void snapshot(SnapshotFiles files, std::function<void(Result<SnapshotTaken>)> done) = 0;
   // Begins it; the rest is said over `ends`. Errors: as of snapshot().
   virtual Result<void> send(SnapshotFiles files, SendingEnds ends) = 0;
+  // A new process takes the place of this one, which is killed then; or `failed` is told why it does not.
+  virtual void update(std::function<void(Error)> failed) = 0;
 };
 
 struct ControlAnswer {

@@ -232,6 +232,15 @@ Result<VmDirectory> VmDirectory::create(const std::string& name, Keep keep,
   return vm;
 }
 
+Result<VmDirectory> VmDirectory::of_another(const std::string& path, Keep keep) {
+  VmDirectory vm;
+  vm.path_ = path;
+  vm.name_ = path.substr(path.rfind('/') + 1);
+  vm.keep_ = keep;
+  vm.directory_ = SNUG_TRY(open_file(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+  return vm;
+}
+
 // With our own lock held: of two that take a name in two places at once, at most one gets it.
 Result<void> VmDirectory::check_other_places(const std::vector<std::string>& places) {
   for (const std::string& place : places) {

@@ -50,6 +50,9 @@ class VmDirectory {
   // logs, which are those before. Errors: a machine of that name runs, in whichever place; the file system.
   static Result<VmDirectory> create(const std::string& name, Keep keep,
                                     const std::vector<std::string>& places = machine_places());
+  // For a process that another one, which has made it, has started. Nothing of it goes when this ends.
+  // Errors: it is not there.
+  static Result<VmDirectory> of_another(const std::string& path, Keep keep);
   VmDirectory(VmDirectory&&) noexcept = default;
   VmDirectory& operator=(VmDirectory&&) = delete;
   // Removes the directory, unless it is to be kept and an end has been recorded.

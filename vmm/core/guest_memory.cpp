@@ -23,13 +23,17 @@ constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 }  // namespace
 
 Result<GuestMemory> GuestMemory::create_shared(uint64_t size) {
+  return make(size, SNUG_TRY(create_file(size)));
+}
+
+Result<UniqueFd> GuestMemory::create_file(uint64_t size) {
   UniqueFd file(::memfd_create("guest-memory", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!file) return fail_errno(errno, "guest memory: memfd_create");
   if (::ftruncate(file.get(), static_cast<off_t>(size + notes_bytes(size))) != 0)
     return fail_errno(errno, "guest memory of {} bytes", size);
   // What is mapped stays there, whoever else has the file.
   if (::fcntl(file.get(), F_ADD_SEALS, kSeals) != 0) return fail_errno(errno, "guest memory: seals");
-  return make(size, std::move(file));
+  return file;
 }
 
 Result<GuestMemory> GuestMemory::attach(UniqueFd file, uint64_t size) {

@@ -50,6 +50,8 @@ class GuestMemory {
   // file() is. Files are read into it instead of mapped. Huge pages only where the host has them for such
   // files.
   static Result<GuestMemory> create_shared(uint64_t size);
+  // The file alone, for a process that is to attach() it. RAM's bytes are at its start, in order.
+  static Result<UniqueFd> create_file(uint64_t size);
   // What create_shared() has made in another process. Errors: a file that is not like that.
   static Result<GuestMemory> attach(UniqueFd file, uint64_t size);
   // -1: nobody else can have it.

@@ -137,7 +137,7 @@ Result<void> MemoryImageWriter::for_each_page(Each each) {
 }
 
 Result<void> MemoryImageWriter::write_all() {
-  if (::ftruncate(file_, static_cast<off_t>(memory_.size())) != 0)
+  if (!sized_ && ::ftruncate(file_, static_cast<off_t>(memory_.size())) != 0)
     return fail_errno(errno, "the file of the machine's memory");
   written_.assign(memory_.size() / kPage, false);
   return for_each_page([this](const Page& page) -> Result<void> {

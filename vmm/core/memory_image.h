@@ -24,6 +24,8 @@ class MemoryImageWriter {
   // All are the caller's: `pagemap` of open_pagemap(), `file` an empty one.
   MemoryImageWriter(const GuestMemory& memory, const UniqueFd& pagemap, int file)
       : memory_(memory), pagemap_(pagemap), file_(file) {}
+  // Whether the file is as large as it is to be.
+  void has_its_size() { sized_ = true; }
 
   // All of it. Errors: of the file.
   Result<void> write_all();
@@ -42,6 +44,7 @@ class MemoryImageWriter {
   const GuestMemory& memory_;
   const UniqueFd& pagemap_;
   int file_;
+  bool sized_ = false;
 
   std::vector<bool> written_;  // by page of the file
   // Pages side by side that are to be written at once.

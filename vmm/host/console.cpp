@@ -15,6 +15,16 @@ Result<std::unique_ptr<Console>> Console::open(const ConsoleSpec& spec, EventLoo
   return console;
 }
 
+Result<std::unique_ptr<Console>> Console::open_again(const ConsoleSpec& spec, EventLoop& loop) {
+  if (spec.kind == ConsoleKind::kPty) return fail("console: a pty stays with the process that has made it");
+  if (spec.kind != ConsoleKind::kFile) return open(spec, loop, {});
+  std::unique_ptr<Console> console(new Console(loop));
+  console->output_.open(SNUG_TRY(
+      with_context(open_file(spec.path, O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK, 0644), "console")));
+  console->input_ = SNUG_TRY(ConsoleInput::create(loop, {}));
+  return console;
+}
+
 Result<std::unique_ptr<Console>> Console::open_socket(UniqueFd socket, EventLoop& loop) {
   std::unique_ptr<Console> console(new Console(loop));
   console->output_.open(SNUG_TRY(duplicate(socket.get())));

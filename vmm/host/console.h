@@ -27,6 +27,9 @@ class Console final : public SerialPeer {
   // Errors: the file cannot be created, no pty, stdin is a folder. `on_quit`: Ctrl-A x was typed.
   static Result<std::unique_ptr<Console>> open(const ConsoleSpec& spec, EventLoop& loop,
                                                std::function<void()> on_quit);
+  // Of a machine that another process has run so far: a file goes on where it ends. Errors: besides, a pty,
+  // which only whoever has made it has.
+  static Result<std::unique_ptr<Console>> open_again(const ConsoleSpec& spec, EventLoop& loop);
   // One whose host's end is a socket (non-blocking).
   static Result<std::unique_ptr<Console>> open_socket(UniqueFd socket, EventLoop& loop);
 

@@ -122,19 +122,39 @@ Result<DiskFile> DiskFile::open(const DiskSpec& disk) {
   SNUG_TRY(file.measure(disk.path));
   file.lock_fd_ = SNUG_TRY(open_for_lock(file.fd_.get()));
   SNUG_TRY(lock_disk(file.lock_fd_.get(), !writes));
-  file.block_.read_only = disk.readonly;
-  file.block_.ephemeral = disk.ephemeral;
-  file.block_.serial = disk.serial;
-  file.block_.queues = static_cast<uint16_t>(disk.queues);
-  file.block_.queue_size = static_cast<uint16_t>(disk.queue_size);
-  file.block_.discard = true;
-  file.engine_ = engine_of(disk.io);
+  file.take(disk);
   if (file.pmem_) SNUG_TRY(file.pmem());
-  file.thread_ = disk.thread;
-  file.files_.push_back({.fd = file.fd_.get(), .in_memory = is_in_memory(file.fd_.get())});
   if (disk.ephemeral) SNUG_TRY(file.open_overlay());
   if (disk.direct) SNUG_TRY(file.open_direct());
   return file;
+}
+
+Result<DiskFile> DiskFile::adopt(const DiskSpec& disk, UniqueFd from, UniqueFd overlay) {
+  DiskFile file;
+  file.fd_ = std::move(from);
+  file.pmem_ = disk.mode == DiskMode::kPmem;
+  SNUG_TRY(file.measure(disk.path));
+  file.take(disk);
+  if (disk.ephemeral) {
+    file.overlay_fd_ = std::move(overlay);
+    file.block_.written = true;
+    SNUG_TRY(file.use_overlay("the folder where it was made"));
+  }
+  if (disk.direct) SNUG_TRY(file.open_direct());
+  return file;
+}
+
+// What the spec says of it. The file is open.
+void DiskFile::take(const DiskSpec& disk) {
+  block_.read_only = disk.readonly;
+  block_.ephemeral = disk.ephemeral;
+  block_.serial = disk.serial;
+  block_.queues = static_cast<uint16_t>(disk.queues);
+  block_.queue_size = static_cast<uint16_t>(disk.queue_size);
+  block_.discard = true;
+  engine_ = engine_of(disk.io);
+  thread_ = disk.thread;
+  files_.push_back({.fd = fd_.get(), .in_memory = is_in_memory(fd_.get())});
 }
 
 Result<void> DiskFile::measure(const std::string& path) {
@@ -164,8 +184,13 @@ Result<void> DiskFile::open_overlay() {
   overlay_fd_ = std::move(*opened);
   if (::ftruncate(overlay_fd_.get(), static_cast<off_t>(block_.size)) != 0)
     return fail_errno(errno, "overlay of {} bytes in {}", block_.size, folder);
+  return use_overlay(folder);
+}
+
+// It is open, and as large as the disk.
+Result<void> DiskFile::use_overlay(const std::string& place) {
   written_ = SNUG_TRY(SectorMap::create((block_.size + kSector - 1) / kSector));
-  block_.storage = fmt::format("{} or its overlay in {}", block_.storage, folder);
+  block_.storage = fmt::format("{} or its overlay in {}", block_.storage, place);
   files_.push_back({.fd = overlay_fd_.get(), .in_memory = is_in_memory(overlay_fd_.get())});
   return {};
 }

@@ -24,10 +24,19 @@ class DiskFile {
   // disk that would be written to: what it holds now is of another moment.
   static Result<DiskFile> open_saved(const DiskSpec& disk, int overlay);
 
+  // Of a machine that another process of this host has run so far: `file` and, of an ephemeral one, `overlay`
+  // are what that one had open, and the lock is with whoever keeps them. Until restore() its overlay is
+  // empty. Errors: what cannot be asked of them; no direct I/O.
+  static Result<DiskFile> adopt(const DiskSpec& disk, UniqueFd file, UniqueFd overlay);
+  // Which sectors the overlay has.
+  void restore(SectionReader& map) { restore_map(written_, map); }
+
   // Whether it is the guest's memory: pmem() then, else config().
   bool is_pmem() const { return pmem_; }
   // The file itself, this one's.
   int file() const { return fd_.get(); }
+  // Of an ephemeral one, or -1.
+  int overlay() const { return overlay_fd_.get(); }
   // For a machine; points to this. With the size that the file has now.
   DiskConfig config();
   // Errors: with that size it cannot be memory of a guest.
@@ -36,7 +45,9 @@ class DiskFile {
  private:
   DiskFile() = default;
   Result<void> measure(const std::string& path);
+  void take(const DiskSpec& disk);
   Result<void> open_overlay();
+  Result<void> use_overlay(const std::string& place);
   Result<void> open_direct();
 
   UniqueFd fd_;

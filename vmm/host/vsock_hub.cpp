@@ -58,17 +58,30 @@ Result<std::unique_ptr<VsockHub>> VsockHub::create(EventLoop& loop, const std::s
   raise_descriptor_limit();
   if (socket_path.empty()) return hub;
   SNUG_TRY(with_context(hub->bind(socket_path), "vsock socket " + socket_path));
-  VsockHub* self = hub.get();
-  hub->accept_watch_ =
-      SNUG_TRY(loop.watch(self->socket_.get(), EPOLLIN, [self](uint32_t) { self->accept_clients(); }));
-  hub->client_timer_ = SNUG_TRY(loop.timer([self] { self->drop_late_clients(); }));
-  hub->accept_timer_ = SNUG_TRY(loop.timer([self] { self->accept_watch_.set_events(EPOLLIN); }));
+  SNUG_TRY(hub->take_clients());
   return hub;
+}
+
+Result<std::unique_ptr<VsockHub>> VsockHub::adopt(EventLoop& loop, UniqueFd socket,
+                                                  std::chrono::milliseconds patience) {
+  std::unique_ptr<VsockHub> hub(new VsockHub(loop, patience));
+  raise_descriptor_limit();
+  if (!socket) return hub;
+  hub->socket_ = std::move(socket);
+  SNUG_TRY(hub->take_clients());
+  return hub;
+}
+
+Result<void> VsockHub::take_clients() {
+  accept_watch_ = SNUG_TRY(loop_.watch(socket_.get(), EPOLLIN, [this](uint32_t) { accept_clients(); }));
+  client_timer_ = SNUG_TRY(loop_.timer([this] { drop_late_clients(); }));
+  accept_timer_ = SNUG_TRY(loop_.timer([this] { accept_watch_.set_events(EPOLLIN); }));
+  return {};
 }
 
 VsockHub::~VsockHub() {
   struct stat status {};
-  if (socket_ && ::fstatat(folder_.get(), name_.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+  if (socket_ && folder_ && ::fstatat(folder_.get(), name_.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0 &&
       status.st_ino == inode_)
     ::unlinkat(folder_.get(), name_.c_str(), 0);
 }

@@ -31,7 +31,13 @@ class VsockHub final : public VsockBackend {
   static Result<std::unique_ptr<VsockHub>> create(
       EventLoop& loop, const std::string& socket_path,
       std::chrono::milliseconds patience = std::chrono::seconds(10));
+  // The same on the socket that another process has made and still has: what has a name stays that one's.
+  static Result<std::unique_ptr<VsockHub>> adopt(
+      EventLoop& loop, UniqueFd socket, std::chrono::milliseconds patience = std::chrono::seconds(10));
   ~VsockHub() override;
+
+  // The unix socket; -1: there is none.
+  int socket() const { return socket_.get(); }
 
   // The guest's device has come / is about to go.
   void attach(Reach reach) { reach_ = std::move(reach); }
@@ -68,6 +74,7 @@ class VsockHub final : public VsockBackend {
 
   VsockHub(EventLoop& loop, std::chrono::milliseconds patience) : loop_(loop), patience_(patience) {}
   Result<void> bind(const std::string& path);
+  Result<void> take_clients();
   std::string socket_of_port(uint32_t port) const;
   void accept_clients();
   void pause_accepting(std::chrono::milliseconds pause);

@@ -78,7 +78,7 @@ void agree_on_nobody(Split& split) {
 
 }  // namespace
 
-Result<Split> split(Confinement confinement) {
+Result<Split> split(Confinement confinement, ParentIs parent) {
   std::array<int, 2> pipe{};
   if (::pipe2(pipe.data(), O_CLOEXEC) != 0) return fail_errno(errno, "pipe");
   UniqueFd for_child(pipe[0]);
@@ -86,6 +86,7 @@ Result<Split> split(Confinement confinement) {
 
   Split result;
   int process = -1;
+  const unsigned long sibling = parent == ParentIs::kCallersParent ? CLONE_PARENT : 0;
   // Root, but of a container that keeps it from mounting.
   const bool could_be_another = has_capability(CAP_SETUID) && has_capability(CAP_SETGID);
   result.user = ::geteuid();
@@ -93,12 +94,12 @@ Result<Split> split(Confinement confinement) {
   if (confinement != Confinement::kNone) {
     // Who may do without a user namespace gets one later, as another user: see enter().
     result.namespaces = has_capability(CAP_SYS_ADMIN) ? Namespaces::kAllButUser : Namespaces::kAll;
-    result.child = clone_process(flags_of(result.namespaces), process);
+    result.child = clone_process(sibling | flags_of(result.namespaces), process);
     if (result.child < 0) result.refused = errno;
   }
   if (confinement == Confinement::kNone || result.child < 0) {
     result.namespaces = Namespaces::kNone;
-    result.child = clone_process(0, process);
+    result.child = clone_process(sibling, process);
     if (result.child < 0) return fail_errno(errno, "clone");
   }
   if (result.child == 0) {

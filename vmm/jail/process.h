@@ -47,11 +47,14 @@ enum class Confinement {
   kNamespacesAsSelf,
 };
 
+// Who is the child's parent: who waits for it, and whose end ends it.
+enum class ParentIs { kCaller, kCallersParent };
+
 // The child is the first of its PID namespace (kNone: an ordinary child), which makes it an init: signals
 // without a handler do nothing to it, its own and the parent's alike, but for the parent's SIGKILL and
 // SIGSTOP and for what a fault raises. abort(3) there ends with SIGSEGV.
 // A host that refuses namespaces still gives a child, see `refused`. Errors: no process, no descriptors.
-Result<Split> split(Confinement confinement);
+Result<Split> split(Confinement confinement, ParentIs parent = ParentIs::kCaller);
 
 // Whether the other end of a lifeline is closed. Never waits.
 bool parent_gone(int lifeline);

@@ -114,6 +114,20 @@ Requests saving_requests() {
           FICLONE};                    // of disks: it takes descriptors of files only
 }
 
+// A machine that goes on from the template that it has left itself: what is told to KVM then.
+Requests restoring_requests() {
+  return {kvm(0x63, _IOC_READ, 520),    // KVM_SET_IRQCHIP, whose number says that it reads
+          kvm(0x7b, _IOC_WRITE, 48),    // KVM_SET_CLOCK
+          kvm(0x8f, _IOC_WRITE, 1024),  // KVM_SET_LAPIC
+          kvm(0x99, _IOC_WRITE, 4),     // KVM_SET_MP_STATE
+          kvm(0xa0, _IOC_WRITE, 64),    // KVM_SET_VCPU_EVENTS
+          kvm(0xa2, _IOC_WRITE, 128),   // KVM_SET_DEBUGREGS
+          kvm(0xa2),                    // KVM_SET_TSC_KHZ
+          kvm(0xa5, _IOC_WRITE, 4096),  // KVM_SET_XSAVE
+          kvm(0xa7, _IOC_WRITE, 392),   // KVM_SET_XCRS
+          kvm(0xe1, _IOC_WRITE, 24)};   // KVM_SET_DEVICE_ATTR
+}
+
 // Besides what vCPUs and devices ask: all that makes a VM and its vCPUs, and how large a console is that is a
 // terminal.
 Requests builder_requests() {
@@ -133,6 +147,7 @@ Requests builder_requests() {
                              static_cast<uint32_t>(BLKGETSIZE64), TIOCGWINSZ, VHOST_SET_OWNER},
                     std::back_inserter(all));
   std::ranges::copy(saving_requests(), std::back_inserter(all));
+  std::ranges::copy(restoring_requests(), std::back_inserter(all));
   return all;
 }
 
@@ -380,6 +395,11 @@ const std::vector<Unseen>& unseen_entries() {
        {kvm(0xa4, _IOC_READ, 4096), kvm(0xcf, _IOC_READ, 4096)},
        By::kAnyTest,
        "one of them, as the CPU has it"},
+      {{kBuilder},
+       SYS_ioctl,
+       {kvm(0xa2), kvm(0xa7, _IOC_WRITE, 392)},
+       By::kAnyTest,
+       "another processor than the template's, or one with such registers"},
       {{kBuilder}, SYS_rt_sigreturn, {}, By::kAnyTest, "a kick before the thread has confined itself"},
       // What a host has to have.
       {{kLoop, kBuilder}, SYS_ioctl, {BLKGETSIZE64}, By::kAnyTest, "a disk that is the host's block device"},

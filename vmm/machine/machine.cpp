@@ -29,6 +29,14 @@ uint64_t mmio64_start(const GuestMemory& memory) {
 // memory to read.
 constexpr uint16_t kPciSegmentOfLinux = 1;
 
+Result<GuestMemory> memory_for(const MachineConfig& config) {
+  if (config.saved && config.saved->same)
+    return GuestMemory::attach(SNUG_TRY(duplicate(config.saved->memory)), config.memory);
+  // Who serves shares works on the guest's memory too.
+  return config.shares.empty() ? GuestMemory::create(config.memory)
+                               : GuestMemory::create_shared(config.memory);
+}
+
 }  // namespace
 
 Machine::Machine(EventLoop& loop, SerialPeer& console, MachineEvents events, GuestMemory memory)
@@ -41,9 +49,7 @@ Result<std::unique_ptr<Machine>> Machine::build(const kvm::Kvm& kvm, MachineConf
   if (config.cpus > kvm.max_vcpus())
     return fail_with_hint(fmt::format("{} vCPUs: this host's KVM allows {}", config.cpus, kvm.max_vcpus()),
                           "lower cpus");
-  // Who serves shares works on the guest's memory too.
-  auto memory = SNUG_TRY(config.shares.empty() ? GuestMemory::create(config.memory)
-                                               : GuestMemory::create_shared(config.memory));
+  auto memory = SNUG_TRY(memory_for(config));
   std::unique_ptr<Machine> machine(new Machine(loop, console, std::move(events), std::move(memory)));
   machine->stop_on_panic_ = config.stop_on_panic;
   machine->cpus_ = config.cpus;
@@ -53,8 +59,10 @@ Result<std::unique_ptr<Machine>> Machine::build(const kvm::Kvm& kvm, MachineConf
   if (config.saved) {
     state = SNUG_TRY(StateReader::parse(std::move(config.saved->state)));
     SNUG_TRY(machine->check_shape(*state));
-    SNUG_TRY(map_memory_image(machine->memory_, config.saved->memory));
-    own_pages(machine->memory_, config.saved->touched);
+    if (!config.saved->same) {
+      SNUG_TRY(map_memory_image(machine->memory_, config.saved->memory));
+      own_pages(machine->memory_, config.saved->touched);
+    }
   } else {
     SNUG_TRY(machine->load(config));
   }
@@ -66,7 +74,7 @@ Result<std::unique_ptr<Machine>> Machine::build(const kvm::Kvm& kvm, MachineConf
   SNUG_TRY(machine->create_vcpus(config, state ? &*state : nullptr));
   machine->connect_console();
   // Behind the vCPUs: their interrupts go to local APICs that are there.
-  if (state) SNUG_TRY(machine->restore_devices(*state));
+  if (state) SNUG_TRY(machine->restore_devices(*state, config.saved->same));
   return machine;
 }
 

@@ -62,6 +62,8 @@ struct MachineConfig {
     std::vector<std::byte> state;
     int memory = -1;      // the caller's
     std::string touched;  // what own_pages() takes
+    // That file is to be its RAM, and it is the same machine, which another process has run so far.
+    bool same = false;
   };
   std::optional<Saved> saved;
   // What each thread of the machine does before all else; may be empty.
@@ -130,7 +132,7 @@ class Machine final : public LifecycleSink {
   Result<void> write_generation();
   void save_shape(StateWriter& state) const;
   Result<void> check_shape(StateReader& state);
-  Result<void> restore_devices(StateReader& state);
+  Result<void> restore_devices(StateReader& state, bool same);
   void connect_console();
   void keep_printing_back();
 

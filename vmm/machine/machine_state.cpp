@@ -96,7 +96,7 @@ Result<void> Machine::write_generation() {
   return {};
 }
 
-Result<void> Machine::restore_devices(StateReader& state) {
+Result<void> Machine::restore_devices(StateReader& state, bool same) {
   SNUG_TRY(legacy_->restore(state));
   auto ports = SNUG_TRY(state.section(kPciPorts, kVersion));
   pci_ports_->lock()->restore(ports);
@@ -107,8 +107,10 @@ Result<void> Machine::restore_devices(StateReader& state) {
   bars_->apply();
   SNUG_TRY(virtio_->restore(state));
   SNUG_TRY(state.finish());
-  SNUG_TRY(write_generation());
-  legacy_->power.lock()->announce_generation();
+  if (!same) {
+    SNUG_TRY(write_generation());
+    legacy_->power.lock()->announce_generation();
+  }
   virtio_->wake(true);
   return {};
 }

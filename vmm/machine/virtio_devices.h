@@ -131,6 +131,13 @@ class VirtioDevices {
   // The rest with that held. False: requests are under way still: let go, and try again.
   bool settle();
   void save(StateWriter& state);
+  // What the host's ends hold of it, for a process that has their descriptors too: a section for each
+  // nic_end() and overlay_end().
+  void save_ends(StateWriter& ends) const;
+  static constexpr uint16_t kEndsVersion = 1;
+  static std::string nic_end(size_t index) { return fmt::format("nic{}", index + 1); }
+  // Of the disks that are ephemeral.
+  static std::string overlay_end(size_t number) { return fmt::format("overlay{}", number + 1); }
   // Before start(), when configuration spaces were restored. Errors: a state that is none, or other devices'.
   Result<void> restore(StateReader& state);
   // They work on what lies in their queues: Stillness is over. `interrupt`: see VirtioPci::wake().

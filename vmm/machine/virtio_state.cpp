@@ -36,6 +36,14 @@ void VirtioDevices::save(StateWriter& state) {
     slots_[i].transport->unguarded().save(state.section(section_name(i), kVersion));
 }
 
+void VirtioDevices::save_ends(StateWriter& ends) const {
+  for (size_t i = 0; i < nics_.size(); ++i)
+    ends.section(nic_end(i), kEndsVersion).blob(nics_[i].device->backend().half_way());
+  size_t number = 0;
+  for (const DiskSource& disk : written_disks_)
+    if (disk.written != nullptr) save_map(*disk.written, ends.section(overlay_end(number++), kEndsVersion));
+}
+
 Result<void> VirtioDevices::restore(StateReader& state) {
   for (size_t i = 0; i < slots_.size(); ++i) {
     auto section = SNUG_TRY(state.section(section_name(i), kVersion));

@@ -40,13 +40,21 @@ Result<std::vector<NicConfig>> GuestNetworks::start() {
       nic.device.control = true;
       if (mtu == 0) mtu = tap->second.mtu();
     } else {
-      nic.backend = make_stream_backend(SNUG_TRY(with_context(warden_.start_network(i), nic.device.name)));
+      nic.backend = SNUG_TRY(with_context(user_backend(i), nic.device.name));
       if (mtu == 0) mtu = kUserMtu;
     }
     nic.device.mtu = static_cast<uint16_t>(mtu);
     configs.push_back(std::move(nic));
   }
   return configs;
+}
+
+// A passt that is at work already stays so.
+Result<std::unique_ptr<NetBackend>> GuestNetworks::user_backend(size_t i) {
+  auto handed = handed_.extract(i);
+  if (handed && handed.mapped().socket)
+    return continue_stream_backend(std::move(handed.mapped().socket), handed.mapped().half_way);
+  return make_stream_backend(SNUG_TRY(warden_.start_network(i)));
 }
 
 Result<void> GuestNetworks::add_taps(std::vector<NicConfig>& configs) const {

@@ -13,6 +13,7 @@
 #include "vmm/core/event_loop.h"
 #include "vmm/host/tap.h"
 #include "vmm/machine/virtio_devices.h"
+#include "vmm/run/host_ends.h"
 #include "vmm/run/warden_link.h"
 #include "vmm/spec/spec.h"
 
@@ -21,9 +22,8 @@ namespace snug {
 class GuestNetworks {
  public:
   // All of it is the caller's and outlives this.
-  GuestNetworks(EventLoop& loop, const std::vector<NetSpec>& nics, const std::map<size_t, Tap>& taps,
-                WardenLink& warden)
-      : loop_(loop), nics_(nics), taps_(taps), warden_(warden) {}
+  GuestNetworks(EventLoop& loop, HostEnds& ends, WardenLink& warden)
+      : loop_(loop), nics_(ends.nics), taps_(ends.taps), handed_(ends.handed_sockets), warden_(warden) {}
 
   // For a new boot: what its interfaces are. Errors: those of UserNetwork::start(), with the interface's
   // name.
@@ -48,11 +48,13 @@ class GuestNetworks {
 
  private:
   void on_broken(size_t index);
+  Result<std::unique_ptr<NetBackend>> user_backend(size_t index);
   void plug_in();
 
   EventLoop& loop_;
   const std::vector<NetSpec>& nics_;
   const std::map<size_t, Tap>& taps_;
+  std::map<size_t, HostEnds::HandedSocket>& handed_;
   WardenLink& warden_;
   VirtioDevices* devices_ = nullptr;  // of this boot
   uint32_t boot_ = 0;

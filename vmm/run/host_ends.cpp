@@ -93,6 +93,12 @@ Result<void> HostEnds::open_streams(const Spec& spec, EventLoop& loop, const Opt
 
 Result<void> HostEnds::open_boot_files(const Spec& spec) {
   kernel = SNUG_TRY(with_context(open_input(spec.kernel), "kernel"));
+  open_kernel_store(spec);
+  for (const auto& path : spec.initrd) initrds.push_back(SNUG_TRY(with_context(open_input(path), "initrd")));
+  return {};
+}
+
+void HostEnds::open_kernel_store(const Spec& spec) {
   const std::string cache = spec.kernel_cache ? cache_folder() : "";
   if (!cache.empty()) {
     auto opened = KernelStore::open(cache + "/kernels");
@@ -103,8 +109,6 @@ Result<void> HostEnds::open_boot_files(const Spec& spec) {
       log_debug("kernel cache: {}", opened.error().text());
     }
   }
-  for (const auto& path : spec.initrd) initrds.push_back(SNUG_TRY(with_context(open_input(path), "initrd")));
-  return {};
 }
 
 Result<void> HostEnds::open_networks(const Spec& spec) {
@@ -137,14 +141,19 @@ Result<void> HostEnds::open_console(const Spec& spec, EventLoop& loop, const Opt
   return {};
 }
 
-Result<void> HostEnds::serve_console(EventLoop& loop, const VmDirectory& directory) {
+Result<void> HostEnds::serve_console(EventLoop& loop, const VmDirectory& directory, UniqueFd listening) {
   std::array<int, 2> ends{};
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends.data()) != 0)
     return fail_errno(errno, "console: socketpair");
   UniqueFd near(ends[0]);
   UniqueFd far(ends[1]);
   console = SNUG_TRY(Console::open_socket(std::move(near), loop));
-  auto listening = SNUG_TRY(directory.listen("console.sock"));
+  if (listening) {
+    console_server =
+        SNUG_TRY(ConsoleServer::go_on(loop, directory.fd(), std::move(listening), std::move(far)));
+    return {};
+  }
+  listening = SNUG_TRY(directory.listen("console.sock"));
   console_server =
       SNUG_TRY(ConsoleServer::create(loop, directory.fd(), std::move(listening), std::move(far)));
   return {};
@@ -180,6 +189,80 @@ Result<void> HostEnds::open_ports(const Spec& spec, EventLoop& loop) {
         with_context(HostPort::open({PortKind::kSocket, channel.socket}, loop), "channel " + channel.name)));
   return {};
 }
+
+// --- from another process --------------------------------------------------------------------------------
+
+Result<std::unique_ptr<HostEnds>> HostEnds::adopt(const Spec& spec, HandedEnds& handed) {
+  auto ends = std::make_unique<HostEnds>();
+  ends->nics = network_interfaces(spec);
+  if (handed.disks.size() != spec.disks.size() || handed.nics.size() != ends->nics.size())
+    return fail("the machine's papers do not fit its spec");
+  ends->kernel = std::move(handed.kernel);
+  ends->open_kernel_store(spec);
+  ends->initrds = std::move(handed.initrds);
+  for (size_t i = 0; i < spec.disks.size(); ++i)
+    ends->disks.push_back(SNUG_TRY(with_context(
+        DiskFile::adopt(spec.disks[i], std::move(handed.disks[i].file), std::move(handed.disks[i].overlay)),
+        "disk " + spec.disks[i].path)));
+  for (size_t i = 0; i < ends->nics.size(); ++i) {
+    if (ends->nics[i].mode != NetMode::kTap) {
+      ends->handed_sockets[i].socket = std::move(handed.nics[i].socket);
+      continue;
+    }
+    NetSpec given = ends->nics[i];
+    given.tap = "fd";
+    for (UniqueFd& tap : handed.nics[i].taps) given.tap += fmt::format(":{}", tap.release());
+    ends->taps.emplace(i, SNUG_TRY(with_context(Tap::open(given), fmt::format("net[{}]", i))));
+  }
+  ends->share_mounts = plan_mounts(spec.shares);
+  ends->saved = SavedEnds{std::move(handed.state), std::move(handed.memory), {}, true};
+  ends->handed_ends = std::move(handed.ends);
+  return ends;
+}
+
+Result<void> HostEnds::adopt_streams(const Spec& spec, EventLoop& loop, const Options& options,
+                                     HandedEnds& handed, const std::string& handed_vsock_path) {
+  if (handed.console) {
+    SNUG_TRY(serve_console(loop, *options.directory, std::move(handed.console)));
+  } else {
+    ConsoleSpec wanted = spec.console;
+    if (options.commands && wanted.kind == ConsoleKind::kStdio) wanted.kind = ConsoleKind::kNone;
+    console = SNUG_TRY(Console::open_again(wanted, loop));
+  }
+  vsock_path = handed_vsock_path;
+  const bool for_agent =
+      options.commands || !share_mounts.empty() || spec.vsock.socket.kind != VsockKind::kNone;
+  if (for_agent || handed.vsock) vsock = SNUG_TRY(VsockHub::adopt(loop, std::move(handed.vsock)));
+  if (options.commands && !options.background) command_streams = CommandStreams::open();
+  if (options.commands && options.background)
+    output_log = SNUG_TRY(BoundedLog::go_on(options.directory->fd(), kOutputLog));
+  return {};
+}
+
+Result<StateReader> HostEnds::read_told() const {
+  return StateReader::parse(SNUG_TRY(read_state_file(handed_ends.get())));
+}
+
+Result<void> HostEnds::restore(StateReader& told) {
+  size_t number = 0;
+  for (DiskFile& disk : disks) {
+    if (disk.overlay() < 0) continue;
+    auto in = SNUG_TRY(told.section(VirtioDevices::overlay_end(number++), VirtioDevices::kEndsVersion));
+    disk.restore(in);
+    SNUG_TRY(in.finish());
+  }
+  constexpr size_t kHalfWayMax = size_t{1} << 20;
+  for (size_t i = 0; i < nics.size(); ++i) {
+    auto in = SNUG_TRY(told.section(VirtioDevices::nic_end(i), VirtioDevices::kEndsVersion));
+    const auto half_way = in.blob(kHalfWayMax);
+    SNUG_TRY(in.finish());
+    if (const auto handed = handed_sockets.find(i); handed != handed_sockets.end())
+      handed->second.half_way.assign(half_way.begin(), half_way.end());
+  }
+  return {};
+}
+
+// --- in the machine's process ----------------------------------------------------------------------------
 
 void HostEnds::go_behind(WardenLink& warden) {
   KernelCache::Files files;

@@ -27,6 +27,7 @@
 #include "vmm/machine/machine.h"
 #include "vmm/run/command_session.h"
 #include "vmm/run/guest_shares.h"
+#include "vmm/run/handed_ends.h"
 #include "vmm/run/saved_ends.h"
 #include "vmm/run/share_server.h"
 #include "vmm/run/warden_link.h"
@@ -49,6 +50,15 @@ struct HostEnds {
   // that the machine begins with, and `saved` is of it; "": it boots. Errors: what the spec names is not
   // there, not to be had, or not what it should be.
   static Result<std::unique_ptr<HostEnds>> open(const Spec& spec, const std::string& snapshot = {});
+  // Those of a machine that another process has run so far: nothing that its guest knows is opened by name.
+  // Errors: what was handed is not what the spec says, or does not do here.
+  static Result<std::unique_ptr<HostEnds>> adopt(const Spec& spec, HandedEnds& handed);
+  // In place of open_streams().
+  Result<void> adopt_streams(const Spec& spec, EventLoop& loop, const Options& options, HandedEnds& handed,
+                             const std::string& handed_vsock_path);
+  // What that process has told last, and what of it is of them. Errors: it cannot be read, or not be so.
+  Result<StateReader> read_told() const;
+  Result<void> restore(StateReader& told);
   // Before the next: a machine may begin with a template, or leave one behind.
   void open_template(const Spec& spec, MachineStarts starts);
   // Consoles, sockets and logs, once. Errors: the same.
@@ -75,6 +85,13 @@ struct HostEnds {
   std::vector<ShareEnd> shares;  // as the spec has them
   std::vector<NetSpec> nics;     // with every default, and the ports that were chosen
   std::map<size_t, Tap> taps;    // of those of mode tap, by index
+  // Of a machine that another process has run so far: what its interfaces of mode user lead to, for one boot.
+  struct HandedSocket {
+    UniqueFd socket;
+    std::vector<std::byte> half_way;  // NetBackend::half_way()
+  };
+  std::map<size_t, HandedSocket> handed_sockets;
+  UniqueFd handed_ends;  // what read_told() reads
   std::unique_ptr<Console> console;
   std::unique_ptr<ConsoleServer> console_server;     // of one that has no stream of ours
   std::optional<BoundedLog> output_log;              // of commands, in the background
@@ -87,10 +104,12 @@ struct HostEnds {
 
  private:
   Result<void> open_boot_files(const Spec& spec);
+  void open_kernel_store(const Spec& spec);
   Result<void> open_networks(const Spec& spec);
   Result<void> open_disks(const Spec& spec, const std::string& snapshot);
   Result<void> open_console(const Spec& spec, EventLoop& loop, const Options& options);
-  Result<void> serve_console(EventLoop& loop, const VmDirectory& directory);
+  // `listening`: of a process before; or none.
+  Result<void> serve_console(EventLoop& loop, const VmDirectory& directory, UniqueFd listening = {});
   Result<void> open_vsock(const Spec& spec, EventLoop& loop, const Options& options);
   Result<void> open_ports(const Spec& spec, EventLoop& loop);
 };

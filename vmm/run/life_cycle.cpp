@@ -51,7 +51,7 @@ LifeCycle::LifeCycle(const Environment& environment)
       spec_(environment.spec),
       loop_(environment.loop),
       ends_(environment.ends),
-      networks_(environment.loop, environment.ends.nics, environment.ends.taps, environment.warden) {}
+      networks_(environment.loop, environment.ends, environment.warden) {}
 
 Result<std::unique_ptr<LifeCycle>> LifeCycle::create(const Environment& environment) {
   std::unique_ptr<LifeCycle> life(new LifeCycle(environment));
@@ -93,23 +93,34 @@ Result<std::unique_ptr<LifeCycle>> LifeCycle::create(const Environment& environm
 }
 
 Result<void> LifeCycle::begin() {
-  SNUG_TRY(build_first());
+  began_ = FormerLife::now();
+  if (environment_.former.boots > 0) takes_over();
+  SNUG_TRY(build_with_template());
   if (machine_->kernel().is_linux && !environment_.native) SNUG_TRY(check_kernel_mode(environment_.kvm));
   SNUG_TRY(builder_->start());
   environment_.before_first_run();
   SNUG_TRY(run_machine());
-  limits_.run_begins(spec_.timeout);
+  if (environment_.former.boots > 0)
+    update_seconds_ = static_cast<double>(FormerLife::now() - environment_.former.stands_since) / 1e9;
+  limits_.run_begins(time_left());
   return {};
 }
 
+Result<void> LifeCycle::build_next() {
+  MachineConfig config = SNUG_TRY(prepare_boot());
+  Result<void> built;
+  builder_->call([&] { built = build(std::move(config)); });
+  return built;
+}
+
 // A template with which nothing can begin is none: the machine boots.
-Result<void> LifeCycle::build_first() {
-  auto built = build(SNUG_TRY(prepare_boot()));
-  if (built || !ends_.templates || !ends_.saved) return built;
+Result<void> LifeCycle::build_with_template() {
+  auto built = build_next();
+  if (built || !ends_.templates || !begins_saved()) return built;
   log_info("template: {}", built.error().text());
   ends_.templates->drop();
   ends_.saved.reset();
-  return build(SNUG_TRY(prepare_boot()));
+  return build_next();
 }
 
 RunReport LifeCycle::end() {
@@ -130,13 +141,14 @@ Result<MachineConfig> LifeCycle::prepare_boot() {
   MachineConfig config = SNUG_TRY(ends_.machine_config(spec_));
   config.nics = SNUG_TRY(networks_.start());
   config.thread_begins = environment_.thread_begins;
-  // Where it is to begin is for its first boot: what the guest resets boots its kernel.
-  if (ends_.saved && report_.boots == 0) config.saved = SNUG_TRY(ends_.saved->read());
   log_debug("command line: {}", config.cmdline);
   return config;
 }
 
+// The builder's: the loop reads no files.
 Result<void> LifeCycle::build(MachineConfig config) {
+  // Where it is to begin is for one boot: what the guest resets boots its kernel.
+  if (begins_saved()) config.saved = SNUG_TRY(ends_.saved->read());
   SNUG_TRY(networks_.add_taps(config.nics));
   MachineEvents events;
   events.guest_event = [this](GuestEvent event, uint32_t value) { on_guest_event(event, value); };
@@ -159,12 +171,14 @@ Result<void> LifeCycle::run_machine() {
     });
   const boot::LoadedKernel& kernel = machine_->kernel();
   log_debug("kernel: {}, entered at {:#x}", kernel.format, kernel.entry);
-  const bool goes_on = ends_.saved && report_.boots == 0;
+  const bool goes_on = begins_saved();
   ++report_.boots;
   if (agent_) agent_->guest_boots();
   if (agent_ && goes_on) {
     networks_.pull_out(changed_nics(ends_));
-    agent_->guest_goes_on(spec_.name, ends_.templates && ends_.templates->kind().waits());
+    // The guest of an update has the name that it has given itself.
+    agent_->guest_goes_on(ends_.saved->same ? "" : spec_.name,
+                          ends_.templates && ends_.templates->kind().waits());
   }
   if (agent_ && agent_->shares().any() && !commands_) limits_.mounts_begin(GuestAgent::kPatience);
   limits_.boot_begins(boot_limit());
@@ -223,18 +237,18 @@ void LifeCycle::stop_machine(RunState state) {
   machine_.reset();
 }
 
-void LifeCycle::restart() {
+void LifeCycle::restart(const char* what) {
   // Posted: the machine that asks for it is still on the stack. Two vCPUs may ask at once; one restart
   // answers both.
-  loop_.post([this, asked_in = report_.boots] {
+  loop_.post([this, what, asked_in = report_.boots] {
     if (finished_ || report_.boots != asked_in) return;
+    if (ends_.saved && ends_.saved->same) {
+      ends_.saved.reset();
+      environment_.warden.forget_ram();
+    }
     stop_machine(RunState::kReset);
-    log_info("the guest restarts");
-    Result<void> booted;
-    if (auto config = prepare_boot(); config)
-      builder_->call([&] { booted = build(std::move(*config)); });
-    else
-      booted = tl::unexpected(std::move(config.error()));
+    log_info("{}", what);
+    auto booted = build_with_template();
     if (booted) booted = run_machine();
     if (!booted)
       finish(RunState::kFailed, kStatusFailure, std::move(booted.error()).with_context("restart").text());

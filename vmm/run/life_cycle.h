@@ -46,6 +46,9 @@ class LifeCycle {
     std::function<void()> before_first_run;
     bool native = false;      // the host's KVM is one that runs kernel mode on the CPU
     const UniqueFd& pagemap;  // of this process
+    // Of a machine that another process has run so far, or with no boots.
+    FormerLife former;
+    uint64_t created_at = 0;  // seconds since 1970
   };
   static Result<std::unique_ptr<LifeCycle>> create(const Environment& environment);
 
@@ -79,6 +82,15 @@ class LifeCycle {
   void set_guest_clock();
   void finish(RunState state, int exit_status, std::string message, std::string detail = {});
   GuestNetworks& networks() { return networks_; }
+  // Another process takes the machine's place, and this one is killed; or it goes on here, and `failed` is
+  // told why. Later, on the loop.
+  using Updated = std::function<void(Error)>;
+  void update(Updated failed);
+  void on_update_ready();
+  void on_update_failed(const std::string& why);
+  // How long it stood still for the process that runs it now; nothing: it has run here from its start.
+  std::optional<double> update_seconds() const { return update_seconds_; }
+  uint32_t updates() const { return environment_.former.updates; }
   // As SnapshotTaker::take().
   void snapshot(SnapshotFiles files, SnapshotTaker::Done done);
   // As SnapshotTaker::send().
@@ -98,10 +110,13 @@ class LifeCycle {
   Result<void> open_health();
   Result<MachineConfig> prepare_boot();
   Result<void> build(MachineConfig config);
-  Result<void> build_first();
+  Result<void> build_next();
+  Result<void> build_with_template();
   Result<void> run_machine();
   void stop_machine(RunState state);
-  void restart();
+  void restart(const char* what = "the guest restarts");
+  // Whether the next boot, or the one that is being built, begins where another machine stood.
+  bool begins_saved() const { return ends_.saved && report_.boots == saved_boot_; }
 
   void on_guest_event(GuestEvent event, uint32_t value);
   void on_reset();
@@ -123,6 +138,8 @@ class LifeCycle {
   void on_agent_ready();
   // A template of the guest, if one is to be made of it. `waits`, `go_on`: see GuestAgent::Events.
   void on_untouched(bool waits, const std::function<void()>& go_on);
+  // It has left one, and goes on as others will that begin with it.
+  bool goes_on_from_template();
   // None can be made of it.
   void without_template(const std::function<void()>& go_on);
   bool on_agent_lost(const std::string& why, bool own);
@@ -132,6 +149,14 @@ class LifeCycle {
   // True: it boots, or is about to.
   bool boots_after_all(const std::string& why, bool own = false);
   void on_share_failure(const std::string& why);
+
+  // Of updates (life_of_updates.cpp)
+  Result<void> can_be_updated() const;
+  Result<void> begin_handing(bool ram_is_given);
+  void tell_of_life(StateWriter& ends) const;
+  void end_update(Error why);
+  TimeLimit time_left() const;
+  void takes_over();
 
   std::string last_console_line() const;
   std::string console_lines() const;
@@ -154,6 +179,10 @@ class LifeCycle {
   std::string command_message_;
   RunReport report_;
   bool finished_ = false;
+  uint64_t began_ = 0;  // its first boot, as FormerLife has times
+  std::optional<double> update_seconds_;
+  Updated updated_;               // of an update that is under way
+  uint32_t saved_boot_ = 0;       // which of its boots begins with ends_.saved, if that is there
   bool boots_after_all_ = false;  // its template was none
   bool notes_touched_ = false;    // the builder has looked at its memory, or does
   std::string touched_;           // what it has found, to be told

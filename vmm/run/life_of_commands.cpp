@@ -65,6 +65,7 @@ void LifeCycle::on_untouched(bool waits, const std::function<void()>& go_on) {
   snapshot(templates->take_files(), [this, go_on](const Result<SnapshotTaken>& taken) {
     if (taken) {
       ends_.templates->keep();
+      if (goes_on_from_template()) return;
     } else {
       log_info("template: {}", taken.error().text());
       ends_.templates->drop();
@@ -74,12 +75,27 @@ void LifeCycle::on_untouched(bool waits, const std::function<void()>& go_on) {
   });
 }
 
+// A system runs for long: what it has not written to since its template was taken, it is to have in common
+// with those that begin there, as they have.
+bool LifeCycle::goes_on_from_template() {
+  if (!machine_ || !ends_.templates->kind().hands_over() || machine_->memory().file() >= 0) return false;
+  auto kept = ends_.templates->kept();
+  if (!kept) {
+    log_info("template: {}", kept.error().text());
+    return false;
+  }
+  ends_.saved = std::move(*kept);
+  saved_boot_ = report_.boots;
+  restart("the guest goes on from its template");
+  return true;
+}
+
 // It lacks what it was to be told later.
 void LifeCycle::without_template(const std::function<void()>& go_on) {
   const bool lacks = !ends_.templates->kind().told().empty();
   if (!lacks) return go_on();
   ends_.templates.reset();
-  restart();
+  restart("the machine boots without a template");
 }
 
 // What the guest has written to so far is what the next one will write to.
@@ -101,14 +117,15 @@ void LifeCycle::tell_touched() {
 
 bool LifeCycle::boots_after_all(const std::string& why, bool own) {
   // What other vCPUs tell until it does.
-  if (boots_after_all_ && report_.boots == 1) return true;
-  if (!ends_.templates || !ends_.saved || report_.boots != 1 || !agent_ || agent_->has_begun()) return false;
+  if (boots_after_all_ && report_.boots == saved_boot_ + 1) return true;
+  if (!ends_.templates || !ends_.saved || report_.boots != saved_boot_ + 1 || !agent_ || agent_->has_begun())
+    return false;
   log_info("template: {}; the machine boots", why);
   boots_after_all_ = true;
   if (!own) ends_.templates->drop();
   ends_.saved.reset();
   if (commands_) commands_->forget();
-  restart();
+  restart("the guest boots");
   return true;
 }
 

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <ctime>
 #include <functional>
 #include <span>
 #include <sstream>
@@ -154,7 +155,7 @@ std::string console_text(const ConsoleSpec& console, const std::string& pty_path
 
 }  // namespace
 
-Result<FrontFiles> FrontFiles::open(const std::string& cgroup, pid_t share_server) {
+Result<FrontFiles> FrontFiles::open(const std::string& cgroup, pid_t warden, pid_t share_server) {
   const auto process = [](const std::string& which) -> Result<Process> {
     Process files;
     files.stat = SNUG_TRY(open_file("/proc/" + which + "/stat", O_RDONLY));
@@ -162,7 +163,7 @@ Result<FrontFiles> FrontFiles::open(const std::string& cgroup, pid_t share_serve
     return files;
   };
   FrontFiles files;
-  files.warden = SNUG_TRY(process("self"));
+  files.warden = SNUG_TRY(process(std::to_string(warden)));
   if (share_server >= 0) files.share_server = SNUG_TRY(process(std::to_string(share_server)));
   files.cgroup = cgroup;
   if (!cgroup.empty()) files.gauges = CgroupGauges::open(cgroup);
@@ -179,8 +180,12 @@ VmInfo MachineControl::info() const {
   info.memory_bytes = spec_.memory;
   info.kernel = spec_.kernel;
   info.boots = life_.boots();
-  info.started_at = std::chrono::system_clock::to_time_t(created_at_);
-  info.uptime_seconds = std::chrono::duration<double>(std::chrono::system_clock::now() - created_at_).count();
+  info.started_at = static_cast<std::time_t>(own_.created_at);
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  info.uptime_seconds = std::chrono::duration<double>(now).count() - static_cast<double>(own_.created_at);
+  info.program = own_.program;
+  info.updates = life_.updates();
+  info.update_seconds = life_.update_seconds();
   info.directory = directory_.path();
   info.console = console_text(spec_.console, ends_.console->pty_path(), ends_.console_server != nullptr);
   info.agent = life_.agent_state();

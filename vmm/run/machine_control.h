@@ -30,8 +30,9 @@ struct FrontFiles {
   std::string cgroup;    // the folder of the machine's control group; or none
   CgroupGauges gauges;
 
-  // In the warden. `share_server`: its number, or -1. Errors: /proc cannot be read.
-  static Result<FrontFiles> open(const std::string& cgroup, pid_t share_server);
+  // In front of the wall. `warden`, `share_server`: numbers of processes, the latter or -1. Errors: /proc
+  // cannot be read.
+  static Result<FrontFiles> open(const std::string& cgroup, pid_t warden, pid_t share_server);
 };
 
 class MachineControl final : public ControlTarget {
@@ -42,6 +43,8 @@ class MachineControl final : public ControlTarget {
     UniqueFd smaps;  // of this process
     std::vector<std::string> jail_missing;
     FrontFiles front;
+    std::string program;      // its version
+    uint64_t created_at = 0;  // seconds since 1970
   };
   // All else is the caller's and outlives this.
   MachineControl(Own own, const Spec& spec, const VmDirectory& directory, const HostEnds& ends,
@@ -59,6 +62,7 @@ class MachineControl final : public ControlTarget {
   void kill() override;
   void snapshot(SnapshotFiles files, std::function<void(Result<SnapshotTaken>)> done) override;
   Result<void> send(SnapshotFiles files, SendingEnds ends) override;
+  void update(std::function<void(Error)> failed) override { life_.update(std::move(failed)); }
 
  private:
   std::optional<BalloonStatus> balloon() const;
@@ -69,7 +73,6 @@ class MachineControl final : public ControlTarget {
   const VmDirectory& directory_;
   const HostEnds& ends_;
   LifeCycle& life_;
-  std::chrono::system_clock::time_point created_at_ = std::chrono::system_clock::now();
   std::chrono::steady_clock::time_point guest_asked_;
 };
 

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <ctime>
 
 #include "vmm/base/log.h"
 #include "vmm/base/setup_memory.h"
@@ -13,6 +14,7 @@
 #include "vmm/host/terminal.h"
 #include "vmm/jail/confine.h"
 #include "vmm/jail/record.h"
+#include "vmm/run/saved_commands.h"
 
 namespace snug {
 namespace {
@@ -36,7 +38,8 @@ Result<void> MachineProcess::begin() {
   MachineControl::Own own{.pid = given_.known_pid,
                           .smaps = SNUG_TRY(open_file("/proc/self/smaps", O_RDONLY)),
                           .jail_missing = {},
-                          .front = std::move(given_.front)};
+                          .front = std::move(given_.front),
+                          .program = given_.program};
   pagemap_ = open_pagemap();
   // A shell's files, a supervisor's sockets, and folders of either.
   SNUG_TRY(close_inherited());
@@ -44,6 +47,11 @@ Result<void> MachineProcess::begin() {
   if (given_.directory != nullptr) given_.directory->leave();
   if (std::ranges::any_of(given_.ends.disks, &DiskFile::is_pmem)) SNUG_TRY(watch_lost_pages(STDERR_FILENO));
   SNUG_TRY(lock_in());
+  own.created_at = static_cast<uint64_t>(std::time(nullptr));
+  if (given_.takes_over) {
+    SNUG_TRY(take_over());
+    own.created_at = former_.created_at;
+  }
 
   life_ = SNUG_TRY(LifeCycle::create({.kvm = given_.kvm,
                                       .spec = given_.spec,
@@ -55,13 +63,17 @@ Result<void> MachineProcess::begin() {
                                       .thread_begins = thread_begins_,
                                       .before_first_run = [this] { before_first_run(); },
                                       .native = given_.native,
-                                      .pagemap = pagemap_}));
+                                      .pagemap = pagemap_,
+                                      .former = former_,
+                                      .created_at = own.created_at}));
   WardenLink::News news;
   news.signal = [this](int number, bool own_terminal) { on_signal(number, own_terminal); };
   news.network_connected = [this](size_t interface, UniqueFd socket) {
     life_->networks().on_connected(interface, std::move(socket));
   };
   news.network_lost = [this](size_t interface) { life_->networks().on_lost(interface); };
+  news.update_ready = [this] { life_->on_update_ready(); };
+  news.update_failed = [this](const std::string& why) { life_->on_update_failed(why); };
   // Nobody is left to be told anything, and this process is about to be killed.
   news.gone = [] { ::_exit(kStatusFailure); };
   given_.warden.on_news(std::move(news));
@@ -85,6 +97,22 @@ void MachineProcess::before_first_run() {
   given_.warden.seal_kernels();
   if (given_.leave_terminal) given_.leave_terminal();
   if (thread_begins_) thread_begins_(ThreadKind::kLoop);
+}
+
+// Waits for the machine, which another process runs until then.
+Result<void> MachineProcess::take_over() {
+  SNUG_TRY(given_.warden.take_state());
+  auto told = SNUG_TRY(given_.ends.read_told());
+  former_ = SNUG_TRY(FormerLife::restore(told));
+  SNUG_TRY(given_.ends.restore(told));
+  SNUG_TRY(told.finish());
+  ++former_.updates;
+  if (former_.boots == 0) return fail("the machine has not booted");
+  if (former_.commands.empty()) return {};
+  plan_ = SNUG_TRY(parse_saved_commands(former_.commands));
+  if (!plan_->commands.empty()) given_.commands = &*plan_;
+  if (plan_->health) given_.health = &*plan_->health;
+  return {};
 }
 
 // From here on nothing is reached by name.

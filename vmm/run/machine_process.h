@@ -42,6 +42,8 @@ class MachineProcess {
     UniqueFd control;                       // the listening socket of its interface; or none
     int known_pid = 0;                      // by which the machine is known
     std::vector<std::string> jail_missing;  // of the share server's jail
+    bool takes_over = false;                // from another process, of which `ends` are
+    std::string program;                    // the version of this one, for those who ask
     std::function<void()> leave_terminal;   // before the guest runs; may be empty
     std::function<int(const RunReport&, const std::vector<CommandResult>&)> ended;
   };
@@ -55,6 +57,7 @@ class MachineProcess {
  private:
   Result<void> begin();
   Result<void> lock_in();
+  Result<void> take_over();
   void before_first_run();
   void end();
   void on_signal(int number, bool own_terminal);
@@ -67,6 +70,8 @@ class MachineProcess {
   uint64_t warden_cpu_ns_ = 0;
   std::vector<std::string> jail_missing_;
   UniqueFd pagemap_;                               // for snapshots
+  FormerLife former_;                              // of a machine that is taken over
+  std::optional<CommandPlan> plan_;                // of what goes on in that
   std::function<void(ThreadKind)> thread_begins_;  // of a machine that is locked in
   std::unique_ptr<LifeCycle> life_;
   std::unique_ptr<MachineControl> target_;

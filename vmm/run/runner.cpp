@@ -11,6 +11,7 @@
 #include "vmm/base/log.h"
 #include "vmm/host/signals.h"
 #include "vmm/host/terminal.h"
+#include "vmm/run/live_update.h"
 #include "vmm/run/warden.h"
 #include "vmm/spec/network.h"
 
@@ -102,8 +103,8 @@ Result<MachineEnd> Runner::run() {
     share_server = SNUG_TRY(ShareServer::start(spec_, ends_->shares, options_.leave_terminal, record_.get()));
   if (share_server) jail_missing_ = share_server->jail_missing();
   if (control_)
-    front_ =
-        SNUG_TRY(FrontFiles::open(scope_ ? scope_->path() : "", share_server ? share_server->pid() : -1));
+    front_ = SNUG_TRY(
+        FrontFiles::open(scope_ ? scope_->path() : "", ::getpid(), share_server ? share_server->pid() : -1));
   auto split = SNUG_TRY(
       jail::split(spec_.jail == JailMode::kOff ? jail::Confinement::kNone : jail::Confinement::kNamespaces));
   if (split.child == 0) {
@@ -114,7 +115,6 @@ Result<MachineEnd> Runner::run() {
   }
   calls[1].reset();
   news[1].reset();
-  control_.reset();
   record_.reset();
   front_ = {};
   Warden::Machine machine{split.child, std::move(split.process), std::move(split.lifeline),
@@ -126,10 +126,57 @@ Result<MachineEnd> Runner::run() {
                         .commands = options_.commands != nullptr,
                         .started = std::move(options_.started),
                         .ending = std::move(options_.ending),
-                        .killed_for_memory = {}};
+                        .killed_for_memory = {},
+                        .updatable = {}};
+  // Its socket is for the next process of the machine.
+  if (control_)
+    duties.updatable = {.spec = &spec_,
+                        .control = control_.get(),
+                        .cgroup = scope_ ? scope_->path() : "",
+                        .background = options_.background};
   if (scope_) duties.killed_for_memory = [this] { return scope_->killed_for_memory() > 0; };
   const auto warden = SNUG_TRY(Warden::create(std::move(machine), std::move(duties)));
   return warden->run();
+}
+
+// --- for another's warden ----------------------------------------------------------------------------------
+
+Result<std::unique_ptr<Runner>> Runner::adopt(const kvm::Kvm& kvm, const Spec& spec, RunnerOptions options,
+                                              const Papers& papers, HandedEnds handed) {
+  std::unique_ptr<Runner> runner(new Runner(kvm, spec, std::move(options)));
+  runner->ends_ = SNUG_TRY(HostEnds::adopt(spec, handed));
+  runner->loop_ = SNUG_TRY(EventLoop::create());
+  SignalWatch::block(SignalWatch::of_a_run(papers.commands));
+  HostEnds::Options ends;
+  ends.directory = runner->options_.directory;
+  ends.commands = papers.commands;
+  ends.background = papers.background;
+  SNUG_TRY(runner->ends_->adopt_streams(spec, *runner->loop_, ends, handed, papers.vsock_path));
+  runner->control_ = std::move(handed.control);
+  runner->handed_ = std::move(handed);
+  runner->known_pid_ = papers.pid;
+  runner->native_ = has_hardware_kvm();
+  runner->record_ = record_of_calls();
+  runner->front_ = SNUG_TRY(FrontFiles::open(papers.cgroup, papers.pid, -1));
+  return runner;
+}
+
+Error Runner::hand_to_warden() {
+  std::fflush(nullptr);
+  const auto made =
+      jail::split(spec_.jail == JailMode::kOff ? jail::Confinement::kNone : jail::Confinement::kNamespaces,
+                  jail::ParentIs::kCallersParent);
+  if (!made) return made.error();
+  const jail::Split& split = *made;
+  if (split.child == 0) {
+    handed_.talk.reset();
+    be_the_machine(split, std::move(handed_.calls), std::move(handed_.news), known_pid_);
+  }
+  const UpdateTalk process{static_cast<uint32_t>(UpdateWord::kProcess), split.child};
+  const UpdateTalk lifeline{static_cast<uint32_t>(UpdateWord::kLifeline), 0};
+  int error = warden::send(handed_.talk.get(), process, {}, split.process.get());
+  if (error == 0) error = warden::send(handed_.talk.get(), lifeline, {}, split.lifeline.get());
+  std::_Exit(error == 0 ? 0 : kStatusFailure);
 }
 
 void Runner::be_the_machine(const jail::Split& split, UniqueFd calls, UniqueFd news, int known_pid) {
@@ -151,6 +198,8 @@ void Runner::be_the_machine(const jail::Split& split, UniqueFd calls, UniqueFd n
                             .control = std::move(control_),
                             .known_pid = known_pid,
                             .jail_missing = std::move(jail_missing_),
+                            .takes_over = known_pid_ != 0,
+                            .program = options_.program,
                             .leave_terminal = std::move(options_.leave_terminal),
                             .ended = std::move(options_.ended)});
   machine_process_->run();

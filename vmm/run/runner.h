@@ -16,6 +16,7 @@
 #include "vmm/jail/process.h"
 #include "vmm/kvm/kvm.h"
 #include "vmm/run/guest_commands.h"
+#include "vmm/run/handed_ends.h"
 #include "vmm/run/health_check.h"
 #include "vmm/run/host_ends.h"
 #include "vmm/run/machine_process.h"
@@ -40,6 +41,8 @@ struct RunnerOptions {
   std::string snapshot;
   std::string snapshot_of;  // the name of the machine that was saved
 
+  std::string program;  // the version of this one, for those who ask
+
   // In the warden. The guest runs: called once.
   std::function<void()> started;
   // In the warden. The guest was asked to power off and has this long.
@@ -55,6 +58,13 @@ class Runner {
  public:
   // `spec` is complete: kernel and initrd are filled in. `kvm` and `spec` are the caller's.
   static Result<std::unique_ptr<Runner>> create(const kvm::Kvm& kvm, const Spec& spec, RunnerOptions options);
+  // Of a machine that another process runs so far, for its warden, which has started this one. `spec` and
+  // `handed` are of `papers`. Errors: what cannot be taken over.
+  static Result<std::unique_ptr<Runner>> adopt(const kvm::Kvm& kvm, const Spec& spec, RunnerOptions options,
+                                               const Papers& papers, HandedEnds handed);
+  // In place of run(): makes the machine's process, which is the warden's, tells that, and ends this one
+  // without a further step, since both have the same event loop open. Returns only what kept it from that.
+  Error hand_to_warden();
   // Returns, in the warden, when the machine has ended; its process does not return. Errors: set-up of the
   // first boot failed.
   Result<MachineEnd> run();
@@ -76,6 +86,8 @@ class Runner {
   std::unique_ptr<HostEnds> ends_;
   UniqueFd record_;                                  // see MachineProcess::Given
   FrontFiles front_;                                 // see there
+  HandedEnds handed_;                                // of adopt(): the sockets
+  int known_pid_ = 0;                                // by which the machine is known, of adopt()
   UniqueFd control_;                                 // the listening socket of its interface; or none
   std::vector<std::string> jail_missing_;            // of the share server
   std::unique_ptr<MachineProcess> machine_process_;  // in that process

@@ -47,20 +47,25 @@ Result<SavedEnds> SavedEnds::open(const std::string& folder) {
   return ends;
 }
 
-Result<MachineConfig::Saved> SavedEnds::read() const {
+Result<std::vector<std::byte>> read_state_file(int file) {
   struct stat status {};
-  if (::fstat(state.get(), &status) != 0) return fail_errno(errno, "state");
+  if (::fstat(file, &status) != 0) return fail_errno(errno, "state");
   if (!S_ISREG(status.st_mode) || static_cast<uint64_t>(status.st_size) > kStateMax)
     return fail("state: no machine's state has {} bytes", status.st_size);
-  MachineConfig::Saved saved{std::vector<std::byte>(static_cast<size_t>(status.st_size)), memory.get(), {}};
-  for (size_t at = 0; at < saved.state.size();) {
-    const ssize_t count =
-        ::pread(state.get(), saved.state.data() + at, saved.state.size() - at, static_cast<off_t>(at));
+  std::vector<std::byte> state(static_cast<size_t>(status.st_size));
+  for (size_t at = 0; at < state.size();) {
+    const ssize_t count = ::pread(file, state.data() + at, state.size() - at, static_cast<off_t>(at));
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) return fail_errno(errno, "state");
     if (count == 0) return fail("state: it became shorter");
     at += static_cast<size_t>(count);
   }
+  return state;
+}
+
+Result<MachineConfig::Saved> SavedEnds::read() const {
+  struct stat status {};
+  MachineConfig::Saved saved{SNUG_TRY(read_state_file(state.get())), memory.get(), {}, same};
   if (touched && ::fstat(touched.get(), &status) == 0 &&
       status.st_size <= static_cast<off_t>(warden::kTextMax)) {
     saved.touched.resize(static_cast<size_t>(status.st_size));
@@ -117,6 +122,12 @@ void TemplateEnds::go_behind(WardenLink& warden) {
   store_.leave();
   keep_ = [&warden] { warden.keep_template(); };
   drop_ = [&warden] { warden.drop_template(); };
+  kept_ = [&warden]() -> Result<SavedEnds> {
+    SavedEnds ends;
+    ends.state = SNUG_TRY(warden.kept_template(warden::TemplateFile::kState));
+    ends.memory = SNUG_TRY(warden.kept_template(warden::TemplateFile::kMemory));
+    return ends;
+  };
   keep_touched_ = [&warden](const std::string& touched) { warden.keep_touched(touched); };
 }
 
@@ -130,6 +141,14 @@ bool TemplateEnds::keep_touched_for_machine(std::string_view touched) {
   if (!std::exchange(touched_wanted_, false)) return false;
   store_.keep_touched(touched);
   return true;
+}
+
+// Both are of one template: others may take its place meanwhile.
+Result<UniqueFd> TemplateEnds::kept_for_machine(warden::TemplateFile file) {
+  if (file == warden::TemplateFile::kState) kept_files_ = store_.find();
+  UniqueFd& asked = file == warden::TemplateFile::kState ? kept_files_.state : kept_files_.memory;
+  if (!asked) return fail("the template is gone");
+  return std::move(asked);
 }
 
 void TemplateEnds::drop_for_machine() {

@@ -20,11 +20,15 @@
 
 namespace snug {
 
+// Of a file that holds a state (vmm/core/state.h). Errors: the file; too many bytes for one.
+Result<std::vector<std::byte>> read_state_file(int file);
+
 // A machine that was saved, to begin with.
 struct SavedEnds {
   UniqueFd state;
   UniqueFd memory;
-  UniqueFd touched;  // what guests that begin there write to at once; or none
+  UniqueFd touched;   // what guests that begin there write to at once; or none
+  bool same = false;  // the machine itself, which another process has run so far: `memory` is its RAM
 
   // `folder`: of the snapshot. Errors: no files of one.
   static Result<SavedEnds> open(const std::string& folder);
@@ -64,11 +68,14 @@ class TemplateEnds {
   // They are whole, or will never be.
   void keep() { keep_(); }
   void drop() { drop_(); }
+  // The one that there is now: ours, or of another machine that was quicker. Errors: there is none any more.
+  Result<SavedEnds> kept() { return kept_(); }
 
-  // In the warden: what the machine's process asks for by these three. False: there is nothing to keep.
+  // In the warden: what the machine's process asks for by these four. False: there is nothing to keep.
   bool keep_for_machine();
   bool keep_touched_for_machine(std::string_view touched);
   void drop_for_machine();
+  Result<UniqueFd> kept_for_machine(warden::TemplateFile file);
 
  private:
   explicit TemplateEnds(const MachineKind& kind) : kind_(kind) {}
@@ -80,6 +87,8 @@ class TemplateEnds {
   TemplateStore::Files made_;
   std::function<void()> keep_;
   std::function<void()> drop_;
+  std::function<Result<SavedEnds>()> kept_;
+  TemplateStore::Files kept_files_;  // in the warden: to be asked for
   std::function<void(const std::string&)> keep_touched_;
 };
 

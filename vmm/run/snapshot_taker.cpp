@@ -72,14 +72,52 @@ void SnapshotTaker::begin(Machine& machine, SnapshotFiles files, Done done) {
   alive_ = std::make_shared<int>(0);
 }
 
+Result<void> SnapshotTaker::hand_over(Machine& machine, SnapshotFiles files, Handing handing, Done done) {
+  SNUG_TRY(check(machine));
+  if (machine.state() != RunState::kRunning)
+    return fail("the machine is {}", run_state_name(machine.state()));
+  begin(machine, std::move(files), std::move(done));
+  job_->memory.has_its_size();
+  job_->handing.emplace(std::move(handing));
+  if (!job_->files.memory) {
+    job_->handing->ahead();
+    return {};
+  }
+  write_while_it_runs();
+  return {};
+}
+
+void SnapshotTaker::go_on_handing() {
+  if (job_ && job_->handing) stand_still();
+}
+
+void SnapshotTaker::give_up_handing(const std::string& why) {
+  if (job_ && job_->handing) finish(fail("{}", why));
+}
+
+// The loop waits for whoever takes it over: nothing else is to happen here.
+void SnapshotTaker::hand_over_now() {
+  Handing& handing = *job_->handing;
+  handing.tell(job_->held);
+  if (auto written = write_at(handing.ends.get(), job_->held.finish(), 0); !written)
+    return finish(tl::unexpected(std::move(written.error())));
+  finish(tl::unexpected(handing.hand_over()));
+}
+
 // The job stays where it is until the builder is done with it: machine_goes() waits.
 void SnapshotTaker::write_while_it_runs() {
   builder_.loop().post([this, job = job_.get(), alive = std::weak_ptr<int>(alive_)] {
     job->written = write_ahead();
     loop_.post([this, alive] {
-      if (!alive.expired()) stand_still();
+      if (!alive.expired()) is_written_ahead();
     });
   });
+}
+
+void SnapshotTaker::is_written_ahead() {
+  if (!job_->handing) return stand_still();
+  if (!job_->written) return finish(tl::unexpected(std::move(job_->written.error())));
+  job_->handing->ahead();
 }
 
 // Disks first: they take longer, and memory changes faster.
@@ -122,6 +160,11 @@ Result<void> SnapshotTaker::write_dirty() {
 Result<void> SnapshotTaker::write_rest() {
   if (job_->files.untouched) SNUG_TRY(check_untouched(job_->machine.virtio()));
   for (DiskImageWriter& disk : job_->disks) SNUG_TRY(disk.write_rest());
+  if (job_->handing) job_->machine.virtio().save_ends(job_->held);
+  return job_->files.memory ? write_memory() : Result<void>{};
+}
+
+Result<void> SnapshotTaker::write_memory() {
   if (!job_->dirty_log) return job_->memory.write_all();
   // What a round has told of is known to whoever reads it.
   if (job_->sending) job_->dirty.clear();
@@ -145,6 +188,7 @@ void SnapshotTaker::attempt() {
   auto written = write();
   if (!written) return finish(tl::unexpected(std::move(written.error())));
   if (*written && job_->sending) return tell_saved(**written);
+  if (*written && job_->handing) return hand_over_now();
   if (*written) return finish(**written);
   if (Clock::now() - job_->stands_since > kPatience)
     return finish(fail("requests of the guest's devices have been under way for {} s", kPatience.count()));

@@ -6,6 +6,9 @@
 // sends it says so (send_talk.h): nobody else knows how quickly it gets there. It stays paused until it is
 // known what becomes of it, and goes on as it was when nobody is there any more.
 //
+// One that another process of this host takes over (live_update.h) is written as far as it can be while it
+// runs, unless that has its RAM already; it goes on here if nobody has taken it over.
+//
 // Thread: the loop's. Writing is the builder's; while the machine stands still the loop waits for it: nothing
 // may reach guest memory.
 #pragma once
@@ -41,6 +44,20 @@ class SnapshotTaker {
   // when it stands still. Errors: it cannot begin.
   Result<void> send(Machine& machine, SnapshotFiles files, SendingEnds ends,
                     std::function<std::string()> commands, Done done);
+  // For another process, which has the same RAM and disks open, or is to.
+  struct Handing {
+    UniqueFd ends;                // a file for what the host's ends hold (VirtioDevices::save_ends())
+    std::function<void()> ahead;  // it is written as far as it can be: go_on_handing() or give_up() follows
+    // It stands still; the rest of what there is to tell.
+    std::function<void(StateWriter& ends)> tell;
+    // All is written. Returns only when it is to go on here: why.
+    std::function<Error()> hand_over;
+  };
+  // `files`: without memory where that process has its RAM. Errors: it cannot begin. `done` is told of
+  // failure alone.
+  Result<void> hand_over(Machine& machine, SnapshotFiles files, Handing handing, Done done);
+  void go_on_handing();
+  void give_up_handing(const std::string& why);
   // Somebody has made it run on: if it stood still to be sent, it is not sent.
   void machine_runs_on();
   // The machine ends or boots anew: a snapshot that is under way fails.
@@ -67,13 +84,18 @@ class SnapshotTaker {
     Result<void> written = {};                 // what was written while it ran
     std::chrono::steady_clock::time_point stands_since;
     std::optional<Sending> sending = {};
+    std::optional<Handing> handing = {};
+    StateWriter held = {};  // by the host's ends, to be handed
   };
 
   SnapshotTaker(EventLoop& loop, LoopThread& builder, const UniqueFd& pagemap)
       : loop_(loop), builder_(builder), pagemap_(pagemap) {}
   Result<void> check(Machine& machine) const;
   void begin(Machine& machine, SnapshotFiles files, Done done);
+  Result<void> write_memory();
+  void hand_over_now();
   void write_while_it_runs();
+  void is_written_ahead();
   Result<void> write_ahead();
   Result<bool> log_dirty_pages();
   Result<uint64_t> take_dirty();

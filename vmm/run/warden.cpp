@@ -63,6 +63,12 @@ MachineEnd end_without_words(const siginfo_t& info, const std::function<bool()>&
           fmt::format("the machine's process was killed by SIG{}", name != nullptr ? name : "?")};
 }
 
+void end_process(const MachineEnds& machine) {
+  // By its pidfd, which is nobody else's when it has ended.
+  ::syscall(SYS_pidfd_send_signal, machine.process.get(), SIGKILL, nullptr, 0);
+  while (::waitpid(machine.pid, nullptr, 0) < 0 && errno == EINTR) continue;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Warden>> Warden::create(Machine machine, Duties duties) {
@@ -71,10 +77,7 @@ Result<std::unique_ptr<Warden>> Warden::create(Machine machine, Duties duties) {
   self->loop_ = SNUG_TRY(EventLoop::create());
   termios settings{};
   if (is_own_terminal(STDIN_FILENO) && ::tcgetattr(STDIN_FILENO, &settings) == 0) self->terminal_ = settings;
-  self->calls_watch_ = SNUG_TRY(
-      self->loop_->watch(self->machine_.calls.get(), EPOLLIN, [self](uint32_t) { self->on_calls(); }));
-  self->process_watch_ = SNUG_TRY(
-      self->loop_->watch(self->machine_.process.get(), EPOLLIN, [self](uint32_t) { self->on_end(); }));
+  SNUG_TRY(self->watch_machine());
   if (ShareServer* server = self->duties_.share_server)
     self->share_server_watch_ =
         SNUG_TRY(self->loop_->watch(server->process(), EPOLLIN, [self, server](uint32_t) {
@@ -96,10 +99,15 @@ Result<std::unique_ptr<Warden>> Warden::create(Machine machine, Duties duties) {
   return warden;
 }
 
+Result<void> Warden::watch_machine() {
+  calls_watch_ = SNUG_TRY(loop_->watch(machine_.calls.get(), EPOLLIN, [this](uint32_t) { on_calls(); }));
+  process_watch_ = SNUG_TRY(loop_->watch(machine_.process.get(), EPOLLIN, [this](uint32_t) { on_end(); }));
+  return {};
+}
+
 Warden::~Warden() {
-  if (machine_.pid < 0) return;
-  signal_machine(SIGKILL);
-  while (::waitpid(machine_.pid, nullptr, 0) < 0 && errno == EINTR) continue;
+  drop_next();
+  if (machine_.pid >= 0) end_process(machine_);
 }
 
 Result<MachineEnd> Warden::run() {
@@ -142,6 +150,7 @@ bool Warden::answer(const warden::Call& call, const std::string& text) {
       return reply(call, start_network(call.argument));
     case CallKind::kStopNetworks:
       networks_.clear();
+      sockets_.clear();
       return reply(call, 0);
     case CallKind::kGiveUpNetwork: {
       const auto network = networks_.find(call.argument);
@@ -189,6 +198,35 @@ bool Warden::answer(const warden::Call& call, const std::string& text) {
       if (!duties_.ends.templates) return false;
       duties_.ends.templates->drop_for_machine();
       return reply(call, 0);
+    case CallKind::kBeginUpdate:
+      if (auto begun = begin_update(call.argument != 0); !begun) return reply(call, begun.error());
+      return reply(call, 0);
+    case CallKind::kUpdateFile:
+      if (!update_ || call.argument > static_cast<uint64_t>(warden::UpdateFile::kEnds)) return false;
+      return reply(call, update_->file(static_cast<warden::UpdateFile>(call.argument)));
+    case CallKind::kLaunchUpdate: {
+      if (!update_ || next_) return false;
+      const bool replied = reply(call, 0);
+      launch_update();
+      return replied;
+    }
+    case CallKind::kHandOver:
+      return hand_over(call);
+    case CallKind::kEndUpdate:
+      handed_over_.reset();
+      drop_next();
+      update_.reset();
+      return reply(call, 0);
+    case CallKind::kTakeState:
+      return false;
+    case CallKind::kForgetRam:
+      ram_.reset();
+      return reply(call, 0);
+    case CallKind::kKeptTemplate:
+      if (!duties_.ends.templates || call.argument > static_cast<uint64_t>(warden::TemplateFile::kMemory))
+        return false;
+      return reply(
+          call, duties_.ends.templates->kept_for_machine(static_cast<warden::TemplateFile>(call.argument)));
     case CallKind::kEnded:
       remember_end({static_cast<int>(call.argument & 0xff), one_line(text)});
       return reply(call, 0);
@@ -215,6 +253,11 @@ bool Warden::reply(const warden::Call& call, Result<UniqueFd> asked) {
       warden::send(machine_.calls.get(), warden::Answer{call.id, EIO, 0}, warden::error_text(asked.error())));
 }
 
+bool Warden::reply(const warden::Call& call, const Error& error) {
+  return replied(
+      warden::send(machine_.calls.get(), warden::Answer{call.id, EIO, 0}, warden::error_text(error)));
+}
+
 // True: the call was one, whatever became of its answer. A process that has ended needs none; one that does
 // not take its answers has not waited for them.
 bool Warden::replied(int error) {
@@ -226,13 +269,19 @@ bool Warden::replied(int error) {
 Result<UniqueFd> Warden::start_network(uint64_t index) {
   const auto number = static_cast<uint32_t>(index);
   networks_.erase(index);
+  sockets_.erase(index);
   UserNetwork::Events events;
   events.connected = [this, number](UniqueFd socket) {
+    if (auto same = duplicate(socket.get())) sockets_[number] = std::move(*same);
     tell({static_cast<uint32_t>(NewsKind::kNetworkConnected), number, 0}, socket.get());
   };
-  events.lost = [this, number] { tell({static_cast<uint32_t>(NewsKind::kNetworkLost), number, 0}); };
+  events.lost = [this, number] {
+    sockets_.erase(number);
+    tell({static_cast<uint32_t>(NewsKind::kNetworkLost), number, 0});
+  };
   auto network = SNUG_TRY(UserNetwork::start(*loop_, duties_.ends.nics[index], std::move(events)));
   UniqueFd socket = network->take_socket();
+  sockets_[index] = SNUG_TRY(duplicate(socket.get()));
   networks_[index] = std::move(network);
   return socket;
 }
@@ -258,9 +307,116 @@ std::string Warden::share_server_end() {
   return duties_.share_server->end();
 }
 
-void Warden::tell(const warden::News& news, int descriptor) {
-  const int error = warden::send(machine_.news.get(), news, {}, descriptor);
+void Warden::tell(const warden::News& news, int descriptor, std::string_view text) {
+  if (handed_over_ && news.kind == static_cast<uint32_t>(NewsKind::kSignal)) unheard_.push_back(news);
+  const int error = warden::send(machine_.news.get(), news, text, descriptor);
   if (error == EAGAIN) end_machine("the machine's process does not listen");
+}
+
+// --- another process in the machine's place ------------------------------------------------------------
+
+Result<void> Warden::begin_update(bool ram_is_given) {
+  if (update_) return fail("another update is under way");
+  if (!started_ || duties_.updatable.spec == nullptr || duties_.directory == nullptr)
+    return fail("this machine cannot be updated: it has no folder to be found in");
+  if (duties_.share_server != nullptr) return fail("the server of its shares cannot be handed over yet");
+  if (ram_is_given && !ram_) return fail("its memory is not where it is said to be");
+  LiveUpdate::Given given{duties_.updatable, duties_.ends, *duties_.directory, duties_.commands, sockets_};
+  LiveUpdate::Events events;
+  events.arrived = [this](Machine machine) { next_arrived(std::move(machine)); };
+  events.failed = [this](const std::string& why) { end_update(why); };
+  UniqueFd ram;
+  if (ram_is_given) ram = SNUG_TRY(duplicate(ram_.get()));
+  update_ = SNUG_TRY(LiveUpdate::begin(*loop_, given, std::move(ram), std::move(events)));
+  return {};
+}
+
+void Warden::launch_update() {
+  if (auto launched = update_->launch(); !launched) end_update(launched.error().text());
+}
+
+void Warden::next_arrived(Machine machine) {
+  next_.emplace();
+  next_->machine = std::move(machine);
+  auto calls = loop_->watch(next_->machine.calls.get(), EPOLLIN, [this](uint32_t) { on_next_calls(); });
+  auto process = loop_->watch(next_->machine.process.get(), EPOLLIN,
+                              [this](uint32_t) { end_update("the new process has ended"); });
+  if (!calls || !process) return end_update((calls ? process : calls).error().text());
+  next_->calls_watch = std::move(*calls);
+  next_->process_watch = std::move(*process);
+}
+
+void Warden::on_next_calls() {
+  warden::Call call;
+  std::string text;
+  const int error = warden::receive_packet(next_->machine.calls.get(), &call, sizeof call, text, nullptr);
+  if (error == EAGAIN) return;
+  // Its end is told by its process, which has a status.
+  if (error == EPIPE) return next_->calls_watch.reset();
+  if (error != 0) return end_update("the new process sends what makes no sense");
+  answer_next(call, text);
+}
+
+// What it asks for before the machine is its own.
+void Warden::answer_next(const warden::Call& call, const std::string& text) {
+  switch (static_cast<CallKind>(call.kind)) {
+    case CallKind::kTakeState:
+      next_->ready = call;
+      return tell({static_cast<uint32_t>(NewsKind::kUpdateReady), 0, 0});
+    case CallKind::kSealKernels:
+      (void)warden::send(next_->machine.calls.get(), warden::Answer{call.id, 0, 0});
+      return;
+    case CallKind::kStarted:
+      if (!handed_over_) break;
+      return next_takes_over(call);
+    case CallKind::kFailed:
+      return end_update(one_line(warden::error_of(text).text()));
+    default:
+      break;
+  }
+  end_update(fmt::format("the new process asks for what there is not ({})", call.kind));
+}
+
+bool Warden::hand_over(const warden::Call& call) {
+  if (!next_ || !next_->ready) return reply(call, Error{"there is no other process any more", {}});
+  handed_over_ = call;
+  const warden::Call ready = *std::exchange(next_->ready, std::nullopt);
+  if (warden::send(next_->machine.calls.get(), warden::Answer{ready.id, 0, 0}) != 0)
+    end_update("the new process is gone");
+  return true;
+}
+
+// The guest runs there: from here on there is no way back.
+void Warden::next_takes_over(const warden::Call& started) {
+  calls_watch_.reset();
+  process_watch_.reset();
+  end_process(machine_);
+  machine_ = std::move(next_->machine);
+  next_.reset();
+  handed_over_.reset();
+  ram_ = update_->take_ram();
+  update_.reset();
+  if (auto watched = watch_machine(); !watched) return end_machine(watched.error().text());
+  (void)reply(started, 0, own_cpu_ns());
+  // What came while nobody listened.
+  for (const warden::News& news : std::exchange(unheard_, {})) tell(news);
+}
+
+// The machine goes on as it was.
+void Warden::end_update(const std::string& why) {
+  drop_next();
+  unheard_.clear();
+  if (handed_over_) {
+    (void)reply(*std::exchange(handed_over_, std::nullopt), Error{why, {}});
+    return;
+  }
+  tell({static_cast<uint32_t>(NewsKind::kUpdateFailed), 0, 0}, -1, why);
+}
+
+void Warden::drop_next() {
+  if (!next_) return;
+  end_process(next_->machine);
+  next_.reset();
 }
 
 // --- ends --------------------------------------------------------------------------------------------------

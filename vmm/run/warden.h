@@ -23,6 +23,7 @@
 #include "vmm/host/signals.h"
 #include "vmm/host/user_network.h"
 #include "vmm/run/host_ends.h"
+#include "vmm/run/live_update.h"
 #include "vmm/run/run_report.h"
 #include "vmm/run/share_server.h"
 #include "vmm/run/warden_protocol.h"
@@ -31,14 +32,7 @@ namespace snug {
 
 class Warden {
  public:
-  // The process behind the wall.
-  struct Machine {
-    pid_t pid = -1;
-    UniqueFd process;   // its pidfd
-    UniqueFd lifeline;  // open for as long as it is to run
-    UniqueFd calls;     // our ends of its sockets
-    UniqueFd news;
-  };
+  using Machine = MachineEnds;
   struct Duties {
     HostEnds& ends;
     const VmDirectory* directory = nullptr;              // or none
@@ -47,6 +41,7 @@ class Warden {
     std::function<void()> started;                       // the guest runs; may be empty
     std::function<void(const TimeLimit& grace)> ending;  // it was asked to power off; may be empty
     std::function<bool()> killed_for_memory;  // the kernel has killed for limits.memory; may be empty
+    Updatable updatable;                      // of a machine with a directory; else none
   };
 
   static Result<std::unique_ptr<Warden>> create(Machine machine, Duties duties);
@@ -61,11 +56,28 @@ class Warden {
 
  private:
   Warden(Machine machine, Duties duties) : machine_(std::move(machine)), duties_(std::move(duties)) {}
+  // Of the process that is to take the machine's place: what it asks for is answered, or it is none.
+  struct Next {
+    Machine machine;
+    std::optional<warden::Call> ready;  // it waits for the state
+    EventLoop::Watch calls_watch;       // watches before what they watch
+    EventLoop::Watch process_watch;
+  };
   void on_calls();
+  Result<void> begin_update(bool ram_is_given);
+  void launch_update();
+  bool hand_over(const warden::Call& call);
+  void next_arrived(Machine machine);
+  void on_next_calls();
+  void answer_next(const warden::Call& call, const std::string& text);
+  void next_takes_over(const warden::Call& started);
+  void end_update(const std::string& why);
+  void drop_next();
+  Result<void> watch_machine();
   void on_signal(int number);
   void on_end();
   void stop_both();
-  void tell(const warden::News& news, int descriptor = -1);
+  void tell(const warden::News& news, int descriptor = -1, std::string_view text = {});
   void signal_machine(int number) const;
   void end_machine(std::string why);
   std::string share_server_end();
@@ -73,6 +85,7 @@ class Warden {
 
   bool reply(const warden::Call& call, int error, uint64_t value = 0);
   bool reply(const warden::Call& call, Result<UniqueFd> asked);
+  bool reply(const warden::Call& call, const Error& error);
   bool replied(int error);
   Result<UniqueFd> start_network(uint64_t index);
   Result<UniqueFd> next_log(uint64_t kind) const;
@@ -85,6 +98,12 @@ class Warden {
   EndingWish wish_;
   unsigned wishes_ = 0;
   std::map<uint64_t, std::unique_ptr<UserNetwork>> networks_;  // by interface
+  std::map<uint64_t, UniqueFd> sockets_;                       // of theirs, that the machine has, too
+  UniqueFd ram_;                                               // of a machine that has been updated
+  std::unique_ptr<LiveUpdate> update_;
+  std::optional<Next> next_;
+  std::optional<warden::Call> handed_over_;  // by the machine, which waits
+  std::vector<warden::News> unheard_;        // told since then
   bool kernels_sealed_ = false;
   bool started_ = false;
   bool suspending_ = false;

@@ -56,9 +56,12 @@ int WardenLink::wait_for_answer(uint32_t id, Answered& answer) {
 Result<UniqueFd> WardenLink::ask(CallKind kind, uint64_t argument) {
   Answered answer = call(kind, argument);
   if (answer.head.error == 0 && answer.descriptor) return std::move(answer.descriptor);
-  if (answer.text.empty())
-    return fail_errno(answer.head.error != 0 ? answer.head.error : EBADF, "ask the warden");
-  return tl::unexpected(warden::error_of(answer.text));
+  return tl::unexpected(error_of(answer));
+}
+
+Error WardenLink::error_of(const Answered& answer) {
+  if (!answer.text.empty()) return warden::error_of(answer.text);
+  return Error{"ask the warden: " + errno_text(answer.head.error != 0 ? answer.head.error : EBADF), {}};
 }
 
 tl::expected<UniqueFd, int> WardenLink::connect_vsock(uint32_t port) {
@@ -95,6 +98,27 @@ void WardenLink::suspended() { call(CallKind::kSuspended); }
 
 void WardenLink::keep_template() { call(CallKind::kKeepTemplate); }
 void WardenLink::drop_template() { call(CallKind::kDropTemplate); }
+Result<void> WardenLink::begin_update(bool ram_is_given) {
+  const Answered answer = call(CallKind::kBeginUpdate, ram_is_given ? 1 : 0);
+  if (answer.head.error != 0) return tl::unexpected(error_of(answer));
+  return {};
+}
+Result<UniqueFd> WardenLink::update_file(warden::UpdateFile file) {
+  return ask(CallKind::kUpdateFile, static_cast<uint64_t>(file));
+}
+void WardenLink::launch_update() { call(CallKind::kLaunchUpdate); }
+Error WardenLink::hand_over() { return error_of(call(CallKind::kHandOver)); }
+void WardenLink::end_update() { call(CallKind::kEndUpdate); }
+Result<void> WardenLink::take_state() {
+  const Answered answer = call(CallKind::kTakeState);
+  if (answer.head.error != 0) return tl::unexpected(error_of(answer));
+  return {};
+}
+void WardenLink::forget_ram() { call(CallKind::kForgetRam); }
+
+Result<UniqueFd> WardenLink::kept_template(warden::TemplateFile file) {
+  return ask(CallKind::kKeptTemplate, static_cast<uint64_t>(file));
+}
 void WardenLink::keep_touched(const std::string& touched) { call(CallKind::kKeepTouched, 0, touched); }
 
 void WardenLink::ended(int exit_status, const std::string& message) {
@@ -121,6 +145,12 @@ void WardenLink::on_news_event() {
         break;
       case warden::NewsKind::kNetworkLost:
         news_.network_lost(number);
+        break;
+      case warden::NewsKind::kUpdateReady:
+        news_.update_ready();
+        break;
+      case warden::NewsKind::kUpdateFailed:
+        news_.update_failed(packet.text);
         break;
     }
   }

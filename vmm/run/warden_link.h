@@ -26,6 +26,9 @@ class WardenLink {
     std::function<void(size_t interface, UniqueFd socket)> network_connected;
     std::function<void(size_t interface)> network_lost;
     std::function<void()> gone;  // the warden is
+    // Of an update that has been launched; none: this process has launched none.
+    std::function<void()> update_ready;
+    std::function<void(const std::string& why)> update_failed;
   };
   // The sockets' other ends are the warden's.
   static Result<std::unique_ptr<WardenLink>> create(EventLoop& loop, UniqueFd calls, UniqueFd news);
@@ -48,6 +51,17 @@ class WardenLink {
   void suspended();
   void keep_template();
   void drop_template();
+  // Of an update, in this order (warden_protocol.h). Errors: it is not to be.
+  Result<void> begin_update(bool ram_is_given);
+  Result<UniqueFd> update_file(warden::UpdateFile file);
+  void launch_update();
+  // Returns only when the machine is to go on here.
+  Error hand_over();
+  void end_update();
+  // By the process that takes another's place: waits for all of it. Errors: it does not come.
+  Result<void> take_state();
+  void forget_ram();
+  Result<UniqueFd> kept_template(warden::TemplateFile file);
   void keep_touched(const std::string& touched);
   // The last words, one or the other.
   void ended(int exit_status, const std::string& message);
@@ -60,6 +74,7 @@ class WardenLink {
   Answered call(warden::CallKind kind, uint64_t argument = 0, std::string_view text = {});
   int wait_for_answer(uint32_t id, Answered& answer);
   Result<UniqueFd> ask(warden::CallKind kind, uint64_t argument = 0);
+  static Error error_of(const Answered& answer);
   void on_news_event();
 
   std::mutex mutex_;  // guards the two below

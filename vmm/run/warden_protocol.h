@@ -37,11 +37,30 @@ enum class CallKind : uint32_t {
   kKeepTemplate,  // its files are whole. Once at most, before anything was asked of the guest
   kKeepTouched,   // of the one that was found. Text: pages (vmm/core/touched_pages.h). Once at most
   kDropTemplate,  // it is not to be; or nothing can begin with the one that was found
+  kBeginUpdate,   // another process is to take the machine's place. `argument`: 1: its RAM is the file that
+                  // one has
+                  // been given before. Text of the answer: why not
+  kUpdateFile,    // `argument`: an UpdateFile, of that process
+  kLaunchUpdate,  // its files hold as much as they can while the guest runs. News follows: kUpdateReady or
+                  // kUpdateFailed
+  kHandOver,   // the guest stands still, and all of it is in them. Answered only if it is to go on here: why
+  kEndUpdate,  // it is not to be
+  kTakeState,  // by that process: it is ready. Answered when all is in its files
+  kForgetRam,  // the file that RAM has been in is nobody's any more
+  kKeptTemplate,  // `argument`: a TemplateFile, the state first. That of the one that there is since
+                  // kKeepTemplate, which
+                  // may be another's
 };
 constexpr uint64_t kLongest = uint64_t{1} << 40;  // 34 years: any unit of time can count them
 constexpr uint64_t kForever = ~uint64_t{0};
 
 enum class LogKind : uint32_t { kConsole, kOutput };
+
+// State and RAM as in a snapshot, RAM as GuestMemory::attach() takes it; the last is what the host's ends
+// hold.
+enum class UpdateFile : uint32_t { kState, kMemory, kEnds };
+
+enum class TemplateFile : uint32_t { kState, kMemory };
 
 struct Call {
   uint32_t kind = 0;
@@ -59,6 +78,8 @@ enum class NewsKind : uint32_t {
   kSignal = 1,        // `number`: which. `flag`: the terminal is ours
   kNetworkConnected,  // `number`: the interface. With the socket of a passt that was started anew
   kNetworkLost,       // `number`: the interface
+  kUpdateReady,       // whoever takes the machine's place waits for it
+  kUpdateFailed,      // there is none. Text: why
 };
 
 struct News {

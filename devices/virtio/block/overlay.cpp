@@ -177,6 +177,42 @@ uint64_t SectorMap::run(uint64_t first, uint64_t limit) const {
   return limit;
 }
 
+namespace {
+
+// Of a map, told by itself: 16 MiB of disk.
+constexpr size_t kMapPiece = 4096;
+
+}  // namespace
+
+// Only what has bits: how many pieces, and each behind its number.
+void save_map(const SectorMap& written, SectionWriter& out) {
+  const std::span<const std::byte> bits = written.bits();
+  const auto piece = [bits](size_t at) { return bits.subspan(at, std::min(kMapPiece, bits.size() - at)); };
+  const auto has_bits = [&](size_t at) {
+    return std::ranges::any_of(piece(at), [](std::byte byte) { return byte != std::byte{0}; });
+  };
+  std::vector<size_t> pieces;
+  for (size_t at = 0; at < bits.size(); at += kMapPiece)
+    if (has_bits(at)) pieces.push_back(at);
+  out.number(uint64_t{bits.size()});
+  out.number(uint64_t{pieces.size()});
+  for (const size_t at : pieces) {
+    out.number(uint64_t{at / kMapPiece});
+    out.bytes(piece(at));
+  }
+}
+
+void restore_map(SectorMap& written, SectionReader& in) {
+  const std::span<std::byte> bits = written.bits();
+  if (in.number<uint64_t>() != bits.size()) return in.refuse("a map of another disk");
+  for (auto left = in.number<uint64_t>(); left > 0 && in.good(); --left) {
+    const auto number = in.number<uint64_t>();
+    if (number >= (bits.size() + kMapPiece - 1) / kMapPiece) return in.refuse("a map of a larger disk");
+    const size_t at = number * kMapPiece;
+    in.bytes(bits.subspan(at, std::min(kMapPiece, bits.size() - at)));
+  }
+}
+
 std::unique_ptr<BlockBackend> make_overlay_backend(std::unique_ptr<BlockBackend> inner, SectorMap& written) {
   return std::make_unique<OverlayBackend>(std::move(inner), written);
 }

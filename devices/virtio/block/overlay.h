@@ -10,6 +10,7 @@
 
 #include "devices/virtio/block/backend.h"
 #include "vmm/base/mapping.h"
+#include "vmm/core/state.h"
 
 namespace snug {
 
@@ -36,6 +37,11 @@ class SectorMap {
   uint64_t& word(uint64_t sector) const;
   Mapping bits_;
 };
+
+// The map for another process that has the same overlay, and is of as many sectors.
+void save_map(const SectorMap& written, SectionWriter& out);
+// None of its sectors is set. What is wrong is told by `in`.
+void restore_map(SectorMap& written, SectionReader& in);
 
 // `inner` has two files of the disk's size: 0, which is only read, and 1. `written` is the caller's and
 // outlives the backend: the same file and the same map go together. Offsets and lengths are whole sectors.

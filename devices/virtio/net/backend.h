@@ -78,6 +78,9 @@ class NetBackend {
   virtual int fd(uint16_t pair) const = 0;
   // The other side is gone: frames are dropped, none come.
   virtual bool broken() const = 0;
+  // What it holds of frames that are half way through it, for a backend in another process that has the other
+  // side from now on, and is made of it. Nothing goes through this one any more.
+  virtual std::vector<std::byte> half_way() const { return {}; }
 
   // --- backends that can do without this process ---
 
@@ -102,6 +105,9 @@ class NetBackend {
 // Frames over a connected stream socket, each behind its length as a 32-bit big-endian number: what passt
 // and QEMU's "-netdev stream" speak. No offloads.
 std::unique_ptr<NetBackend> make_stream_backend(UniqueFd socket);
+// The same on a socket on which another backend has been at work: `half_way` is of that, and no frame is
+// lost.
+std::unique_ptr<NetBackend> continue_stream_backend(UniqueFd socket, std::span<const std::byte> half_way);
 
 // A tap interface of the kernel (Documentation/networking/tuntap.rst). The descriptors are the caller's and
 // outlive the backend.

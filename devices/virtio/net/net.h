@@ -36,6 +36,7 @@ class VirtioNet final : public VirtioDevice {
   // To be watched, edge-triggered, for what backend_ready() is told of.
   int event_fd(uint16_t pair) const { return backend_->fd(pair); }
   uint16_t pairs() const { return config_.pairs; }
+  const NetBackend& backend() const { return *backend_; }
   // Frames have come or there is room to send.
   void backend_ready(uint16_t pair);
   // The cable; up at first.

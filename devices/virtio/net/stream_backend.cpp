@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "devices/virtio/net/backend.h"
@@ -33,9 +34,12 @@ std::array<std::byte, kPrefix> prefix_of(uint32_t length) {
 class StreamBackend final : public NetBackend {
  public:
   explicit StreamBackend(UniqueFd socket) : socket_(std::move(socket)) {}
+  // Goes on where another has left off.
+  StreamBackend(UniqueFd socket, std::span<const std::byte> half_way);
 
   uint64_t offloads() const override { return 0; }
   void start(uint64_t) override {
+    if (std::exchange(goes_on_, false)) return;
     // Whole frames only: the stream goes on where it is. (Bounded: more may come all the time.)
     for (int i = 0; i < 10'000 && next(0); ++i) take(0);
   }
@@ -47,6 +51,7 @@ class StreamBackend final : public NetBackend {
   void take(uint16_t pair) override;
   int fd(uint16_t) const override { return socket_.get(); }
   bool broken() const override { return broken_; }
+  std::vector<std::byte> half_way() const override;
 
  private:
   bool flush_rest();
@@ -55,6 +60,7 @@ class StreamBackend final : public NetBackend {
 
   UniqueFd socket_;
   bool broken_ = false;
+  bool goes_on_ = false;  // what comes in first is the driver's, which has been there before
   std::vector<iovec> parts_;
   std::vector<std::byte> rest_;  // of a frame that the socket took a part of
   size_t rest_sent_ = 0;
@@ -62,6 +68,32 @@ class StreamBackend final : public NetBackend {
   std::unique_ptr<std::byte[]> input_ = std::make_unique_for_overwrite<std::byte[]>(kInputSize);
   size_t begin_ = 0, end_ = 0;  // what is filled of it
 };
+
+// How many bytes are to go out, as a 32-bit big-endian number, and those; then what has come in.
+std::vector<std::byte> StreamBackend::half_way() const {
+  const auto out = std::span(rest_).subspan(rest_sent_);
+  const std::span in(input_.get() + begin_, end_ - begin_);
+  std::vector<std::byte> held(kPrefix + out.size() + in.size());
+  auto to = std::ranges::copy(prefix_of(static_cast<uint32_t>(out.size())), held.begin()).out;
+  to = std::ranges::copy(out, to).out;
+  std::ranges::copy(in, to);
+  return held;
+}
+
+// Another process wrote it: what does not fit is none.
+StreamBackend::StreamBackend(UniqueFd socket, std::span<const std::byte> half_way)
+    : socket_(std::move(socket)), goes_on_(true) {
+  if (half_way.size() < kPrefix) return;
+  const size_t out = load_be32(half_way.data());
+  half_way = half_way.subspan(kPrefix);
+  if (out > half_way.size() || half_way.size() - out > kInputSize) {
+    give_up("what the process before has left of it cannot be read");
+    return;
+  }
+  rest_.assign(half_way.begin(), half_way.begin() + static_cast<ptrdiff_t>(out));
+  std::copy(half_way.begin() + static_cast<ptrdiff_t>(out), half_way.end(), input_.get());
+  end_ = half_way.size() - out;
+}
 
 void StreamBackend::give_up(const std::string& why) {
   if (!broken_) log_debug("network stream: {}", why);
@@ -183,6 +215,10 @@ void StreamBackend::take(uint16_t) {
 
 std::unique_ptr<NetBackend> make_stream_backend(UniqueFd socket) {
   return std::make_unique<StreamBackend>(std::move(socket));
+}
+
+std::unique_ptr<NetBackend> continue_stream_backend(UniqueFd socket, std::span<const std::byte> half_way) {
+  return std::make_unique<StreamBackend>(std::move(socket), half_way);
 }
 
 }  // namespace snug

@@ -29,6 +29,9 @@ class Target final : public snug::ControlTarget {
     done(snug::fail("no"));
   }
   snug::Result<void> send(snug::SnapshotFiles, snug::SendingEnds) override { return snug::fail("no"); }
+  void update(std::function<void(snug::Error)> failed) override {
+    if (failed) failed({"no", {}});
+  }
 };
 
 // Feeds pieces of `step` bytes until the reader has enough.

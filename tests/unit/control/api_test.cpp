@@ -117,6 +117,31 @@ TEST(ControlApi, ASnapshotNeedsTwoFilesAndOneForEachDisk) {
   expect_as_described(document, *route, *later);
 }
 
+TEST(ControlApi, AnUpdateIsAnsweredOnlyWhereItIsNone) {
+  const json document = openapi();
+  const auto route = std::ranges::find(control_routes(), "/v1/update", &ControlRoute::path);
+  ASSERT_NE(route, control_routes().end());
+  FakeTarget target;
+  std::optional<ControlAnswer> later;
+  const auto begin = [&](size_t count) {
+    return begin_with_files(target, {"POST", "/v1/update", ""}, std::vector<UniqueFd>(count),
+                            [&](ControlAnswer said) { later = std::move(said); });
+  };
+  const auto refused = begin(1);
+  ASSERT_TRUE(refused);
+  EXPECT_EQ(refused->status, 400);
+  expect_as_described(document, *route, *refused);
+  EXPECT_TRUE(target.calls.empty());
+  EXPECT_FALSE(begin(0));
+  EXPECT_FALSE(later);
+  EXPECT_EQ(target.calls.back(), "update");
+  target.snapshot_fails = true;
+  EXPECT_FALSE(begin(0));
+  ASSERT_TRUE(later);
+  EXPECT_EQ(later->status, 409);
+  expect_as_described(document, *route, *later);
+}
+
 TEST(ControlApi, AMachineIsSentWithThreeFilesAndASocket) {
   const json document = openapi();
   const auto route = std::ranges::find(control_routes(), "/v1/send", &ControlRoute::path);

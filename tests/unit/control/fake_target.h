@@ -17,6 +17,9 @@ class FakeTarget : public ControlTarget {
     info.agent = "ready";
     info.health = VmHealth{"unhealthy", 3, 1, "it is not well"};
     info.vsock = "/tmp/vm/vsock.sock";
+    info.program = "snug 1";
+    info.updates = 1;
+    info.update_seconds = 0.004;
     info.ports = {"127.0.0.1:80:80"};
     info.shares = {{"share0", "/src", "/work", true, "failed", "no such device"}};
     info.limits = limits;
@@ -75,6 +78,11 @@ class FakeTarget : public ControlTarget {
     calls.push_back("send");
     if (snapshot_fails) return fail("fake cannot");
     return {};
+  }
+
+  void update(std::function<void(Error)> failed) override {
+    calls.push_back("update");
+    if (snapshot_fails) failed(Error{"fake cannot", {}});
   }
 
   std::string state = "running";
