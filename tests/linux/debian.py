@@ -44,6 +44,12 @@ def ordinary_user():
                 os.chmod(path, mode | 0o005)
             path = os.path.dirname(path)
     os.chmod("/var/tmp", 0o1777)
+    # Kernels and templates are kept by each user for himself.
+    for kept in ("kernels", "templates"):
+        folder = f"{os.environ.get('XDG_CACHE_HOME', os.path.expanduser('~/.cache'))}/snug/{kept}"
+        shutil.rmtree(folder, ignore_errors=True)
+        os.makedirs(folder, 0o700)
+        os.chown(folder, ORDINARY, ORDINARY)
     try:
         yield ["setpriv", f"--reuid={ORDINARY}", f"--regid={ORDINARY}", f"--groups={group}", "--inh-caps=-all",
                "--ambient-caps=-all", "--bounding-set=-all", "--no-new-privs"]

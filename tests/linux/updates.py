@@ -4,6 +4,7 @@ import socket
 import threading
 
 from guests import *  # noqa: F403
+from integrity import FIO
 from network import free_port, need_uplink
 from snapshots import LOAD, Machines, counter_moves, expect_nothing_wrong
 from taps import programs

@@ -30,6 +30,15 @@ TEST(BoundedLogTest, TwoFilesAtMost) {
   }
   ASSERT_TRUE(BoundedLog::create(directory.get(), "log"));
   EXPECT_EQ(size("log"), 0u);
+  {
+    // Another process writes behind what is there, and no more than there is room for.
+    BoundedLog::create(directory.get(), "log")->write("first ");
+    BoundedLog::go_on(directory.get(), "log")->write("second");
+    EXPECT_EQ(size("log"), 12u);
+    BoundedLog::go_on(directory.get(), "log")->write(std::string(BoundedLog::kMost - 11, 'x'));
+    EXPECT_EQ(size("log.1"), 12u);
+    EXPECT_EQ(size("log"), BoundedLog::kMost - 11);
+  }
   std::filesystem::remove_all(folder);
   EXPECT_FALSE(BoundedLog::create(directory.get(), "log"));
 }

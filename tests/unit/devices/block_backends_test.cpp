@@ -270,6 +270,38 @@ TEST(SectorMap, RunsAcrossWords) {
   EXPECT_EQ(map.run(999, 1), 1u);
 }
 
+// For another process that has the same overlay: 64 GiB, of which little is told.
+TEST(SectorMap, IsToldAndReadAgain) {
+  constexpr uint64_t kSectors = (uint64_t{64} << 30) / 512;
+  auto map = SectorMap::create(kSectors);
+  ASSERT_TRUE(map);
+  for (const uint64_t at : {uint64_t{0}, uint64_t{77}, uint64_t{1} << 20, kSectors - 3}) map->set(at, 3);
+  StateWriter writer;
+  save_map(*map, writer.section("map", 1));
+  const auto told = writer.finish();
+  EXPECT_LT(told.size(), size_t{16} << 10);
+  const auto read = [](std::vector<std::byte> bytes, SectorMap& into) {
+    auto state = StateReader::parse(std::move(bytes));
+    if (!state) return false;
+    auto section = state->section("map", 1);
+    restore_map(into, *section);
+    return section->finish().has_value();
+  };
+  auto again = SectorMap::create(kSectors);
+  ASSERT_TRUE(again && read(told, *again));
+  EXPECT_TRUE(std::ranges::equal(map->bits(), again->bits()));
+  // Of another disk; and pieces where there are none.
+  auto smaller = SectorMap::create(kSectors / 2);
+  ASSERT_TRUE(smaller);
+  EXPECT_FALSE(read(told, *smaller));
+  StateWriter wrong;
+  SectionWriter& out = wrong.section("map", 1);
+  out.number(uint64_t{smaller->bits().size()});
+  out.number(uint64_t{1});
+  out.number(~uint64_t{0});
+  EXPECT_FALSE(read(wrong.finish(), *smaller));
+}
+
 class OverlayTest : public testing::TestWithParam<Maker> {
  protected:
   static constexpr size_t kSize = 256 * 512;

@@ -76,6 +76,61 @@ TEST_F(StreamBackendTest, FramesInHoweverTheyAreCut) {
   EXPECT_FALSE(stream->broken());
 }
 
+// Another process goes on with the same socket: no byte is lost, wherever the first one has left off.
+TEST_F(StreamBackendTest, GoesOnWhereAnotherHasLeftOff) {
+  const Bytes small = frame_of(100);
+  const Bytes large = frame_of(40'000);
+  Bytes coming = packed(small);
+  for (const Bytes& more : {packed(large), packed(small)})
+    coming.insert(coming.end(), more.begin(), more.end());
+  for (const size_t cut : {size_t{0}, size_t{2}, size_t{104}, size_t{107}, size_t{20'000}, coming.size()}) {
+    std::array<int, 2> pair{};
+    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair.data()), 0);
+    peer = UniqueFd(pair[1]);
+    UniqueFd same(::dup(pair[0]));
+    stream = make_stream_backend(UniqueFd(pair[0]));
+    // Of what goes out the socket takes a part.
+    std::vector<Bytes> sent;
+    while (send({large}) == 1) sent.push_back(large);
+    give(Bytes(coming.begin(), coming.begin() + static_cast<ptrdiff_t>(cut)));
+    std::vector<Bytes> got;
+    if (auto first = next()) got.push_back(std::move(*first));
+    const auto half_way = stream->half_way();
+    stream = continue_stream_backend(std::move(same), half_way);
+    stream->start(0);
+    give(Bytes(coming.begin() + static_cast<ptrdiff_t>(cut), coming.end()));
+    while (auto frame = next()) got.push_back(std::move(*frame));
+    EXPECT_EQ(got, (std::vector{small, large, small})) << cut;
+    Bytes all = heard();
+    stream->flush(0);
+    const Bytes rest = heard();
+    all.insert(all.end(), rest.begin(), rest.end());
+    Bytes expected;
+    for (const Bytes& frame : sent) {
+      const Bytes one = packed(frame);
+      expected.insert(expected.end(), one.begin(), one.end());
+    }
+    EXPECT_EQ(all == expected, true) << cut << ": " << all.size() << " bytes, not " << expected.size();
+    EXPECT_FALSE(stream->broken());
+  }
+}
+
+TEST_F(StreamBackendTest, WhatAnotherHasLeftMayMakeNoSense) {
+  const auto broken = [](const Bytes& half_way) {
+    std::array<int, 2> pair{};
+    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair.data()), 0);
+    const UniqueFd other(pair[1]);
+    return continue_stream_backend(UniqueFd(pair[0]), half_way)->broken();
+  };
+  const std::byte zero{0};
+  EXPECT_FALSE(broken({}));
+  EXPECT_FALSE(broken(Bytes(3, zero)));
+  EXPECT_FALSE(broken(Bytes(4, zero)));
+  EXPECT_TRUE(broken({zero, zero, zero, std::byte{1}}));
+  EXPECT_TRUE(broken(Bytes(8, std::byte{0xff})));
+  EXPECT_TRUE(broken(Bytes(4 + (512 << 10), zero)));
+}
+
 TEST_F(StreamBackendTest, LengthsThatAreNoneBreakIt) {
   for (const uint32_t length : {0u, 13u, 65536u, 0xffffffffu}) {
     std::array<int, 2> pair{};

@@ -194,8 +194,14 @@ class WardenTest : public testing::Test {
     ::close(news[1]);
     auto warden = Warden::create({split->child, std::move(split->process), std::move(split->lifeline),
                                   UniqueFd(calls[0]), UniqueFd(news[0])},
-                                 {ends_, duties_.directory, nullptr, false, duties_.started, duties_.ending,
-                                  duties_.killed_for_memory});
+                                 {ends_,
+                                  duties_.directory,
+                                  nullptr,
+                                  false,
+                                  duties_.started,
+                                  duties_.ending,
+                                  duties_.killed_for_memory,
+                                  {}});
     EXPECT_TRUE(warden);
     return std::move(*warden);
   }
@@ -265,7 +271,7 @@ TEST_F(WardenTest, WhatThereIsNotEndsTheMachine) {
     for (const uint64_t argument : arguments)
       cases.push_back({before, static_cast<uint32_t>(kind), argument});
   };
-  constexpr auto kAfterLast = static_cast<uint32_t>(CallKind::kFailed) + 1;
+  constexpr auto kAfterLast = static_cast<uint32_t>(CallKind::kKeptTemplate) + 1;
   for (const uint32_t kind : {0U, kAfterLast, 255U, 0x80000001U, ~0U}) cases.push_back({{}, kind, 0});
   add(CallKind::kConnectVsock, {k33Bits, k33Bits + 1, kHuge});
   add(CallKind::kStartNetwork, {kIndexOfTap, 2, 255, k33Bits, kHuge});
@@ -277,6 +283,9 @@ TEST_F(WardenTest, WhatThereIsNotEndsTheMachine) {
   }
   add(CallKind::kStarted, {0, 1}, {CallKind::kStarted});
   add(CallKind::kFailed, {0, 1}, {CallKind::kStarted});
+  add(CallKind::kUpdateFile, {0, 2, 3, kHuge});
+  for (const CallKind other : {CallKind::kLaunchUpdate, CallKind::kTakeState, CallKind::kKeptTemplate})
+    add(other, {0, 1});
   give_vsock();
   give_networks();
   for (const Case& one : cases) {
@@ -302,6 +311,22 @@ TEST_F(WardenTest, WhatAMachineDoesNotHaveCannotBeAskedFor) {
                   return 0;
                 }).message,
                 HasSubstr("asks for what there is not"));
+}
+
+// Of one that cannot be updated, whatever it says.
+TEST_F(WardenTest, AnUpdateThatIsNoneIsAnswered) {
+  expect_fine([](Ends ends) {
+    const auto refused = [&](CallKind kind, uint64_t argument, std::string_view why) {
+      const auto answer = ask(ends.calls, kind, argument);
+      return answer.head.error != 0 && answer.text.find(why) != std::string::npos;
+    };
+    if (!refused(CallKind::kBeginUpdate, 0, "cannot be updated")) return 1;
+    if (!refused(CallKind::kHandOver, 0, "no other process")) return 2;
+    if (ask(ends.calls, CallKind::kEndUpdate).head.error != 0) return 3;
+    if (ask(ends.calls, CallKind::kForgetRam).head.error != 0) return 4;
+    if (ask(ends.calls, CallKind::kStarted).head.error != 0) return 5;
+    return refused(CallKind::kBeginUpdate, 1, "cannot be updated") ? 0 : 6;
+  });
 }
 
 TEST_F(WardenTest, DescriptorsAreNotKept) {
