@@ -119,6 +119,8 @@ def a_guest_is_updated_again_and_again():
             check(wrong == "", "wrong", wrong)
             expect_nothing_wrong(machines, "m", nonce)
             print(f"    {echo.end() >> 10} KiB came back on one connection; {after[0] - before[0]} rounds of fio, {after[1] - before[1]} of the overlay", flush=True)
+            check(iperf.poll() is None, "iperf3 has ended", iperf.returncode)
+            iperf.kill()
             # What is left of it is a machine as any other.
             machines.save("m", "s")
             machines.snug("stop", "-t", "60", "m").expect(0)

@@ -98,7 +98,7 @@ Result<void> LifeCycle::begin() {
   SNUG_TRY(build_with_template());
   if (machine_->kernel().is_linux && !environment_.native) SNUG_TRY(check_kernel_mode(environment_.kvm));
   SNUG_TRY(builder_->start());
-  environment_.before_first_run();
+  SNUG_TRY(environment_.before_first_run());
   SNUG_TRY(run_machine());
   if (environment_.former.boots > 0)
     update_seconds_ = static_cast<double>(FormerLife::now() - environment_.former.stands_since) / 1e9;

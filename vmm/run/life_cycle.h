@@ -42,8 +42,8 @@ class LifeCycle {
     const HealthPlan* health = nullptr;
     // What a thread of the machine does first; may be empty.
     std::function<void(ThreadKind)> thread_begins;
-    // The machine is built, and nothing of the guest has run yet.
-    std::function<void()> before_first_run;
+    // The machine is built, and nothing of the guest has run yet. Errors: it is not to.
+    std::function<Result<void>()> before_first_run;
     bool native = false;      // the host's KVM is one that runs kernel mode on the CPU
     const UniqueFd& pagemap;  // of this process
     // Of a machine that another process has run so far, or with no boots.

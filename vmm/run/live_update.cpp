@@ -132,6 +132,7 @@ Result<Papers> LiveUpdate::papers() const {
 }
 
 Result<void> LiveUpdate::launch() {
+  launched_ = true;
   Papers told = SNUG_TRY(papers());
   auto talk = SNUG_TRY(packets(0));
   auto calls = SNUG_TRY(packets(SOCK_NONBLOCK));

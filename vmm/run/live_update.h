@@ -85,6 +85,7 @@ class LiveUpdate {
   Result<UniqueFd> file(warden::UpdateFile which) const;
   // Errors: what keeps it from being started.
   Result<void> launch();
+  bool launched() const { return launched_; }
   UniqueFd take_ram() { return std::move(ram_); }
 
  private:
@@ -102,6 +103,7 @@ class LiveUpdate {
   UniqueFd program_;
   std::string program_path_;
   UniqueFd state_, ram_, told_;
+  bool launched_ = false;
   pid_t starter_ = -1;  // the program, until it has ended
   UniqueFd talk_;
   MachineEnds machine_;

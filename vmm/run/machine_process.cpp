@@ -28,6 +28,8 @@ void MachineProcess::run() {
   auto begun = begin();
   if (!begun) {
     given_.ends.console->suspend_terminal();
+    // Nobody else has the machine any more.
+    if (taken_over_) return given_.warden.ended(kStatusFailure, begun.error().text());
     return given_.warden.failed(begun.error());
   }
   if (auto ran = given_.loop.run(); !ran) log_error("{}", ran.error().text());
@@ -61,7 +63,7 @@ Result<void> MachineProcess::begin() {
                                       .commands = given_.commands,
                                       .health = given_.health,
                                       .thread_begins = thread_begins_,
-                                      .before_first_run = [this] { before_first_run(); },
+                                      .before_first_run = [this] { return before_first_run(); },
                                       .native = given_.native,
                                       .pagemap = pagemap_,
                                       .former = former_,
@@ -85,18 +87,22 @@ Result<void> MachineProcess::begin() {
   }
   settled_ = SNUG_TRY(given_.loop.timer(drop_setup_memory));
   SNUG_TRY(life_->begin());
-  warden_cpu_ns_ = given_.warden.started();
+  if (!taken_over_) warden_cpu_ns_ = given_.warden.started();
   settled_.arm(kSettled);
   return {};
 }
 
 // What the loop's thread will not be able to do any more.
-void MachineProcess::before_first_run() {
+Result<void> MachineProcess::before_first_run() {
   // In the warden as well: a guest that takes this process over is not to make the kernels of others.
   given_.ends.kernel_cache.seal();
   given_.warden.seal_kernels();
   if (given_.leave_terminal) given_.leave_terminal();
   if (thread_begins_) thread_begins_(ThreadKind::kLoop);
+  if (!given_.takes_over) return {};
+  warden_cpu_ns_ = SNUG_TRY(given_.warden.take_over());
+  taken_over_ = true;
+  return {};
 }
 
 // Waits for the machine, which another process runs until then.

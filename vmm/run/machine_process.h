@@ -58,7 +58,7 @@ class MachineProcess {
   Result<void> begin();
   Result<void> lock_in();
   Result<void> take_over();
-  void before_first_run();
+  Result<void> before_first_run();
   void end();
   void on_signal(int number, bool own_terminal);
   void on_suspend();
@@ -70,6 +70,7 @@ class MachineProcess {
   uint64_t warden_cpu_ns_ = 0;
   std::vector<std::string> jail_missing_;
   UniqueFd pagemap_;                               // for snapshots
+  bool taken_over_ = false;                        // and the process before is gone
   FormerLife former_;                              // of a machine that is taken over
   std::optional<CommandPlan> plan_;                // of what goes on in that
   std::function<void(ThreadKind)> thread_begins_;  // of a machine that is locked in

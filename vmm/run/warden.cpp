@@ -30,6 +30,9 @@ constexpr std::chrono::seconds kEndPatience{10};
 constexpr std::chrono::seconds kMachinePatience{5};
 // Sockets of a process that is killed close before its end shows.
 constexpr std::chrono::milliseconds kGoing{100};
+// To build the machine anew, while its guest stands still. Less than whoever stands there waits for an
+// answer.
+constexpr std::chrono::seconds kTakeOverPatience{30};
 // A machine that ends before has no use for what the warden gives back: it touches that again at its end.
 constexpr std::chrono::seconds kSettled{1};
 // Calls answered before the loop looks at something else.
@@ -90,6 +93,8 @@ Result<std::unique_ptr<Warden>> Warden::create(Machine machine, Duties duties) {
         }));
   self->machine_late_ =
       SNUG_TRY(self->loop_->timer([self] { self->end_machine("the process that serves shares has ended"); }));
+  self->next_late_ = SNUG_TRY(
+      self->loop_->timer([self] { self->end_update("the new process does not take the machine over"); }));
   self->settled_ = SNUG_TRY(self->loop_->timer(drop_setup_memory));
   self->suspend_late_ = SNUG_TRY(self->loop_->timer([self] { self->stop_both(); }));
   self->end_late_ =
@@ -205,7 +210,7 @@ bool Warden::answer(const warden::Call& call, const std::string& text) {
       if (!update_ || call.argument > static_cast<uint64_t>(warden::UpdateFile::kEnds)) return false;
       return reply(call, update_->file(static_cast<warden::UpdateFile>(call.argument)));
     case CallKind::kLaunchUpdate: {
-      if (!update_ || next_) return false;
+      if (!update_ || update_->launched()) return false;
       const bool replied = reply(call, 0);
       launch_update();
       return replied;
@@ -214,10 +219,12 @@ bool Warden::answer(const warden::Call& call, const std::string& text) {
       return hand_over(call);
     case CallKind::kEndUpdate:
       handed_over_.reset();
+      next_late_.disarm();
       drop_next();
       update_.reset();
       return reply(call, 0);
     case CallKind::kTakeState:
+    case CallKind::kTakeOver:
       return false;
     case CallKind::kForgetRam:
       ram_.reset();
@@ -366,7 +373,7 @@ void Warden::answer_next(const warden::Call& call, const std::string& text) {
     case CallKind::kSealKernels:
       (void)warden::send(next_->machine.calls.get(), warden::Answer{call.id, 0, 0});
       return;
-    case CallKind::kStarted:
+    case CallKind::kTakeOver:
       if (!handed_over_) break;
       return next_takes_over(call);
     case CallKind::kFailed:
@@ -380,30 +387,35 @@ void Warden::answer_next(const warden::Call& call, const std::string& text) {
 bool Warden::hand_over(const warden::Call& call) {
   if (!next_ || !next_->ready) return reply(call, Error{"there is no other process any more", {}});
   handed_over_ = call;
+  next_late_.arm(kTakeOverPatience);
   const warden::Call ready = *std::exchange(next_->ready, std::nullopt);
   if (warden::send(next_->machine.calls.get(), warden::Answer{ready.id, 0, 0}) != 0)
     end_update("the new process is gone");
   return true;
 }
 
-// The guest runs there: from here on there is no way back.
-void Warden::next_takes_over(const warden::Call& started) {
+// The guest is about to run there: from here on there is no way back. The process before stands still, and
+// does nothing any more; to wait for its end takes longer than the guest is to wait.
+void Warden::next_takes_over(const warden::Call& call) {
   calls_watch_.reset();
   process_watch_.reset();
-  end_process(machine_);
-  machine_ = std::move(next_->machine);
+  next_late_.disarm();
+  signal_machine(SIGKILL);
+  const Machine before = std::exchange(machine_, std::move(next_->machine));
   next_.reset();
   handed_over_.reset();
+  (void)reply(call, 0, own_cpu_ns());
   ram_ = update_->take_ram();
   update_.reset();
+  end_process(before);
   if (auto watched = watch_machine(); !watched) return end_machine(watched.error().text());
-  (void)reply(started, 0, own_cpu_ns());
   // What came while nobody listened.
   for (const warden::News& news : std::exchange(unheard_, {})) tell(news);
 }
 
 // The machine goes on as it was.
 void Warden::end_update(const std::string& why) {
+  next_late_.disarm();
   drop_next();
   unheard_.clear();
   if (handed_over_) {

@@ -70,7 +70,7 @@ class Warden {
   void next_arrived(Machine machine);
   void on_next_calls();
   void answer_next(const warden::Call& call, const std::string& text);
-  void next_takes_over(const warden::Call& started);
+  void next_takes_over(const warden::Call& call);
   void end_update(const std::string& why);
   void drop_next();
   Result<void> watch_machine();
@@ -117,6 +117,7 @@ class Warden {
   EventLoop::Timer suspend_late_;
   EventLoop::Timer end_late_;
   EventLoop::Timer machine_late_;
+  EventLoop::Timer next_late_;
 };
 
 }  // namespace snug

@@ -114,6 +114,11 @@ Result<void> WardenLink::take_state() {
   if (answer.head.error != 0) return tl::unexpected(error_of(answer));
   return {};
 }
+Result<uint64_t> WardenLink::take_over() {
+  const Answered answer = call(CallKind::kTakeOver);
+  if (answer.head.error != 0) return tl::unexpected(error_of(answer));
+  return answer.head.value;
+}
 void WardenLink::forget_ram() { call(CallKind::kForgetRam); }
 
 Result<UniqueFd> WardenLink::kept_template(warden::TemplateFile file) {

@@ -60,6 +60,9 @@ class WardenLink {
   void end_update();
   // By the process that takes another's place: waits for all of it. Errors: it does not come.
   Result<void> take_state();
+  // Its guest is about to run: there is no other process any more. The warden's CPU time so far. Errors: it
+  // is to run elsewhere.
+  Result<uint64_t> take_over();
   void forget_ram();
   Result<UniqueFd> kept_template(warden::TemplateFile file);
   void keep_touched(const std::string& touched);

@@ -37,19 +37,17 @@ enum class CallKind : uint32_t {
   kKeepTemplate,  // its files are whole. Once at most, before anything was asked of the guest
   kKeepTouched,   // of the one that was found. Text: pages (vmm/core/touched_pages.h). Once at most
   kDropTemplate,  // it is not to be; or nothing can begin with the one that was found
-  kBeginUpdate,   // another process is to take the machine's place. `argument`: 1: its RAM is the file that
-                  // one has
-                  // been given before. Text of the answer: why not
-  kUpdateFile,    // `argument`: an UpdateFile, of that process
-  kLaunchUpdate,  // its files hold as much as they can while the guest runs. News follows: kUpdateReady or
-                  // kUpdateFailed
-  kHandOver,   // the guest stands still, and all of it is in them. Answered only if it is to go on here: why
-  kEndUpdate,  // it is not to be
-  kTakeState,  // by that process: it is ready. Answered when all is in its files
-  kForgetRam,  // the file that RAM has been in is nobody's any more
-  kKeptTemplate,  // `argument`: a TemplateFile, the state first. That of the one that there is since
-                  // kKeepTemplate, which
-                  // may be another's
+  kKeptTemplate,  // `argument`: a TemplateFile, the state first. Of the template that there is now
+  // Another process is to take the machine's place (live_update.h).
+  kBeginUpdate,   // `argument`: 1: RAM is the file that this process has been given. Text: why not
+  kUpdateFile,    // `argument`: an UpdateFile, for that process
+  kLaunchUpdate,  // they hold what they can while the guest runs. kUpdateReady or kUpdateFailed follows
+  kHandOver,      // the guest stands still, and all is in them. Answered if it is to go on here: why
+  kEndUpdate,     // it is not to be
+  kForgetRam,     // the file that RAM has been in is nobody's any more
+  // By that process.
+  kTakeState,  // it is ready. Answered when all is in its files
+  kTakeOver,   // the guest is about to run there, and nowhere else. In place of kStarted, and answered so
 };
 constexpr uint64_t kLongest = uint64_t{1} << 40;  // 34 years: any unit of time can count them
 constexpr uint64_t kForever = ~uint64_t{0};

@@ -271,7 +271,7 @@ TEST_F(WardenTest, WhatThereIsNotEndsTheMachine) {
     for (const uint64_t argument : arguments)
       cases.push_back({before, static_cast<uint32_t>(kind), argument});
   };
-  constexpr auto kAfterLast = static_cast<uint32_t>(CallKind::kKeptTemplate) + 1;
+  constexpr auto kAfterLast = static_cast<uint32_t>(CallKind::kTakeOver) + 1;
   for (const uint32_t kind : {0U, kAfterLast, 255U, 0x80000001U, ~0U}) cases.push_back({{}, kind, 0});
   add(CallKind::kConnectVsock, {k33Bits, k33Bits + 1, kHuge});
   add(CallKind::kStartNetwork, {kIndexOfTap, 2, 255, k33Bits, kHuge});
@@ -284,7 +284,8 @@ TEST_F(WardenTest, WhatThereIsNotEndsTheMachine) {
   add(CallKind::kStarted, {0, 1}, {CallKind::kStarted});
   add(CallKind::kFailed, {0, 1}, {CallKind::kStarted});
   add(CallKind::kUpdateFile, {0, 2, 3, kHuge});
-  for (const CallKind other : {CallKind::kLaunchUpdate, CallKind::kTakeState, CallKind::kKeptTemplate})
+  for (const CallKind other :
+       {CallKind::kLaunchUpdate, CallKind::kTakeState, CallKind::kTakeOver, CallKind::kKeptTemplate})
     add(other, {0, 1});
   give_vsock();
   give_networks();
