@@ -150,7 +150,7 @@ ControlAnswer post_kill(ControlTarget& target, const HttpRequest&) {
 // Of requests with files, for whoever has none with it: the server sees to the others.
 ControlAnswer post_without_files(ControlTarget& target, const HttpRequest& request) {
   const auto now = begin_with_files(target, request, {}, nullptr);
-  return now ? *now : done(target);
+  return now ? *now : control_error(409, "its answer comes later, and nobody waits for it");
 }
 
 constexpr std::array kRoutes{
