@@ -173,3 +173,28 @@ def whoever_is_killed_in_the_middle_of_an_update_leaves_one_machine_or_none():
                 time.sleep(0.02)
             if left:
                 check("hello" in told(place, name, "hello"), "it does not answer")
+
+
+@test
+def a_machine_in_the_foreground_of_no_terminal_is_updated():
+    """As a service is: what it prints goes on where it went, and who waits for it gets its status."""
+    with Snapshots() as place:
+        machine = subprocess.Popen([SNUG, "run", "--kernel", f"{MICRO}/echo.elf", "--name", "m"], env=place.env, stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        try:
+            check(machine.stdout.read(10) == b"echo ready", "it does not begin")
+            for word in (b"one", b"two", b"three"):
+                place.snug("update", "m").expect(0)
+                machine.stdin.write(word)
+                machine.stdin.flush()
+                seen = b""
+                while not seen.endswith(word):
+                    part = os.read(machine.stdout.fileno(), 100)
+                    check(part, "it has ended", seen)
+                    seen += part
+            machine.stdin.write(b"\4")
+            out, err = machine.communicate(timeout=BOUND)
+            check(machine.returncode == 0, f"status {machine.returncode}", out, err)
+        finally:
+            machine.kill()
+            machine.communicate()

@@ -44,9 +44,9 @@ def ordinary_user():
                 os.chmod(path, mode | 0o005)
             path = os.path.dirname(path)
     os.chmod("/var/tmp", 0o1777)
-    # Kernels and templates are kept by each user for himself.
-    for kept in ("kernels", "templates"):
-        folder = f"{os.environ.get('XDG_CACHE_HOME', os.path.expanduser('~/.cache'))}/snug/{kept}"
+    # Kernels and templates are kept by each user for himself: root's are made anew afterwards.
+    kept = [f"{os.environ.get('XDG_CACHE_HOME', os.path.expanduser('~/.cache'))}/snug/{name}" for name in ("kernels", "templates")]
+    for folder in kept:
         shutil.rmtree(folder, ignore_errors=True)
         os.makedirs(folder, 0o700)
         os.chown(folder, ORDINARY, ORDINARY)
@@ -56,6 +56,8 @@ def ordinary_user():
     finally:
         os.chown("/dev/kvm", before.st_uid, before.st_gid)
         os.chmod("/dev/kvm", before.st_mode & 0o7777)
+        for folder in kept:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def need_image():

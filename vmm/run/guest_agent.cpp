@@ -9,6 +9,9 @@ namespace {
 constexpr std::chrono::seconds kRequestPatience{5};
 // A guest that is given up for it boots.
 constexpr std::chrono::seconds kGoOnPatience{30};
+// To be reached at all, by one that goes on: on a host with much else to do it takes longer than one attempt
+// may.
+constexpr std::chrono::seconds kReachPatience{60};
 // Whoever gives addresses may be slow, and so may a root whose volumes are copied: as long as a boot may
 // take.
 constexpr std::chrono::minutes kBeginPatience = GuestAgent::kPatience;
@@ -88,6 +91,8 @@ void GuestAgent::go_on(const std::string& host_name, bool waits, bool with_more)
   const uint32_t port = waits ? protocol::kWaitingPort : protocol::kAgentPort;
   connect_now(port, [this, host_name, waits, with_more](UniqueFd stream, int error) {
     if (error == 0) return ask_to_go_on(std::move(stream), host_name, waits, with_more);
+    if (error == ETIMEDOUT && std::chrono::steady_clock::now() - boot_began_ < kReachPatience)
+      return go_on(host_name, waits, with_more);
     if (events_.lost && events_.lost(fmt::format("reach the guest's agent: {}", errno_text(error)), false))
       return;
     log_debug("no agent has gone on: {}", errno_text(error));

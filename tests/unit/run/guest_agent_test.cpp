@@ -346,9 +346,23 @@ TEST_F(GuestAgentTest, WhatComesOfABootIsForNoOther) {
   EXPECT_THAT(failed_, testing::IsEmpty());
 }
 
+TEST_F(GuestAgentTest, OneThatIsSlowToGoOnIsReachedForAgain) {
+  agent_->guest_boots();
+  VsockDone held;
+  hub_->attach([&](uint32_t, UniqueFd, VsockDone done) { held = std::move(done); });
+  agent_->guest_goes_on("name", false);
+  turn();
+  // The host has much else to do.
+  answer_with(with_done(greeting(protocol::kVersion), 1));
+  held({.error = ETIMEDOUT});
+  turn();
+  EXPECT_THAT(failed_, testing::IsEmpty());
+  EXPECT_EQ(ready_, 1);
+}
+
 TEST_F(GuestAgentTest, OneThatDoesNotGoOnIsLost) {
   agent_->guest_boots();
-  refuse_with(ETIMEDOUT);
+  refuse_with(ECONNRESET);
   agent_->guest_goes_on("name", false);
   turn();
   EXPECT_EQ(failed_.size(), 1U);
