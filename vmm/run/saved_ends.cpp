@@ -133,6 +133,8 @@ void TemplateEnds::go_behind(WardenLink& warden) {
 
 bool TemplateEnds::keep_for_machine() {
   if (!store_.begun()) return false;
+  // The machine has written them: open here as well they would stay for as long as it runs.
+  made_ = {};
   if (auto kept = store_.keep(); !kept) log_info("template: {}", kept.error().text());
   return true;
 }
@@ -152,6 +154,7 @@ Result<UniqueFd> TemplateEnds::kept_for_machine(warden::TemplateFile file) {
 }
 
 void TemplateEnds::drop_for_machine() {
+  made_ = {};
   if (refuses_) store_.refuse();
   if (store_.begun()) return store_.drop();
   store_.forget();
