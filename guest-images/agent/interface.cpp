@@ -15,6 +15,7 @@
 #include <array>
 #include <cstring>
 #include <ctime>
+#include <utility>
 
 #include "guest-images/agent/connection.h"
 #include "guest-images/agent/dhcp.h"
@@ -169,6 +170,23 @@ class Client {
   uint32_t transaction_ = 0;
 };
 
+// A setting of the kernel's that is on as long as this lives; where there is none, or it was on, nothing.
+class Switched {
+ public:
+  explicit Switched(std::string file) : file_(std::move(file)), was_off_(read_file(file_) == "0\n") {
+    if (was_off_) write_file(file_, "1", Write::kReplace);
+  }
+  ~Switched() {
+    if (was_off_) write_file(file_, "0", Write::kReplace);
+  }
+  Switched(const Switched&) = delete;
+  Switched& operator=(const Switched&) = delete;
+
+ private:
+  std::string file_;
+  bool was_off_;
+};
+
 std::string text_of(uint32_t address) {
   std::array<char, INET_ADDRSTRLEN> text{};
   ::inet_ntop(AF_INET, &address, text.data(), text.size());
@@ -206,6 +224,10 @@ HardwareAddress hardware_address(const std::string& name) {
 }
 
 bool set_hardware_address(const std::string& name, const HardwareAddress& address) {
+  // The kernel announces it when it is asked to. Whoever has heard the old one in the meantime would go on
+  // to send what it has for us there, and we would see none of it.
+  const Switched arp("/proc/sys/net/ipv4/conf/" + name + "/arp_notify");
+  const Switched neighbours("/proc/sys/net/ipv6/conf/" + name + "/ndisc_notify");
   return Interface(name.c_str()).set_hardware_address(address);
 }
 

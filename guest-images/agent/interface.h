@@ -18,7 +18,8 @@ bool configure_by_dhcp(const char* name, NameServers& servers);
 std::vector<std::string> interface_names();
 // Zeros: there is no such interface.
 HardwareAddress hardware_address(const std::string& name);
-// False, with errno: there is none, or it takes no other address, or not while it is up.
+// Announces it (gratuitous ARP, unsolicited neighbour advertisement) when it is up. False, with errno: there
+// is none, or it takes no other address, or not while it is up.
 bool set_hardware_address(const std::string& name, const HardwareAddress& address);
 // Whether somebody has raised it.
 bool is_up(const std::string& name);

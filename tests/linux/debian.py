@@ -381,30 +381,24 @@ def three_debians_from_one_image():
 
 
 @test
-def three_debians_from_one_template():
-    """They go on from where the first one stood before it had looked at its root, and are as different as if they had booted."""
+def debians_from_one_template():
+    """The first one leaves it before it has looked at its root, and goes on from there as those do that are started later. They are
+    as different as if they had booted."""
     need_image()
     need_uplink()
-    names = ("alpha", "beta", "gamma")
+    names = ("alpha", "beta", "gamma")[:3 if EVERYTHING else 2]
     first = three_free_ports()
+    folder = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")) + "/snug/templates"
+
+    def templates():
+        return {name for name in (os.listdir(folder) if os.path.isdir(folder) else []) if not name.startswith("new-") and not name.endswith(".seen")}
+
     with Machines() as machines:
-        start = time.monotonic()
-
-        def boot(name, port):
-            machines.snug("run", EXAMPLES + "/three-guests.yaml", "-d", "--wait", "--name", name, "-p", f"{port}:80").expect(0)
-
-        def templates():
-            folder = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")) + "/snug/templates"
-            return {name for name in (os.listdir(folder) if os.path.isdir(folder) else []) if not name.startswith("new-") and not name.endswith(".seen")}
-
-        before = templates()
-        boot("base", 0)
-        print(f"    the first, which leaves it, was there after {time.monotonic() - start:.0f} s", flush=True)
-        machines.gone("base")
-        check(len(templates() - before) == 1, "no template", before, templates())
+        before, start = templates(), time.monotonic()
         for number, name in enumerate(names):
-            boot(name, first + number)
-        print(f"    the three were there after {time.monotonic() - start:.0f} s", flush=True)
+            machines.snug("run", EXAMPLES + "/three-guests.yaml", "-d", "--wait", "--name", name, "-p", f"{first + number}:80").expect(0)
+            print(f"    {name} was there after {time.monotonic() - start:.0f} s", flush=True)
+            check(len(templates() - before) == 1, "not one template", before, templates())
         seen = []
         for number, name in enumerate(names):
             check(ask_until(lambda port=first + number: page_of(port)).startswith(f"hello from {name}, "), "another page")
@@ -414,7 +408,7 @@ def three_debians_from_one_template():
             check(abs(int(said[-1]) - time.time()) < 60, "another time", said)
             seen.append(said[3:6])
         uuids, ids, addresses = zip(*seen)
-        check(len(set(uuids)) == len(set(ids)) == 3 and len(set(addresses)) == 1, "not from one template", seen)
+        check(len(set(uuids)) == len(set(ids)) == len(names) and len(set(addresses)) == 1, "not from one template", seen)
         each_has_little_memory([json.loads(machines.snug("inspect", name).expect(0).out)["pid"] for name in names])
 
 

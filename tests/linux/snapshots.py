@@ -112,9 +112,8 @@ def chain(cpus, rounds, kernel):
         machines.snug("stop", "-t", "60", name).expect(0)
 
 
-for count, image, number in ((1, TINY, 3), (2, STOCK, 2), (4, TINY, 2)):
-    add(f"saved_and_restored_in_a_chain_with_{count}_vcpus",
-        functools.partial(chain, count, 200 if EVERYTHING and count == 2 else number, image), is_exhaustive=count == 4)
+for count, image, number in ((1, STOCK, 3), (2, TINY, 200 if EVERYTHING else 2), (4, STOCK, 2)):
+    add(f"saved_and_restored_in_a_chain_with_{count}_vcpus", functools.partial(chain, count, number, image), is_exhaustive=count != 2)
 
 
 # Read by one program as soon as a command runs.
@@ -183,7 +182,7 @@ def streams_channels_and_networks_after_a_restore():
                 heard += peer.recv(100)
             check(heard == b"heard word\n", "the channel is another", heard)
         check(machines.run("again", "ip -4 -o addr show scope global | head -1") == address, "the address has gone")
-        for _ in range(20):
+        for _ in range(5):
             check(machines.run("again", "echo there") == "there\n", "commands do not run")
         # The hardware's goes with the name, before the first command.
         check(machines.run("again", "cat /sys/class/net/eth0/address").strip() == address_of("again"), "the hardware address is another's")

@@ -52,7 +52,7 @@ class Echo(threading.Thread):
 WORK = r"""
 cd /run; : > fio.rounds; : > overlay.rounds
 mkdir -p /proc/sys/vm
-fios() { while fio --name=v --filename=/dev/vda --direct=1 --ioengine=psync --rw=randwrite --bs=4k --size=4m --verify=crc32c --verify_fatal=1 > fio.log 2>&1
+fios() { while fio --name=v --filename=/dev/vda --direct=1 --ioengine=psync --rw=randwrite --bs=4k --size=1m --verify=crc32c --verify_fatal=1 > fio.log 2>&1
   do echo >> fio.rounds; done; cp fio.log fio.wrong; }
 overlays() { while :; do dd if=/dev/urandom of=/run/sent bs=64k count=8 2> /dev/null; dd if=/run/sent of=/dev/vdb bs=64k conv=fsync 2> /dev/null
   echo 1 > /proc/sys/vm/drop_caches; cmp -n 524288 /run/sent /dev/vdb > overlay.log 2>&1 || { cp overlay.log overlay.wrong; return; }; echo >> overlay.rounds; done; }
@@ -75,7 +75,7 @@ def a_guest_is_updated_again_and_again():
         raise Skip("SNUG_IMAGE_FIO does not say where fio is")
     need_uplink()
     nonce = os.urandom(8).hex()
-    count = 100 if EVERYTHING else 6
+    count = 100 if EVERYTHING else 3
     with Machines() as machines, tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as more:
         for name in ("lasts", "overlaid"):
             with open(f"{folder}/{name}.img", "wb") as file:
