@@ -30,7 +30,9 @@ namespace {
 constexpr int kSocketInChild = 3;
 constexpr int kSocketBuffer = 4 << 20;  // bytes; the host's limit may be lower
 constexpr int kEndMilliseconds = 500;
-constexpr std::chrono::seconds kReadyPatience{30};  // takes some ms, or half a second on a busy host
+// Takes some ms, or half a second on a busy host; half a minute was seen where three guests had one
+// processor.
+constexpr std::chrono::seconds kReadyPatience{120};
 constexpr const char* kInstall = "install it (Debian: sudo apt install passt), or choose net: none";
 
 // Name servers of the host that are on its loopback: passt forwards to them.

@@ -94,6 +94,7 @@ void VirtioVsock::send_event() {
     (void)queue.push(chain_.head, static_cast<uint32_t>(written));
     event_due_ = false;
     event_unheard_ = true;
+    wait_for_event(config_.heard_timeout);
     // A notification comes with the next buffer only when there is no other.
     std::vector<VirtChain> others;
     while (queue.pop(chain_) == VirtQueue::Pop::kChain) others.push_back(std::move(chain_));
@@ -107,7 +108,11 @@ void VirtioVsock::send_event() {
 void VirtioVsock::begin_event() {
   event_due_ = true;
   event_unheard_ = false;
-  heard_at_latest_ = Clock::now() + config_.event_timeout;
+  wait_for_event(config_.event_timeout);
+}
+
+void VirtioVsock::wait_for_event(std::chrono::milliseconds patience) {
+  heard_at_latest_ = Clock::now() + patience;
   arm_timer(heard_at_latest_);
 }
 
@@ -292,6 +297,7 @@ void VirtioVsock::timer_fired() {
   for (VsockConnection* connection : late) timed_out(*connection);
   for (const auto& [id, connection] : connections_)
     if (connection->deadline != Clock::time_point::max()) set_deadline(*connection, connection->deadline);
+  if (guest_hears_event()) arm_timer(heard_at_latest_);
 }
 
 void VirtioVsock::timed_out(VsockConnection& connection) {

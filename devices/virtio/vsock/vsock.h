@@ -30,8 +30,10 @@ struct VsockConfig {
   std::chrono::milliseconds close_timeout{8'000};     // for its RST when both sides have nothing more to say
   std::chrono::milliseconds busy_timeout{2'000};      // for a backend that says EAGAIN
   std::chrono::milliseconds busy_pause{10};           // until it is asked again
-  std::chrono::milliseconds event_timeout{
-      2'000};  // for a guest that does not say that it has heard of a reset
+  // Of a reset that a guest is to hear of before anything else: for a buffer that it can be told in, and then
+  // for it to be given back, when it has heard. A guest on a busy host takes seconds.
+  std::chrono::milliseconds event_timeout{2'000};
+  std::chrono::milliseconds heard_timeout{30'000};
 };
 
 class VirtioVsock final : public VirtioDevice {
@@ -119,6 +121,7 @@ class VirtioVsock final : public VirtioDevice {
   void forget_spares(size_t count);
   void send_event();
   void begin_event();
+  void wait_for_event(std::chrono::milliseconds patience);
   bool guest_hears_event() const;
   VsockHeader header_for(VsockPorts ports) const;
 

@@ -1,3 +1,5 @@
+#include <thread>
+
 #include "tests/unit/devices/vsock_driver.h"
 
 namespace snug::test {
@@ -262,6 +264,41 @@ TEST_F(VsockTest, AnInterruptionIsAnEvent) {
   send(packet);
   settle();
   EXPECT_EQ(rx.used_index(), next_rx_used + 1);
+}
+
+// What it gets before it has heard of the reset would go with its connections of before.
+TEST_F(VsockTest, NothingIsSentToAGuestThatHasNotHeardOfAnInterruption) {
+  make({.event_timeout = std::chrono::milliseconds(1)});
+  device->interrupted(3);
+  events.chain(0, {{0x90000, 4, true}});
+  events.offer(0);
+  ring(VirtioVsock::kEvent);
+  ASSERT_EQ(events.used_index(), 1);
+  Outcomes outcomes;
+  auto [ours, theirs] = socket_pair();
+  device->connect(1234, std::move(theirs), into(outcomes));
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  expect_nothing();
+  events.offer(0);
+  ring(VirtioVsock::kEvent);
+  EXPECT_EQ(one().op(), VsockOp::kRequest);
+  device->stop();
+}
+
+TEST_F(VsockTest, AGuestThatNeverSaysThatItHasHeardIsTakenToHave) {
+  make({.connect_timeout = std::chrono::milliseconds(1), .heard_timeout = std::chrono::milliseconds(50)});
+  device->interrupted(3);
+  events.chain(0, {{0x90000, 4, true}});
+  events.offer(0);
+  ring(VirtioVsock::kEvent);
+  Outcomes outcomes;
+  auto [ours, theirs] = socket_pair();
+  // One that gives up meanwhile takes nothing away from the next.
+  device->connect(1234, std::move(theirs), into(outcomes));
+  while (outcomes.empty()) ASSERT_TRUE(host_events());
+  send(header(VsockOp::kRequest));
+  while (rx.used_index() == next_rx_used) ASSERT_TRUE(host_events());
+  expect_one(VsockOp::kResponse);
 }
 
 }  // namespace
