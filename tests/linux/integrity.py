@@ -73,7 +73,7 @@ def fio_verifies(io, *options):
 
 add("disk_fio_verifies_by_io_uring", lambda: fio_verifies("io_uring"))
 add("disk_fio_verifies_by_threads", lambda: fio_verifies("threads"), is_exhaustive=True)
-add("disk_fio_verifies_on_a_thread_of_its_own", lambda: fio_verifies("io_uring", "thread=true"))
+add("disk_fio_verifies_on_a_thread_of_its_own", lambda: fio_verifies("io_uring", "thread=true"), is_exhaustive=True)
 
 PAGE, PAGES, SLOTS = 4096, 4, 64
 WORDS = PAGE // 8

@@ -228,6 +228,7 @@ def sandbox_exec_copy_and_shell():
 
 
 @test
+@exhaustive
 def sandbox_exec_by_name_with_a_socket_elsewhere():
     """Wherever its socket is, a machine is found by its name."""
     with tempfile.TemporaryDirectory() as folder:
@@ -241,6 +242,7 @@ def sandbox_exec_by_name_with_a_socket_elsewhere():
 
 
 @test
+@exhaustive
 def sandbox_clock_is_right_after_a_pause():
     """Whatever the guest's clock was: the agent sets it."""
     with tempfile.TemporaryDirectory() as folder:
@@ -266,6 +268,7 @@ def sandbox_clock_is_right_after_a_pause():
 
 
 @test
+@exhaustive
 def sandbox_test_run_example():
     """guest-images/examples/test-run, as the manual has it."""
     examples = os.path.realpath(os.path.dirname(__file__) + "/../../guest-images/examples")

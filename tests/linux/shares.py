@@ -126,6 +126,7 @@ def shares_are_there_for_exec_and_after_a_reset():
 
 
 @test
+@exhaustive
 def shares_with_the_stock_kernel():
     """Its drivers are modules."""
     with Folder() as folder:

@@ -191,6 +191,7 @@ def templates_of_machines_with_shares_come_by_themselves():
 
 
 @test
+@exhaustive
 def templates_are_not_taken_of_a_share_in_use():
     """Here it is the guest's root, which its initrd enters before there is an agent."""
     with Templates() as machines:
