@@ -30,9 +30,6 @@ namespace {
 constexpr int kSocketInChild = 3;
 constexpr int kSocketBuffer = 4 << 20;  // bytes; the host's limit may be lower
 constexpr int kEndMilliseconds = 500;
-// Takes some ms, or half a second on a busy host; half a minute was seen where three guests had one
-// processor.
-constexpr std::chrono::seconds kReadyPatience{120};
 constexpr const char* kInstall = "install it (Debian: sudo apt install passt), or choose net: none";
 
 // Name servers of the host that are on its loopback: passt forwards to them.
@@ -86,7 +83,11 @@ std::vector<std::string> name_servers_behind_the_stub() {
 
 Result<pid_t> spawn_passt(const std::string& program, const NetSpec& net, int socket, int output) {
   const Forwarding forwarding = forwarding_for(net);
-  SpawnRequest request{program, arguments_for(net, forwarding), output, socket, {}};
+  SpawnRequest request{.program = program,
+                       .arguments = arguments_for(net, forwarding),
+                       .output = output,
+                       .third = socket,
+                       .small_pages = true};
   if (forwarding.wanted) request.resolv_conf = forwarding_resolv_conf(forwarding.resolv_conf);
   auto pid = spawn(request);
   if (!pid && pid.error().by_namespace) {
@@ -192,8 +193,7 @@ Result<void> Passt::wait_until_ready(const MacAddress& guest) {
         ::poll(waits.data(), waits.size(), static_cast<int>(std::max<int64_t>(left.count(), 0)));
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) return fail_errno(errno, "poll");
-    if (count == 0)
-      return fail("passt does not answer within {} s", std::chrono::seconds(kReadyPatience).count());
+    if (count == 0) return fail("passt does not answer within {} s", kReadyPatience.count());
     if (waits[2].revents != 0) hear();
     if (waits[1].revents != 0) return fail("{}", last_words());
     if ((waits[0].revents & (POLLIN | POLLHUP)) == POLLIN) return {};

@@ -7,6 +7,7 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <string>
 
 #include "vmm/base/result.h"
@@ -20,6 +21,9 @@ class Passt {
   // Starts it and does not wait for it. Errors: passt is not installed, cannot be started; a port that is
   // taken already or that this user may not open.
   static Result<Passt> start(const NetSpec& net);
+  // It takes some ms, or half a second on a busy host; more than a minute was seen where three guests that
+  // booted had one processor.
+  static constexpr std::chrono::seconds kReadyPatience{120};
   // Waits until it is at work, its ports open. Before take_socket(), and once. Errors: what it said before
   // it ended; it is silent.
   Result<void> wait_until_ready(const MacAddress& guest);

@@ -21,6 +21,9 @@ struct SpawnRequest {
   // What it finds at /etc/resolv.conf: a file that nobody else sees, in a mount namespace of its own. As a
   // user that takes a user namespace too, which keeps the user's and the group's number.
   std::optional<std::string> resolv_conf;
+  // For one that writes here and there in large buffers: no 2 MiB for each place, whatever the host's default
+  // is.
+  bool small_pages = false;
 };
 
 // What has kept it from running.

@@ -9,8 +9,8 @@ namespace {
 constexpr std::chrono::seconds kRequestPatience{5};
 // A guest that is given up for it boots.
 constexpr std::chrono::seconds kGoOnPatience{30};
-// To be reached at all, by one that goes on: on a host with much else to do it takes longer than one attempt
-// may.
+// To be reached at all, when it is known to be there: on a host with much else to do it takes longer than one
+// attempt may.
 constexpr std::chrono::seconds kReachPatience{60};
 // Whoever gives addresses may be slow, and so may a root whose volumes are copied: as long as a boot may
 // take.
@@ -66,7 +66,7 @@ uint16_t GuestAgent::begin_version() const {
 }
 
 void GuestAgent::begin() {
-  connect_now(protocol::kWaitingPort, [this](UniqueFd stream, int error) {
+  reach(protocol::kWaitingPort, [this](UniqueFd stream, int error) {
     if (error != 0) return on_begun(fail_errno(error, "reach the guest's agent"));
     std::string frame;
     put_begin(frame, begin_);
@@ -89,10 +89,8 @@ void GuestAgent::on_begun(const Result<void>& done) {
 void GuestAgent::go_on(const std::string& host_name, bool waits, bool with_more) {
   goes_on_ = true;
   const uint32_t port = waits ? protocol::kWaitingPort : protocol::kAgentPort;
-  connect_now(port, [this, host_name, waits, with_more](UniqueFd stream, int error) {
+  reach(port, [this, host_name, waits, with_more](UniqueFd stream, int error) {
     if (error == 0) return ask_to_go_on(std::move(stream), host_name, waits, with_more);
-    if (error == ETIMEDOUT && std::chrono::steady_clock::now() - boot_began_ < kReachPatience)
-      return go_on(host_name, waits, with_more);
     if (events_.lost && events_.lost(fmt::format("reach the guest's agent: {}", errno_text(error)), false))
       return;
     log_debug("no agent has gone on: {}", errno_text(error));
@@ -147,7 +145,7 @@ void GuestAgent::on_gone_on(const Result<void>& done, bool own) {
 }
 
 void GuestAgent::ask_for_addresses() {
-  connect_now(protocol::kAgentPort, [this](UniqueFd stream, int error) {
+  reach(protocol::kAgentPort, [this](UniqueFd stream, int error) {
     if (error != 0) return on_addresses(fail("{}", errno_text(error)));
     std::string frame;
     put_readdress(frame, addresses_);
@@ -180,6 +178,15 @@ const char* GuestAgent::state(std::chrono::milliseconds patience) const {
 
 void GuestAgent::connect(VsockHub::Connected connected, uint32_t port) {
   hub_.connect(port, std::move(connected));
+}
+
+void GuestAgent::reach(uint32_t port, VsockHub::Connected reached,
+                       std::optional<std::chrono::steady_clock::time_point> until) {
+  if (!until) until = std::chrono::steady_clock::now() + kReachPatience;
+  connect_now(port, [this, port, reached = std::move(reached), until](UniqueFd stream, int error) {
+    if (error == ETIMEDOUT && std::chrono::steady_clock::now() < *until) return reach(port, reached, until);
+    reached(std::move(stream), error);
+  });
 }
 
 // What comes of it is for this boot.

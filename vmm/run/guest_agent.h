@@ -7,6 +7,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -82,6 +83,9 @@ class GuestAgent {
   void on_waiting_call();
   void when_saved(bool waits, std::function<void()> go_on);
   void connect_now(uint32_t port, VsockHub::Connected connected);
+  // Once more when it was tried in vain, for a minute.
+  void reach(uint32_t port, VsockHub::Connected reached,
+             std::optional<std::chrono::steady_clock::time_point> until = {});
   void begin();
   uint16_t begin_version() const;
   // `with_more`: with its shares and its command, for a guest that does not begin first.

@@ -106,21 +106,21 @@ Result<void> LifeCycle::begin() {
   return {};
 }
 
-Result<void> LifeCycle::build_next() {
-  MachineConfig config = SNUG_TRY(prepare_boot());
+Result<void> LifeCycle::build_prepared(MachineConfig config) {
   Result<void> built;
   builder_->call([&] { built = build(std::move(config)); });
   return built;
 }
 
-// A template with which nothing can begin is none: the machine boots.
+// A template with which nothing can begin is none: the machine boots. What is lacking outside of the machine
+// is not its fault.
 Result<void> LifeCycle::build_with_template() {
-  auto built = build_next();
+  auto built = build_prepared(SNUG_TRY(prepare_boot()));
   if (built || !ends_.templates || !begins_saved()) return built;
   log_info("template: {}", built.error().text());
   ends_.templates->drop();
   ends_.saved.reset();
-  return build_next();
+  return build_prepared(SNUG_TRY(prepare_boot()));
 }
 
 RunReport LifeCycle::end() {

@@ -110,7 +110,7 @@ class LifeCycle {
   Result<void> open_health();
   Result<MachineConfig> prepare_boot();
   Result<void> build(MachineConfig config);
-  Result<void> build_next();
+  Result<void> build_prepared(MachineConfig config);
   Result<void> build_with_template();
   Result<void> run_machine();
   void stop_machine(RunState state);

@@ -4,6 +4,7 @@
 #include <sys/epoll.h>
 
 #include "vmm/base/log.h"
+#include "vmm/host/passt.h"
 
 namespace snug {
 
@@ -12,12 +13,12 @@ using warden::CallKind;
 namespace {
 
 // The longest wait that the warden has itself is for a passt.
-constexpr int kPatienceMilliseconds = 60'000;
+constexpr std::chrono::milliseconds kPatience = Passt::kReadyPatience + std::chrono::seconds(30);
 
 int wait_readable(int socket) {
   pollfd wait{.fd = socket, .events = POLLIN, .revents = 0};
   for (;;) {
-    const int count = ::poll(&wait, 1, kPatienceMilliseconds);
+    const int count = ::poll(&wait, 1, static_cast<int>(kPatience.count()));
     if (count > 0) return 0;
     if (count == 0) return ETIMEDOUT;
     if (errno != EINTR) return errno;

@@ -29,13 +29,19 @@ struct Outcome {
   std::optional<SpawnError> error;
 };
 
-Outcome run(const std::string& script, std::optional<std::string> resolv_conf = {}) {
+Outcome run(const std::string& script, std::optional<std::string> resolv_conf = {},
+            bool small_pages = false) {
   std::array<int, 2> pipe{};
   EXPECT_EQ(::pipe2(pipe.data(), O_CLOEXEC), 0);
   const UniqueFd from(pipe[0]);
   UniqueFd to(pipe[1]);
   const UniqueFd third(::open("/dev/null", O_RDWR | O_CLOEXEC));
-  const auto pid = spawn({"/bin/sh", {"sh", "-c", script}, to.get(), third.get(), std::move(resolv_conf)});
+  const auto pid = spawn({.program = "/bin/sh",
+                          .arguments = {"sh", "-c", script},
+                          .output = to.get(),
+                          .third = third.get(),
+                          .resolv_conf = std::move(resolv_conf),
+                          .small_pages = small_pages});
   to.reset();
   Outcome outcome;
   if (!pid) {
@@ -67,8 +73,14 @@ TEST(Spawn, APlainProgramStartsWithSignalsAsTheyWere) {
   EXPECT_EQ(outcome.said, "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");
 }
 
+TEST(Spawn, SmallPages) {
+  const auto enabled = [](bool small) { return run("grep THP_enabled /proc/self/status", {}, small).said; };
+  if (enabled(false) != "THP_enabled:\t1\n") GTEST_SKIP() << "this host has none but small pages";
+  EXPECT_EQ(enabled(true), "THP_enabled:\t0\n");
+}
+
 TEST(Spawn, WhatCannotBeStarted) {
-  const auto pid = spawn({"/nonexistent/passt", {"passt"}, 1, 0, {}});
+  const auto pid = spawn({.program = "/nonexistent/passt", .arguments = {"passt"}, .output = 1, .third = 0});
   ASSERT_FALSE(pid);
   EXPECT_FALSE(pid.error().by_namespace);
   EXPECT_THAT(pid.error().error.text(), HasSubstr("start /nonexistent/passt: No such file"));

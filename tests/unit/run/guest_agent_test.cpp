@@ -360,6 +360,20 @@ TEST_F(GuestAgentTest, OneThatIsSlowToGoOnIsReachedForAgain) {
   EXPECT_EQ(ready_, 1);
 }
 
+TEST_F(GuestAgentTest, OneThatWaitsToBeginIsReachedForAgain) {
+  agent_->guest_boots();
+  VsockDone held;
+  hub_->attach([&](uint32_t, UniqueFd, VsockDone done) { held = std::move(done); });
+  call(protocol::kWaitingPort);
+  turn();
+  ASSERT_TRUE(held);
+  answer_with(with_done(greeting(protocol::kVersion), 1));
+  held({.error = ETIMEDOUT});
+  turn();
+  EXPECT_THAT(failed_, testing::IsEmpty());
+  EXPECT_EQ(ready_, 1);
+}
+
 TEST_F(GuestAgentTest, OneThatDoesNotGoOnIsLost) {
   agent_->guest_boots();
   refuse_with(ECONNRESET);

@@ -88,7 +88,7 @@ linux_guests() {
   else
     note "Linux guests run in the lab: $(grep -m1 PROBLEM "$logs/$tier-doctor.log" | sed 's/ *PROBLEM *//')"
     tools/lab --prepare
-    run_in_labs --timeout 30m "${share[@]}" -- tests/linux/lab-suite "$1"
+    run_in_labs "${share[@]}" -- tests/linux/lab-suite "$1"
     said where "in the lab"
   fi
 }
@@ -96,7 +96,7 @@ linux_guests() {
 tier_bench() {
   prepare_images stock-kernel tiny-kernel initrd initrd-lean
   tools/lab --prepare
-  run_script bench env SNUG_BIN="$snug" SNUG_BENCH_BOUND=1e9 tools/lab --icount --timeout 30m --env SNUG_BENCH_BOUND -- \
+  run_script bench env SNUG_BIN="$snug" SNUG_BENCH_BOUND=1e9 tools/lab --icount --timeout "$(lab_limit)" --env SNUG_BENCH_BOUND -- \
     python3 tests/bench/run.py
   said where "in the lab, instructions counted"
 }
@@ -105,7 +105,7 @@ tier_intel() {
   prepare_images micro-guests "${linux_images[@]}"
   export SNUG_BIN=$snug
   tools/lab --host intel --prepare
-  run_script intel tools/lab --host intel --timeout 40m -- tests/linux/intel-suite
+  run_script intel tools/lab --host intel --timeout "$(lab_limit)" -- tests/linux/intel-suite
   said where "in the Intel lab"
 }
 
