@@ -7,9 +7,7 @@
 #include <string_view>
 #include <vector>
 
-namespace CLI {
-class App;
-}
+#include "vmm/cli/command.h"
 
 namespace snug::cli {
 
@@ -17,30 +15,27 @@ class CommandSet {
  public:
   // What the program does in the end; its return value is the exit status.
   using Action = std::function<int()>;
-  using Describe = std::function<void(CLI::App& command)>;
+  using Describe = std::function<void(Command command)>;
 
   // `name`, `about`: of static lifetime. `describe` adds flags and arguments, and may add commands of its
   // own. `action`: what it does when it is given; null: its own commands say.
   void add(const char* name, const char* about, Describe describe, Action action);
-  // Adds to `app` the command that `word`, the first of the command line, names, or all of them where it
-  // names none: true and false. They set `chosen` when they are parsed. `app` must go before this.
-  bool describe(CLI::App& app, std::string_view word, Action& chosen) const;
+  // Adds to `program` the command that `word`, the first of the command line, names, or all of them where it
+  // names none: true and false. They set `chosen` when they are parsed. The command line must go before this.
+  bool describe(Command program, std::string_view word, Action& chosen) const;
 
  private:
-  struct Command {
+  struct Entry {
     const char* name;
     const char* about;
     Describe describe;
     Action action;
   };
-  std::vector<Command> commands_;
+  std::vector<Entry> commands_;
 };
 
 // A command of a command: snug image list.
-CLI::App* add_subcommand(CLI::App& command, const char* name, const char* about, CommandSet::Action& chosen,
-                         CommandSet::Action action);
-
-// In its usage, what CLI11 does not know of: the words behind "--", which never reach it.
-void takes_command(CLI::App& command);
+Command add_subcommand(Command command, const char* name, const char* about, CommandSet::Action& chosen,
+                       CommandSet::Action action);
 
 }  // namespace snug::cli

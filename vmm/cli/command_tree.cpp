@@ -1,7 +1,7 @@
 #include "vmm/cli/command_tree.h"
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
+#include <utility>
 
 namespace snug::cli {
 namespace {
@@ -19,35 +19,31 @@ const Key* key_of(const std::string& flag, const std::vector<const Key*>& keys) 
   return found == keys.end() ? nullptr : *found;
 }
 
-FlagInfo flag_info(const CLI::Option& option, const std::vector<const Key*>& keys) {
+FlagInfo flag_info(OptionFacts option, const std::vector<const Key*>& keys) {
   FlagInfo info;
-  for (const auto& name : option.get_snames()) info.names.push_back("-" + name);
-  for (const auto& name : option.get_lnames()) {
-    info.names.push_back("--" + name);
-    if (const Key* key = key_of(info.names.back(), keys)) info.key = key;
+  for (const auto& name : option.names) {
+    if (!name.starts_with("--")) continue;
+    if (const Key* key = key_of(name, keys)) info.key = key;
   }
-  if (option.get_items_expected_max() > 0) info.placeholder = option.get_type_name();
-  // Of a check on the value, which the parser appends.
-  info.placeholder.resize(std::min(info.placeholder.size(), info.placeholder.find(':')));
-  if (info.key != nullptr && !(info.key->value && info.key->value->bare_flag))
-    info.placeholder = info.key->placeholder;
-  info.help = option.get_description();
-  info.group = option.get_group();
+  const bool has_value = info.key != nullptr && !(info.key->value && info.key->value->bare_flag);
+  info.names = std::move(option.names);
+  info.placeholder = has_value ? std::string(info.key->placeholder) : std::move(option.placeholder);
+  info.help = std::move(option.help);
+  info.group = std::move(option.group);
   return info;
 }
 
-CommandInfo command_info(const CLI::App& command, const std::vector<const Key*>& keys) {
-  CommandInfo info{
-      .name = command.get_name(), .about = command.get_description(), .footer = command.get_footer()};
-  for (const CLI::Option* option : command.get_options([](const CLI::Option*) { return true; })) {
-    if (option->get_group().empty()) continue;
-    if (option->nonpositional())
-      info.flags.push_back(flag_info(*option, keys));
+CommandInfo command_info(Command command, const std::vector<const Key*>& keys) {
+  CommandInfo info{.name = command.name(), .about = command.about(), .footer = command.footer()};
+  for (OptionFacts& option : command.options()) {
+    if (option.group.empty()) continue;
+    if (!option.is_argument)
+      info.flags.push_back(flag_info(std::move(option), keys));
     else
-      info.arguments.push_back({.name = option->get_name(true),
-                                .help = option->get_description(),
-                                .required = option->get_required(),
-                                .repeats = option->get_items_expected_max() > 1});
+      info.arguments.push_back({.name = option.names.front(),
+                                .help = std::move(option.help),
+                                .required = option.required,
+                                .repeats = option.repeats});
   }
   info.takes_command = info.name == "run" || info.name == "exec" || info.name == "send";
   return info;
@@ -61,13 +57,13 @@ std::vector<const Key*> keys_with_flags() {
   return keys;
 }
 
-std::vector<CommandInfo> command_tree(const CLI::App& app) {
+std::vector<CommandInfo> command_tree(Command program) {
   const auto keys = keys_with_flags();
   const std::vector<const Key*> none;
   std::vector<CommandInfo> commands;
-  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; }))
-    if (!command->get_group().empty())
-      commands.push_back(command_info(*command, command->get_name() == "run" ? keys : none));
+  for (const Command command : program.subcommands())
+    if (!command.is_hidden())
+      commands.push_back(command_info(command, command.name() == "run" ? keys : none));
   return commands;
 }
 

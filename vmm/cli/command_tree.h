@@ -1,15 +1,12 @@
 // The commands and flags of the program as a list, for what describes them: manual pages and completion.
-// Any thread.
+// Main thread.
 #pragma once
 
 #include <string>
 #include <vector>
 
+#include "vmm/cli/command.h"
 #include "vmm/spec/key.h"
-
-namespace CLI {
-class App;
-}
 
 namespace snug::cli {
 
@@ -37,8 +34,8 @@ struct CommandInfo {
   bool takes_command = false;  // behind "--"
 };
 
-// Of an app whose commands have all of their flags. Hidden commands (without a group) are left out.
-std::vector<CommandInfo> command_tree(const CLI::App& app);
+// Of a program whose commands have all of their flags. Hidden commands are left out.
+std::vector<CommandInfo> command_tree(Command program);
 
 // The keys of the spec that have a flag, maps opened.
 std::vector<const Key*> keys_with_flags();

@@ -3,7 +3,6 @@
 #include <signal.h>
 #include <sys/stat.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <memory>
@@ -226,23 +225,23 @@ int copy(const CopyArguments& arguments) {
 
 void add_guest_commands(CommandSet& commands, const std::vector<std::string>& behind) {
   const auto given = std::make_shared<ExecArguments>();
-  const auto describe = [given](CLI::App& command) {
-    command.add_option("NAME", given->machine, "The machine")->required();
-    command.add_option("-e,--env", given->variables, "A variable of its environment")
-        ->type_name("NAME=VALUE")
-        ->allow_extra_args(false);
-    command.add_option("-w,--workdir", given->folder, "The folder in which it runs")->type_name("DIR");
-    command.add_option("-u,--user", given->user, "The guest's user: NAME[:GROUP] or UID[:GID]")
-        ->type_name("USER");
-    command.add_option("--wait", given->wait, kWaitHelp)->type_name("TIME");
+  const auto describe = [given](Command command) {
+    command.argument("NAME", given->machine, "The machine").required();
+    command.option("-e,--env", given->variables, "A variable of its environment")
+        .placeholder("NAME=VALUE")
+        .one_each();
+    command.option("-w,--workdir", given->folder, "The folder in which it runs").placeholder("DIR");
+    command.option("-u,--user", given->user, "The guest's user: NAME[:GROUP] or UID[:GID]")
+        .placeholder("USER");
+    command.option("--wait", given->wait, kWaitHelp).placeholder("TIME");
   };
   commands.add(
       "exec", "Run a command in a guest that runs: snug exec NAME -- COMMAND",
-      [given, describe](CLI::App& command) {
+      [given, describe](Command command) {
         describe(command);
-        command.add_flag("-i,--interactive", given->interactive, "Give it our stdin");
-        command.add_flag("-t,--tty", given->tty, "On a terminal; Ctrl-] three times leaves it");
-        takes_command(command);
+        command.flag("-i,--interactive", given->interactive, "Give it our stdin");
+        command.flag("-t,--tty", given->tty, "On a terminal; Ctrl-] three times leaves it");
+        command.takes_command();
       },
       [given, &behind] {
         given->command = behind;
@@ -255,11 +254,11 @@ void add_guest_commands(CommandSet& commands, const std::vector<std::string>& be
   const auto copied = std::make_shared<CopyArguments>();
   commands.add(
       "cp", "Copy a file or a folder to or from a guest that runs",
-      [copied](CLI::App& command) {
-        command.add_flag("-a,--archive", copied->owners, "Keep owners too, by number; here that takes root");
-        command.add_option("FROM", copied->from, "PATH here, or NAME:PATH in the guest")->required();
-        command.add_option("TO", copied->to, "NAME:PATH in the guest, or PATH here")->required();
-        command.add_option("--wait", copied->wait, kWaitHelp)->type_name("TIME");
+      [copied](Command command) {
+        command.flag("-a,--archive", copied->owners, "Keep owners too, by number; here that takes root");
+        command.argument("FROM", copied->from, "PATH here, or NAME:PATH in the guest").required();
+        command.argument("TO", copied->to, "NAME:PATH in the guest, or PATH here").required();
+        command.option("--wait", copied->wait, kWaitHelp).placeholder("TIME");
       },
       [copied] { return copy(*copied); });
 }

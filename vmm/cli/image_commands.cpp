@@ -2,7 +2,6 @@
 
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
 #include <cstdlib>
@@ -144,47 +143,46 @@ struct Options {
 
 void add_image_commands(CommandSet& commands, CommandSet::Action& chosen) {
   const auto given = std::make_shared<Options>();
-  const auto describe = [given, &chosen](CLI::App& image) {
-    image.require_subcommand(1);
+  const auto describe = [given, &chosen](Command image) {
+    image.needs_subcommand();
     const auto command = [&](const char* name, const char* about, CommandSet::Action action) {
       return add_subcommand(image, name, about, chosen, std::move(action));
     };
     command("list", "List the images that are prepared", [given] {
       return list_images(given->all);
-    })->add_flag("-a,--all", given->all, "Also what can be made");
-    auto* build = command("build", "Make an image, or bring it up to date; prints its path",
-                          [given] { return build_image(given->name); });
-    build->add_option("NAME", given->name, "'default', 'stock', or another (snug image list --all)")
-        ->required();
-    build->footer(
+    }).flag("-a,--all", given->all, "Also what can be made");
+    const Command build = command("build", "Make an image, or bring it up to date; prints its path",
+                                  [given] { return build_image(given->name); });
+    build.argument("NAME", given->name, "'default', 'stock', or another (snug image list --all)").required();
+    build.footer(
         "Nothing is installed for it and no root is needed; what is missing is named.\n"
         "What was made before costs a few milliseconds.\n");
-    auto* pull = command("pull", "Bring a container image here; prints its digest",
-                         [given] { return pull_image(given->pull); });
-    pull->add_option("NAME", given->pull.name,
-                     "alpine, quay.io/me/app:1.2, oci:PATH, docker-archive:PATH, ...")
-        ->required();
-    pull->add_flag("-q,--quiet", given->pull.quiet, "Without showing how far it is");
-    pull->footer(
+    const Command pull = command("pull", "Bring a container image here; prints its digest",
+                                 [given] { return pull_image(given->pull); });
+    pull.argument("NAME", given->pull.name, "alpine, quay.io/me/app:1.2, oci:PATH, docker-archive:PATH, ...")
+        .required();
+    pull.flag("-q,--quiet", given->pull.quiet, "Without showing how far it is");
+    pull.footer(
         "By skopeo, with the credentials and mirrors that it has. snug run --image NAME brings\n"
         "what is not here yet.\n");
-    auto* import = command("import", "Make a container image of a root file system's tar; prints its digest",
-                           [given] { return import_image(given->import); });
-    import->add_option("TAR", given->import.tar, "A tar, plain, in gzip or in zstd; - is stdin")->required();
-    import->add_option("NAME", given->import.name, "What the image is to be called")->required();
-    import->add_flag("-q,--quiet", given->import.quiet, "Without showing how far it is");
-    import->footer("Say what it starts when it runs: snug run NAME -- COMMAND\n");
+    const Command import =
+        command("import", "Make a container image of a root file system's tar; prints its digest",
+                [given] { return import_image(given->import); });
+    import.argument("TAR", given->import.tar, "A tar, plain, in gzip or in zstd; - is stdin").required();
+    import.argument("NAME", given->import.name, "What the image is to be called").required();
+    import.flag("-q,--quiet", given->import.quiet, "Without showing how far it is");
+    import.footer("Say what it starts when it runs: snug run NAME -- COMMAND\n");
     command("inspect", "What a container image holds and starts, as JSON",
             [given] { return inspect_image(given->name); })
-        ->add_option("NAME", given->name, "The image")
-        ->required();
-    auto* remove = command("rm", "Remove images from the cache; they can be made again",
-                           [given] { return remove_images(given->names, given->force); });
-    remove->add_option("NAME", given->names, "The images")->required();
-    remove->add_flag("-f,--force", given->force, "Also what a machine or another image needs");
+        .argument("NAME", given->name, "The image")
+        .required();
+    const Command remove = command("rm", "Remove images from the cache; they can be made again",
+                                   [given] { return remove_images(given->names, given->force); });
+    remove.argument("NAME", given->names, "The images").required();
+    remove.flag("-f,--force", given->force, "Also what a machine or another image needs");
     command("prune", "Remove what newer images have replaced", [given] {
       return prune(given->all);
-    })->add_flag("-a,--all", given->all, "Every image in the cache");
+    }).flag("-a,--all", given->all, "Every image in the cache");
   };
   commands.add("image", "Guest images and container images: list, build, pull, import, inspect, rm, prune",
                describe, nullptr);

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <CLI/CLI.hpp>
 #include <chrono>
 #include <cmath>
 #include <memory>
@@ -201,20 +200,20 @@ void add_life_commands(CommandSet& commands) {
   const auto given = std::make_shared<Options>();
   commands.add(
       "ps", "List the machines that run",
-      [given](CLI::App& ps) {
-        ps.add_flag("-a,--all", given->all, "Also those that have ended and were kept");
-        ps.add_flag("-q,--quiet", given->quiet, "Names only");
-        ps.add_flag("--json", given->as_json, "One JSON object for each machine");
+      [given](Command ps) {
+        ps.flag("-a,--all", given->all, "Also those that have ended and were kept");
+        ps.flag("-q,--quiet", given->quiet, "Names only");
+        ps.flag("--json", given->as_json, "One JSON object for each machine");
       },
       [given] { return list(given->all, given->quiet, given->as_json); });
   commands.add(
       "logs", "Print what a machine's command has printed, or its console",
-      [given](CLI::App& logs) {
-        logs.add_option("NAME", given->name)->required();
-        logs.add_flag("-f,--follow", given->follow, "Go on until the machine ends");
-        logs.add_flag("--console", given->console,
-                      "The console, also of a machine that runs a command in the background");
-        logs.add_flag("--previous", given->before, "Of the machine that had the name before this one");
+      [given](Command logs) {
+        logs.argument("NAME", given->name).required();
+        logs.flag("-f,--follow", given->follow, "Go on until the machine ends");
+        logs.flag("--console", given->console,
+                  "The console, also of a machine that runs a command in the background");
+        logs.flag("--previous", given->before, "Of the machine that had the name before this one");
       },
       [given] {
         const auto kind = given->console ? LogKind::kConsole : LogKind::kPrinted;
@@ -223,21 +222,20 @@ void add_life_commands(CommandSet& commands) {
       });
   commands.add(
       "attach", "Connect this terminal to the console of a machine in the background",
-      [given](CLI::App& join) {
-        join.add_option("NAME", given->name)->required();
+      [given](Command join) {
+        join.argument("NAME", given->name).required();
         join.footer("Ctrl-A d leaves; the machine runs on.\n");
       },
       [given] { return attach(given->name); });
 
-  const auto names = [given](CLI::App& added) { added.add_option("NAME", given->names)->required(); };
+  const auto names = [given](Command added) { added.argument("NAME", given->names).required(); };
   commands.add(
       "stop", "Press the power button, and stop a guest that takes too long",
-      [given, names](CLI::App& added) {
+      [given, names](Command added) {
         names(added);
         added
-            .add_option("-t,--time", given->seconds,
-                        "How many seconds the guest has (default: its grace_period)")
-            ->check(CLI::Range(0.0, 86'400.0));
+            .option("-t,--time", given->seconds, "How many seconds the guest has (default: its grace_period)")
+            .within(0.0, 86'400.0);
       },
       [given] { return stop(given->names, given->seconds); });
   commands.add("kill", "Stop at once", names,
@@ -250,18 +248,18 @@ void add_life_commands(CommandSet& commands) {
                [given] { return inspect(given->names); });
   commands.add(
       "stats", "CPU time and memory of machines (default: all), and of their limits",
-      [given](CLI::App& usage) {
-        usage.add_option("NAME", given->names);
-        usage.add_flag("--json", given->as_json, "One JSON object for each machine");
+      [given](Command usage) {
+        usage.argument("NAME", given->names);
+        usage.flag("--json", given->as_json, "One JSON object for each machine");
       },
       [given] { return stats(given->names, given->as_json); });
   commands.add(
       "rm", "Remove what is left of machines that have ended",
-      [given, names](CLI::App& added) {
+      [given, names](Command added) {
         names(added);
-        added.add_flag("-f,--force", given->force, "Also of one that runs: it is killed");
-        added.add_flag("--storage", given->storage,
-                       "And what is kept under its name (storage), with all that is in it");
+        added.flag("-f,--force", given->force, "Also of one that runs: it is killed");
+        added.flag("--storage", given->storage,
+                   "And what is kept under its name (storage), with all that is in it");
       },
       [given] {
         return given->storage ? remove_with_storage(given->names, given->force)

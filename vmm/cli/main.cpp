@@ -4,16 +4,15 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdio>
 #include <functional>
 #include <span>
-#include <sstream>
 
 #include "vmm/base/log.h"
+#include "vmm/cli/command.h"
 #include "vmm/cli/command_set.h"
 #include "vmm/cli/command_tree.h"
 #include "vmm/cli/commands.h"
@@ -23,6 +22,7 @@
 #include "vmm/cli/put.h"
 #include "vmm/cli/snapshot_commands.h"
 #include "vmm/cli/snapshot_moves.h"
+#include "vmm/cli/spec_flags.h"
 #include "vmm/cli/update.h"
 #include "vmm/cli/usage.h"
 #include "vmm/run/runner.h"
@@ -87,25 +87,26 @@ constexpr std::array<std::string_view, 12> kRunFlags{"-i",      "--interactive",
                                                      "-d",      "--detach",      "--wait", "--rm",  "-q",
                                                      "--quiet", "--stats"};
 
-void describe_run(CLI::App& run, Arguments& given) {
+void describe_run(cli::Command run, Arguments& given) {
   cli::RunArguments& arguments = given.run;
-  run.add_option("SPEC", given.run_spec, "YAML file that describes the guest; flags win over it");
+  run.argument("SPEC", given.run_spec, "YAML file that describes the guest; flags win over it");
   const bool asked = given.own.size() > 1 && std::string_view(given.own[1]) == "run";
-  if (!asked || !add_given_spec_flags(run, arguments.flags, given.own.subspan(1), kRunFlags))
-    add_spec_flags(run, arguments.flags);
-  run.add_flag("-i,--interactive", arguments.interactive, "Give our stdin to the command behind --")
-      ->group("Command");
-  run.add_flag("-t,--tty", arguments.tty, "Run the command on a terminal; Ctrl-] three times leaves it")
-      ->group("Command");
-  run.add_option("--junit", arguments.junit, "Write the results of the commands to a file, as JUnit XML")
-      ->type_name("PATH")
-      ->group("Command");
-  run.add_flag("-d,--detach", arguments.detach, "In the background; prints the name once the guest runs");
-  run.add_flag("--wait", arguments.wait, "With --detach: until the agent in the guest answers");
-  run.add_flag("--rm", arguments.remove, "With --detach: keep nothing of the machine when it has ended");
-  run.add_flag("-q,--quiet", arguments.quiet, "Without showing how far an image is that is brought");
-  run.add_flag("--stats", arguments.stats, "Print exits and CPU time at the end, on stderr");
-  cli::takes_command(run);
+  auto flags = asked ? given_spec_flags(given.own.subspan(1), kRunFlags) : std::nullopt;
+  if (!flags) flags = spec_flags();
+  cli::add_flags(run, *flags, arguments.flags);
+  run.flag("-i,--interactive", arguments.interactive, "Give our stdin to the command behind --")
+      .group("Command");
+  run.flag("-t,--tty", arguments.tty, "Run the command on a terminal; Ctrl-] three times leaves it")
+      .group("Command");
+  run.option("--junit", arguments.junit, "Write the results of the commands to a file, as JUnit XML")
+      .placeholder("PATH")
+      .group("Command");
+  run.flag("-d,--detach", arguments.detach, "In the background; prints the name once the guest runs");
+  run.flag("--wait", arguments.wait, "With --detach: until the agent in the guest answers");
+  run.flag("--rm", arguments.remove, "With --detach: keep nothing of the machine when it has ended");
+  run.flag("-q,--quiet", arguments.quiet, "Without showing how far an image is that is brought");
+  run.flag("--stats", arguments.stats, "Print exits and CPU time at the end, on stderr");
+  run.takes_command();
   run.footer(kRunFooter);
 }
 
@@ -122,9 +123,9 @@ int run(Arguments& given) {
 void add_plain_commands(cli::CommandSet& commands, Arguments& given) {
   commands.add(
       "validate", "Check a spec and report every problem in it",
-      [&given](CLI::App& validate) {
-        validate.add_option("SPEC", given.validate.spec_path, "YAML file to check")->required();
-        validate.add_flag("--print", given.validate.print, "Print the spec with every default filled in");
+      [&given](cli::Command validate) {
+        validate.argument("SPEC", given.validate.spec_path, "YAML file to check").required();
+        validate.flag("--print", given.validate.print, "Print the spec with every default filled in");
       },
       [&given] { return cli::validate(given.validate); });
   commands.add("schema", "Print the JSON Schema of specs, for editors", nullptr, cli::schema);
@@ -132,25 +133,27 @@ void add_plain_commands(cli::CommandSet& commands, Arguments& given) {
   commands.add("version", "Print the version", nullptr, cli::version);
   commands.add(
       "completion", "Print a completion script: source <(snug completion bash)",
-      [&given](CLI::App& completion) {
-        completion.add_option("SHELL", given.shell, "bash (unless another is named), zsh or fish")
-            ->check(CLI::IsMember({"bash", "zsh", "fish"}));
+      [&given](cli::Command completion) {
+        completion.argument("SHELL", given.shell, "bash (unless another is named), zsh or fish")
+            .one_of({"bash", "zsh", "fish"});
       },
       [&given] { return cli::completion(given.shell); });
 }
 
 // Those that describe the program: what they print is made of the description of every command.
-void add_describing_commands(CLI::App& app, Arguments& given, cli::CommandSet::Action& chosen) {
-  auto* manual = app.add_subcommand("manual", "Print a manual page: snug manual snug.yaml | man -l -");
-  manual->add_option("PAGE", given.page, "snug (unless another is named) or snug.yaml")
-      ->check(CLI::IsMember({"snug", "snug.yaml"}));
-  manual->callback([&app, &given, &chosen] {
-    chosen = [&given, commands = cli::command_tree(app)] { return cli::manual(given.page, commands); };
+void add_describing_commands(cli::Command program, Arguments& given, cli::CommandSet::Action& chosen) {
+  const cli::Command manual =
+      program.subcommand("manual", "Print a manual page: snug manual snug.yaml | man -l -");
+  manual.argument("PAGE", given.page, "snug (unless another is named) or snug.yaml")
+      .one_of({"snug", "snug.yaml"});
+  manual.callback([program, &given, &chosen] {
+    chosen = [&given, commands = cli::command_tree(program)] { return cli::manual(given.page, commands); };
   });
   // For the completion scripts, with the words of the command line behind "--".
-  auto* complete = app.add_subcommand("complete", "Print what may stand there")->group("");
-  complete->callback([&app, &given, &chosen] {
-    chosen = [&given, commands = cli::command_tree(app)] {
+  const cli::Command complete = program.subcommand("complete", "Print what may stand there");
+  complete.hide();
+  complete.callback([program, &given, &chosen] {
+    chosen = [&given, commands = cli::command_tree(program)] {
       return cli::complete_words(given.behind, commands);
     };
   });
@@ -172,7 +175,7 @@ cli::CommandSet::Action parse(int argc, char** argv, Arguments& given) {
   cli::CommandSet commands;
   commands.add(
       "run", "Boot a guest and stay with it until it ends",
-      [&given](CLI::App& command) { describe_run(command, given); }, [&given] { return run(given); });
+      [&given](cli::Command command) { describe_run(command, given); }, [&given] { return run(given); });
   cli::add_guest_commands(commands, given.behind);
   add_plain_commands(commands, given);
   cli::add_life_commands(commands);
@@ -181,22 +184,18 @@ cli::CommandSet::Action parse(int argc, char** argv, Arguments& given) {
   cli::add_moving_commands(commands, given.behind);
   cli::add_update_commands(commands);
 
-  CLI::App app(kAbout);
-  app.name("snug");
-  app.require_subcommand(1);
-  app.set_version_flag("--version", cli::version_text());
-  if (!commands.describe(app, own_arguments > 1 ? argv[1] : "", chosen))
-    add_describing_commands(app, given, chosen);
-  try {
-    app.parse(own_arguments, argv);
-  } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) {
-      std::ostringstream help;
-      app.exit(error, help, help);
-      cli::put_text(stdout, help.str());
-      return ends_with(0);
-    }
-    return ends_with(cli::explain_usage(app, given.own, error));
+  cli::CommandLine line(kAbout);
+  line.version(cli::version_text());
+  const cli::Command program = line.program();
+  program.needs_subcommand();
+  if (!commands.describe(program, own_arguments > 1 ? argv[1] : "", chosen))
+    add_describing_commands(program, given, chosen);
+  const auto parsed = line.parse(given.own);
+  using Kind = cli::CommandLine::Parsed::Kind;
+  if (parsed.kind == Kind::kWrong) return ends_with(cli::explain_usage(program, given.own, parsed.text));
+  if (parsed.kind == Kind::kHelp) {
+    cli::put_text(stdout, parsed.text);
+    return ends_with(0);
   }
   return chosen ? chosen : ends_with(kStatusFailure);
 }

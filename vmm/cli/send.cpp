@@ -3,7 +3,6 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <chrono>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -161,14 +160,14 @@ void add_send_command(CommandSet& commands, const std::vector<std::string>& behi
   const auto given = std::make_shared<Options>();
   commands.add(
       "send", "Move a machine to where a command takes it: snug send MACHINE -- ssh HOST snug receive",
-      [given](CLI::App& command) {
-        command.add_option("MACHINE", given->machine, "The machine")->required();
+      [given](Command command) {
+        command.argument("MACHINE", given->machine, "The machine").required();
         command
-            .add_option("--downtime", given->downtime,
-                        "How long it may stand still while the last of its memory goes; it is not sent where "
-                        "that cannot be kept (default: 300ms, and longer where that cannot be kept)")
-            ->type_name("TIME");
-        takes_command(command);
+            .option("--downtime", given->downtime,
+                    "How long it may stand still while the last of its memory goes; it is not sent where "
+                    "that cannot be kept (default: 300ms, and longer where that cannot be kept)")
+            .placeholder("TIME");
+        command.takes_command();
         command.footer(
             "Its memory goes while it runs, and what changes meanwhile goes again; it stands still for the\n"
             "last of it. It goes on here where the command fails; where it does not, it has ended here and\n"

@@ -5,7 +5,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <array>
 #include <fstream>
 #include <iterator>
@@ -160,17 +159,17 @@ int restore(const Options& given) {
 
 void add_snapshot_commands(CommandSet& commands, CommandSet::Action& chosen) {
   const auto given = std::make_shared<Options>();
-  const auto describe = [given, &chosen](CLI::App& snapshot) {
-    snapshot.add_option("MACHINE", given->machine, "The machine; it goes on afterwards");
-    snapshot.add_option("NAME", given->name,
-                        "What the snapshot is called, or a folder's path (default: as the machine)");
+  const auto describe = [given, &chosen](Command snapshot) {
+    snapshot.argument("MACHINE", given->machine, "The machine; it goes on afterwards");
+    snapshot.argument("NAME", given->name,
+                      "What the snapshot is called, or a folder's path (default: as the machine)");
     snapshot.footer(
         "The machine stands still for a moment. Its memory, and what it can write to of its disks, are\n"
         "of that moment. snug restore NAME begins a machine where it stood, as often as one likes; each\n"
         "has disks of its own, and what it writes to them is gone when it ends, unless it is saved.\n"
         "Whoever can read a snapshot reads all that was in the guest's memory.\n");
-    snapshot.callback([&chosen, given, &snapshot] {
-      if (!snapshot.get_subcommands().empty()) return;
+    snapshot.callback([&chosen, given, snapshot] {
+      if (snapshot.parsed_subcommand()) return;
       chosen = [given] {
         if (given->machine.empty())
           return fail_command(Error{"which machine?", "snug snapshot MACHINE [NAME]"});
@@ -182,40 +181,38 @@ void add_snapshot_commands(CommandSet& commands, CommandSet::Action& chosen) {
     };
     command("list", "List the snapshots", [given] {
       return list_snapshots(given->as_json);
-    })->add_flag("--json", given->as_json, "One JSON object for each");
+    }).flag("--json", given->as_json, "One JSON object for each");
     command("inspect", "What a snapshot is of, as JSON", [given] { return inspect_snapshot(given->name); })
-        ->add_option("NAME", given->name)
-        ->required();
+        .argument("NAME", given->name)
+        .required();
     command("rm", "Remove snapshots", [given] { return remove_snapshots(given->names); })
-        ->add_option("NAME", given->names)
-        ->required();
+        .argument("NAME", given->names)
+        .required();
 
-    auto* out = command("export", "Write a snapshot into one file, or into a pipe: -",
-                        [given] { return status_of(export_snapshot(given->name, given->file)); });
-    out->add_option("NAME", given->name)->required();
-    out->add_option("FILE", given->file, "A new file; -: our stdout")->required();
-    auto* in =
+    const Command out = command("export", "Write a snapshot into one file, or into a pipe: -",
+                                [given] { return status_of(export_snapshot(given->name, given->file)); });
+    out.argument("NAME", given->name).required();
+    out.argument("FILE", given->file, "A new file; -: our stdout").required();
+    const Command in =
         command("import", "Read one that export has written; whoever made it chose what its guest gets",
                 [given] { return status_of(import_snapshot(given->file, given->name)); });
-    in->add_option("FILE", given->file, "-: our stdin")->required();
-    in->add_option("NAME", given->name, "What it is called here (default: as there)");
+    in.argument("FILE", given->file, "-: our stdin").required();
+    in.argument("NAME", given->name, "What it is called here (default: as there)");
   };
   commands.add("snapshot", "Save a machine that runs: snug snapshot MACHINE [NAME]", describe, nullptr);
 
   commands.add(
       "restore", "Begin a machine where another stood: snug restore SNAPSHOT",
-      [given](CLI::App& back) {
-        back.add_option("SNAPSHOT", given->name, "Its name, or its folder's path")->required();
-        back.add_option("--name", given->machine,
-                        "What the machine is called (default: as the one that was saved)")
-            ->type_name("NAME");
+      [given](Command back) {
+        back.argument("SNAPSHOT", given->name, "Its name, or its folder's path").required();
+        back.option("--name", given->machine,
+                    "What the machine is called (default: as the one that was saved)")
+            .placeholder("NAME");
         add_beginning_flags(back, given->run);
-        back.add_flag("-d,--detach", given->run.detach,
-                      "In the background; prints the name once the guest runs");
-        back.add_flag("--wait", given->run.wait, "With --detach: until the agent in the guest answers");
-        back.add_flag("--rm", given->run.remove,
-                      "With --detach: keep nothing of the machine when it has ended");
-        back.add_flag("--stats", given->run.stats, "Print exits and CPU time at the end, on stderr");
+        back.flag("-d,--detach", given->run.detach, "In the background; prints the name once the guest runs");
+        back.flag("--wait", given->run.wait, "With --detach: until the agent in the guest answers");
+        back.flag("--rm", given->run.remove, "With --detach: keep nothing of the machine when it has ended");
+        back.flag("--stats", given->run.stats, "Print exits and CPU time at the end, on stderr");
       },
       [given] { return restore(*given); });
 }

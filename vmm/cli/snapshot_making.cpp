@@ -1,6 +1,5 @@
 #include "vmm/cli/snapshot_making.h"
 
-#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
@@ -49,14 +48,12 @@ Result<json> save_machine(const FoundVm& vm, NewSnapshot& made) {
   return taken;
 }
 
-void add_beginning_flags(CLI::App& command, RunArguments& how) {
+void add_beginning_flags(Command command, RunArguments& how) {
   command
-      .add_option_function<std::vector<std::string>>(
+      .option_to(
           "-p,--ports", [&how](const std::vector<std::string>& ports) { how.flags.by_key["ports"] = ports; },
           "Ports of this host that lead to the guest, in the place of those of the machine that was saved")
-      ->type_name("[[HOST_IP:]HOST_PORT:]GUEST_PORT[/udp]")
-      ->expected(1)
-      ->take_all();
+      .placeholder("[[HOST_IP:]HOST_PORT:]GUEST_PORT[/udp]");
 }
 
 int begin_there(const StoredSnapshot& snapshot, const std::string& name, RunArguments how) {

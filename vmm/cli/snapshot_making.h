@@ -1,11 +1,11 @@
 // A machine into a snapshot, and out of it: what the commands about snapshots have in common. Main thread.
 #pragma once
 
-#include <CLI/App.hpp>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 
 #include "vmm/base/result.h"
+#include "vmm/cli/command.h"
 #include "vmm/cli/commands.h"
 #include "vmm/cli/snapshot_store.h"
 #include "vmm/control/vm_directory.h"
@@ -21,7 +21,7 @@ Result<Spec> spec_of(const nlohmann::json& machine);
 Result<nlohmann::json> save_machine(const FoundVm& vm, NewSnapshot& made);
 
 // What a machine that begins there may have otherwise than the one that was saved.
-void add_beginning_flags(CLI::App& command, RunArguments& how);
+void add_beginning_flags(Command command, RunArguments& how);
 
 // Runs a machine that begins where that one stood, with its name or, where a machine has that, one like it;
 // `name`: another, unless "". `how`: in the background or not. Returns the exit status.

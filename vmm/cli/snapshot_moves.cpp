@@ -2,7 +2,6 @@
 
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -88,25 +87,23 @@ int receive(const Options& given) {
 void add_moving_commands(CommandSet& commands, const std::vector<std::string>& behind) {
   const auto given = std::make_shared<Options>();
   given->run.detach = true;
-  const auto machine = [given](CLI::App& command) {
-    command.add_option("MACHINE", given->machine, "The machine")->required();
+  const auto machine = [given](Command command) {
+    command.argument("MACHINE", given->machine, "The machine").required();
   };
-  const auto beginning = [given](CLI::App& command) {
+  const auto beginning = [given](Command command) {
     add_beginning_flags(command, given->run);
-    command.add_flag("--wait", given->run.wait, "Until the agent in each guest answers");
-    command.add_flag("--rm", given->run.remove, "Keep nothing of a machine when it has ended");
+    command.flag("--wait", given->run.wait, "Until the agent in each guest answers");
+    command.flag("--rm", given->run.remove, "Keep nothing of a machine when it has ended");
   };
   commands.add(
       "fork", "Begin others where a machine stands, which goes on: snug fork MACHINE -n 10",
-      [given, machine, beginning](CLI::App& command) {
+      [given, machine, beginning](Command command) {
         machine(command);
-        command.add_option("-n,--count", given->count, "How many (default: one)")
-            ->check(CLI::Range(1, kClonesMax));
+        command.option("-n,--count", given->count, "How many (default: one)").within(1, kClonesMax);
         command
-            .add_option(
-                "--name", given->name,
-                "What it is called; of several, with a number (default: as the first one, with a number)")
-            ->type_name("NAME");
+            .option("--name", given->name,
+                    "What it is called; of several, with a number (default: as the first one, with a number)")
+            .placeholder("NAME");
         beginning(command);
         command.footer(
             "They run in the background; prints their names. Each has its own random numbers, clock, host\n"
@@ -117,9 +114,9 @@ void add_moving_commands(CommandSet& commands, const std::vector<std::string>& b
   add_send_command(commands, behind);
   commands.add(
       "receive", "Begin the machine that snug send writes to our stdin; prints its name",
-      [given, beginning](CLI::App& command) {
-        command.add_option("--name", given->name, "What it is called here (default: as there)")
-            ->type_name("NAME");
+      [given, beginning](Command command) {
+        command.option("--name", given->name, "What it is called here (default: as there)")
+            .placeholder("NAME");
         beginning(command);
         command.footer("It runs in the background. Whoever sends it chose what its guest gets.\n");
       },

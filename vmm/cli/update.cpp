@@ -4,7 +4,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <array>
 #include <chrono>
 #include <cstdlib>
@@ -155,9 +154,9 @@ void add_update_commands(CommandSet& commands) {
   const auto given = std::make_shared<Options>();
   commands.add(
       "update", "Let this snug run a machine that an older one runs, while its guest goes on",
-      [given](CLI::App& command) {
-        command.add_option("NAME", given->names, "The machines");
-        command.add_flag("--all", given->all, "All that run");
+      [given](Command command) {
+        command.argument("NAME", given->names, "The machines");
+        command.flag("--all", given->all, "All that run");
         command.footer(
             "Its guest stands still for some milliseconds. Connections of its network and disks go on; "
             "those\n"
@@ -167,9 +166,9 @@ void add_update_commands(CommandSet& commands) {
       [given] { return update(given->names, given->all); });
   commands.add(
       "take-over", "Take a machine over, for its warden",
-      [given](CLI::App& command) {
-        command.group("");
-        command.add_option("PAPERS", given->papers)->required();
+      [given](Command command) {
+        command.hide();
+        command.argument("PAPERS", given->papers).required();
       },
       [given] { return take_over(given->papers); });
 }

@@ -2,9 +2,9 @@
 
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
-#include <string>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -15,17 +15,17 @@
 namespace snug::cli {
 namespace {
 
-std::vector<std::string> command_names(const CLI::App& app) {
+std::vector<std::string> command_names(Command command) {
   std::vector<std::string> names;
-  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; }))
-    names.push_back(command->get_name());
+  for (const Command one : command.subcommands()) names.push_back(one.name());
   return names;
 }
 
-std::vector<std::string> flag_names(const CLI::App& command) {
+std::vector<std::string> flag_names(Command command) {
   std::vector<std::string> names;
-  for (const CLI::Option* option : command.get_options([](const CLI::Option*) { return true; }))
-    for (const auto& name : option->get_lnames()) names.push_back("--" + name);
+  for (const OptionFacts& option : command.options())
+    for (const std::string& name : option.names)
+      if (name.starts_with("--")) names.push_back(name);
   return names;
 }
 
@@ -42,30 +42,29 @@ std::string unknown_flag(const std::vector<std::string>& known, std::span<char* 
 
 }  // namespace
 
-int explain_usage(const CLI::App& app, std::span<char* const> arguments, const CLI::ParseError& error) {
+int explain_usage(Command program, std::span<char* const> arguments, std::string what) {
   // The innermost that was understood, with the word behind it: of `snug image lst` that is `image`.
-  const CLI::App* command = &app;
+  Command command = program;
   size_t next = 1;
   std::string words = "snug ";
-  for (auto parsed = app.get_subcommands(); !parsed.empty(); parsed = command->get_subcommands()) {
-    command = parsed.front();
-    words += command->get_name() + " ";
-    next = static_cast<size_t>(std::find(arguments.begin(), arguments.end(), command->get_name()) -
+  while (const auto parsed = command.parsed_subcommand()) {
+    command = *parsed;
+    words += command.name() + " ";
+    next = static_cast<size_t>(std::find(arguments.begin(), arguments.end(), command.name()) -
                                arguments.begin()) +
            1;
   }
-  std::string what = error.what();
-  if (const auto names = command_names(*command); !names.empty()) {
+  if (const auto names = command_names(command); !names.empty()) {
     const std::string_view word = arguments.size() > next ? arguments[next] : "";
     if (word.empty()) {
       what = "a command is missing";
     } else if (!word.starts_with('-')) {
       what = fmt::format("unknown command {}{}", in_quotes(word), did_you_mean(word, names));
     } else {
-      what = fmt::format("unknown flag {}{}", in_quotes(word), did_you_mean(word, flag_names(*command)));
+      what = fmt::format("unknown flag {}{}", in_quotes(word), did_you_mean(word, flag_names(command)));
     }
   } else {
-    const auto flags = flag_names(*command);
+    const auto flags = flag_names(command);
     if (const auto flag = unknown_flag(flags, arguments); !flag.empty())
       what = fmt::format("unknown flag {}{}", in_quotes(flag), did_you_mean(flag, flags));
   }

@@ -2,16 +2,14 @@
 #pragma once
 
 #include <span>
+#include <string>
 
-namespace CLI {
-class App;
-class ParseError;
-}  // namespace CLI
+#include "vmm/cli/command.h"
 
 namespace snug::cli {
 
 // One line that says what is wrong, with what was probably meant, and one that says where help is; on stderr.
-// Returns the exit status.
-int explain_usage(const CLI::App& app, std::span<char* const> arguments, const CLI::ParseError& error);
+// `what`: the parser's words for it. Returns the exit status.
+int explain_usage(Command program, std::span<char* const> arguments, std::string what);
 
 }  // namespace snug::cli

@@ -2,9 +2,8 @@
 
 #include <fmt/format.h>
 
-#include <CLI/App.hpp>
-#include <CLI/CLI.hpp>
 #include <algorithm>
+#include <utility>
 
 #include "vmm/spec/given_flags.h"
 #include "vmm/spec/spec.h"
@@ -52,54 +51,35 @@ bool knows(const KeyList& keys, std::string_view name) {
 }
 
 // `only`: flags with one of these names; nullptr: all.
-void add_list(CLI::App& app, const KeyList& keys, FlagValues& values, const std::string& path,
-              const void* defaults, const std::vector<std::string_view>* only = nullptr) {
+void collect(const KeyList& keys, const std::string& path, const void* defaults,
+             const std::vector<std::string_view>* only, std::vector<KeyFlag>& out) {
   for (const auto& key : keys) {
-    const std::string key_path = path.empty() ? std::string(key.name) : fmt::format("{}.{}", path, key.name);
-    if (key.nested && !key.nested->is_list) {
-      add_list(app, key.nested->keys, values, key_path,
-               defaults != nullptr ? key.nested->item(defaults, 0) : nullptr, only);
-    }
+    std::string key_path = path.empty() ? std::string(key.name) : fmt::format("{}.{}", path, key.name);
+    if (key.nested && !key.nested->is_list)
+      collect(key.nested->keys, key_path, key.nested->item(defaults, 0), only, out);
     if (key.flags.empty() || (only != nullptr && !is_among(key, *only))) continue;
-    if (key.value && key.value->bare_flag) {
-      // "--publish-all=false" counts as minus one.
-      app.add_flag_function(
-             std::string(key.flags),
-             [&values, key_path](int64_t count) { values.by_key[key_path] = {count > 0 ? "true" : "false"}; },
-             defaults != nullptr ? help_of(key, defaults) : std::string(key.help))
-          ->group(std::string(key.group));
-      continue;
-    }
-    auto* option = app.add_option_function<std::vector<std::string>>(
-        std::string(key.flags),
-        [&values, key_path](const std::vector<std::string>& given) { values.by_key[key_path] = given; },
-        defaults != nullptr ? help_of(key, defaults) : std::string(key.help));
-    option->type_name(std::string(key.placeholder))->group(std::string(key.group));
-    // One value behind each; "--kernel a b" must leave b alone.
-    option->type_size(1)->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-    option->allow_extra_args(false);
+    out.push_back({&key, std::move(key_path), help_of(key, defaults)});
   }
 }
 
 }  // namespace
 
-void add_flags(CLI::App& app, const KeyList& keys, FlagValues& values) {
-  add_list(app, keys, values, "", nullptr);
-}
-
-void add_spec_flags(CLI::App& app, FlagValues& values) {
+std::vector<KeyFlag> spec_flags() {
   const Spec defaults;
-  add_list(app, spec_keys(), values, "", &defaults);
+  std::vector<KeyFlag> flags;
+  collect(spec_keys(), "", &defaults, nullptr, flags);
+  return flags;
 }
 
-bool add_given_spec_flags(CLI::App& app, FlagValues& values, std::span<char* const> words,
-                          std::span<const std::string_view> others) {
+std::optional<std::vector<KeyFlag>> given_spec_flags(std::span<char* const> words,
+                                                     std::span<const std::string_view> others) {
   const std::vector<std::string_view> names = flags_in(words);
   for (const std::string_view name : names)
-    if (std::ranges::find(others, name) == others.end() && !knows(spec_keys(), name)) return false;
+    if (std::ranges::find(others, name) == others.end() && !knows(spec_keys(), name)) return std::nullopt;
   const Spec defaults;
-  add_list(app, spec_keys(), values, "", &defaults, &names);
-  return true;
+  std::vector<KeyFlag> flags;
+  collect(spec_keys(), "", &defaults, &names, flags);
+  return flags;
 }
 
 }  // namespace snug

@@ -1,4 +1,4 @@
-// The spec's keys as command line flags.
+// The spec's keys as command line flags, whoever parses them. Any thread.
 #pragma once
 
 #include <map>
@@ -7,10 +7,6 @@
 #include <vector>
 
 #include "vmm/spec/key.h"
-
-namespace CLI {
-class App;
-}
 
 namespace snug {
 
@@ -23,11 +19,18 @@ struct FlagValues {
   void add(std::string_view key, std::string value) { by_key[std::string(key)].push_back(std::move(value)); }
 };
 
-// Adds a flag for every key, in help groups. `values` must outlive the parsing. A flag that takes one value
-// and is repeated: the last wins (wrapper scripts). Flags of list keys repeat.
-void add_spec_flags(CLI::App& app, FlagValues& values);
+// What is known of a key's flag besides the key. A flag that takes one value and is repeated: the last wins
+// (wrapper scripts). Flags of list keys repeat.
+struct KeyFlag {
+  const Key* key;
+  std::string path;  // of the key, as FlagValues has it: "log.level"
+  std::string help;  // the key's, with an example and the default
 
-// The same for any table of keys.
-void add_flags(CLI::App& app, const KeyList& keys, FlagValues& values);
+  // Without a value behind it, and says 'true'.
+  bool stands_alone() const { return key->value && key->value->bare_flag; }
+};
+
+// One for every key, maps opened.
+std::vector<KeyFlag> spec_flags();
 
 }  // namespace snug
