@@ -1,6 +1,7 @@
 #include "vmm/cli/spec_flags.h"
 
 #include <string>
+#include <utility>
 
 namespace snug::cli {
 namespace {
