@@ -1,8 +1,12 @@
 #include "vmm/cli/command.h"
 
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <sstream>
+#include <stdexcept>
+#include <string_view>
 #include <utility>
 
 namespace snug::cli {
@@ -36,6 +40,20 @@ std::string placeholder_of(const CLI::Option& option) {
   // Of a check on the value, which the parser appends.
   name.resize(std::min(name.size(), name.find(':')));
   return name;
+}
+
+// The word by which a flag is neither on nor off.
+std::string wrong_flag(const CLI::App& program, std::span<char* const> words) {
+  const CLI::App* app = &program;
+  while (!app->get_subcommands().empty()) app = app->get_subcommands().front();
+  for (const std::string_view word : words) {
+    const size_t equals = word.find('=');
+    if (equals == std::string_view::npos) continue;
+    const CLI::Option* option = app->get_option_no_throw(std::string(word.substr(0, equals)));
+    if (option != nullptr && option->get_items_expected_max() == 0)
+      return fmt::format("{}: expected true or false", word);
+  }
+  return "a flag is neither true nor false";
 }
 
 }  // namespace
@@ -165,6 +183,9 @@ CommandLine::Parsed CommandLine::parse(std::span<char* const> words) {
     std::ostringstream help;
     app_->exit(error, help, help);
     return {Parsed::Kind::kHelp, help.str()};
+  } catch (const std::logic_error&) {
+    // A flag's number, which it takes the text for.
+    return {Parsed::Kind::kWrong, wrong_flag(*app_, words)};
   }
   return {};
 }

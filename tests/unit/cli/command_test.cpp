@@ -70,6 +70,26 @@ TEST(Command, WhatIsWrongIsSaid) {
   }
 }
 
+TEST(Command, AFlagIsOnOrOff) {
+  for (const auto& [word, expected] :
+       {std::pair("--all", "on"), std::pair("--all=true", "on"), std::pair("--all=false", "off")}) {
+    CommandLine line("");
+    std::string said;
+    line.program().flag_to(
+        "-a,--all", [&said](bool is_set) { said = is_set ? "on" : "off"; }, "");
+    EXPECT_EQ(parse_words(line, {word}).kind, Kind::kUnderstood);
+    EXPECT_EQ(said, expected) << word;
+  }
+  for (const char* word : {"--all=maybe", "--all=99999999999999999999999"}) {
+    CommandLine line("");
+    line.program().subcommand("run", "").flag_to(
+        "-a,--all", [](bool) {}, "");
+    const auto parsed = parse_words(line, {"run", word});
+    EXPECT_EQ(parsed.kind, Kind::kWrong);
+    EXPECT_THAT(parsed.text, HasSubstr(word));
+  }
+}
+
 TEST(Command, HelpIsText) {
   Given given;
   const auto parsed = parse({"--help"}, given);
