@@ -176,8 +176,9 @@ def loading_a_large_elf_is_cheap():
     mapped, copied, small = cpu_ms("padded"), cpu_ms("padded", "--kernel-cache", "false"), cpu_ms("hello")
     print("    CPU time before the first KVM_RUN, best of 7, 18 MiB ELF, 13 MiB of it loaded:"
           f" {mapped:.2f} ms (budget 3 ms), {copied:.2f} ms without the kernel cache, {small:.2f} ms with a 20 KiB ELF")
-    # Bounds with room for a busy machine: a second copy of the image, or one fault for each page, breaks them.
-    check(copied < 12, f"{copied} ms")
+    # Bounds with room for a busy machine, which takes longer for nothing as well: a second copy of the image, or one fault for
+    # each page, breaks them.
+    check(copied < 12 * max(1, small / 4.5), f"{copied} ms, {small} ms for next to nothing")
     check(mapped < small + 1.5, f"{mapped} ms mapped, {small} ms for next to nothing: something is copied")
 
 

@@ -1,5 +1,6 @@
 """What the process that runs the guest has, as root sees it from outside: nothing but what the spec gives it."""
 import collections
+import contextlib
 import errno
 import json
 import shutil
@@ -110,9 +111,31 @@ class Walled:
             return file.read()
 
     def descriptors(self):
-        """Each as what it leads to, and its status."""
+        """Each as what it leads to, and its status; not one that is closed while we look."""
         folder = f"/proc/{self.machine}/fd"
-        return [(os.readlink(f"{folder}/{number}"), os.stat(f"{folder}/{number}")) for number in os.listdir(folder)]
+        found = []
+        for number in os.listdir(folder):
+            with contextlib.suppress(FileNotFoundError):
+                found.append((os.readlink(f"{folder}/{number}"), os.stat(f"{folder}/{number}")))
+        return found
+
+
+def open_threads(walled):
+    """Those that are not confined."""
+    found = []
+    for task in tasks_of(walled.machine):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if (status := status_of(f"{walled.machine}/task/{task}"))["Seccomp"] != "2":
+                found.append(status["Name"])
+    return found
+
+
+def check_confined(walled):
+    """All of its threads. One that begins does it first of all, which may still be to come."""
+    deadline = time.monotonic() + BOUND
+    while still_open := open_threads(walled):
+        check(time.monotonic() < deadline, "threads are not confined", still_open)
+        time.sleep(0.02)
 
 
 def unix_sockets():
@@ -200,6 +223,7 @@ def check_process(walled, user):
     for name in NAMESPACES:
         ours, theirs = (os.readlink(f"/proc/{pid}/ns/{name}") for pid in ("self", walled.machine))
         check(ours != theirs, f"it shares our {name} namespace")
+    check_confined(walled)
     for task in tasks_of(walled.machine):
         one = status_of(f"{walled.machine}/task/{task}")
         check(one["NoNewPrivs"] == "1" and one["Seccomp"] == "2" and int(one.get("Seccomp_filters", "1")) >= 1,
@@ -260,10 +284,9 @@ def wall_after_many_boots():
         while walled.info().get("boots", 0) <= 20:
             check(time.monotonic() < deadline and walled.process.poll() is None, "it does not boot again", walled.said())
             time.sleep(0.1)
+        check_confined(walled)
         stop_machine(walled.process.pid)
         try:
-            for task in tasks_of(walled.machine):
-                check(status_of(f"{walled.machine}/task/{task}")["Seccomp"] == "2", "a thread is not confined")
             check(len(walled.descriptors()) < 200, "descriptors pile up", len(walled.descriptors()))
         finally:
             continue_machine(walled.process.pid)
@@ -299,8 +322,7 @@ def wall_on_hosts_that_refuse_a_part_of_it():
             check(info["jail"] == "partial" and any(missing.startswith(step) for missing in info["jail_missing"]),
                   "inspect does not name it", info)
             check(not walled.said().count("error"), "something is said", walled.said())
-            for task in tasks_of(walled.machine):
-                check(status_of(f"{walled.machine}/task/{task}")["Seccomp"] == "2", "a thread is not confined")
+            check_confined(walled)
             for target, status in walled.descriptors():
                 check(not stat.S_ISDIR(status.st_mode), f"a folder: {target}")
         run = ("run", "--kernel", f"{MICRO}/hello.elf", "--log-level", "info")
